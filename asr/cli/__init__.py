@@ -1,0 +1,1 @@
+"""The command line: `asr COMMAND key=value ...`, one module per command."""

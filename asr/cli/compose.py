@@ -1,0 +1,469 @@
+"""From words of the command line, or a saved file, to a checked and typed config.
+
+Hydra composes the YAML; the dataclasses of `asr.config` decide what is allowed in it. Names are checked
+before Hydra runs, so that a misspelt option costs no time. Every refusal is an `InputError` of one line.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+import typing
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from pathlib import Path
+from typing import Any
+
+import hydra
+import yaml  # type: ignore[import-untyped]
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import ConfigCompositionException, HydraException
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from asr.config import COMMANDS, LOSSES, LossOptions
+from asr.errors import InputError
+
+# How alike (difflib's ratio) two names must be to suggest one for the other: in their last component, or as a
+# whole; more as a whole, because all options of one section begin alike.
+_SIMILAR_LAST, _SIMILAR_WHOLE = 0.6, 0.8
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option under its full name, with what may be said about its values."""
+
+    name: str
+    type: Any
+    default: Any
+    help: str = ""
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+
+
+def conf_directory() -> Path:
+    """The framework's own configs: inside the package when installed, else beside it in the repository."""
+    package = Path(__file__).resolve().parent.parent
+    installed = package / "conf"
+    return installed if installed.is_dir() else package.parent / "conf"
+
+
+def search_directories(config_dir: Path | None) -> list[Path]:
+    """Where configs are looked for, the recipe's directory before the framework's."""
+    if config_dir is None:
+        return [conf_directory()]
+    if not config_dir.is_dir():
+        raise InputError(f"config directory {config_dir}: not found; give a directory of YAML configs")
+    return [config_dir.resolve(), conf_directory()]
+
+
+def list_options(schema: type, losses: Iterable[type[LossOptions]] | None = None) -> dict[str, Option]:
+    """Every option of a command's schema by full name; `losses` are the losses whose options count (all)."""
+    variants = tuple(LOSSES.values() if losses is None else losses)
+    found: dict[str, Option] = {}
+    for option in _walk(schema, "", variants):
+        found[option.name] = _either(found.get(option.name), option)
+    return found
+
+
+def list_groups(command: str, directories: Sequence[Path]) -> dict[str, list[str]]:
+    """The config groups of a command with their choices, from all directories."""
+    hints = typing.get_type_hints(COMMANDS[command])
+    sections = (name for name, hint in hints.items() if dataclasses.is_dataclass(hint))
+    groups = {name: _choices(name, directories) for name in sections}
+    return {name: choices for name, choices in groups.items() if choices}
+
+
+def compose(
+    command: str, overrides: Sequence[str], config_dir: Path | None = None, config_name: str | None = None
+) -> Any:
+    """The config of `command`: an object of the class `COMMANDS[command]`, checked.
+
+    `config_dir` comes before the framework's own directory, and its primary config `config_name` (by default
+    the command's) usually begins with `defaults: [train, {override model: tiny}, _self_]`.
+    """
+    return _finished(compose_tree(command, overrides, config_dir, config_name), command)
+
+
+def compose_tree(
+    command: str, overrides: Sequence[str], config_dir: Path | None = None, config_name: str | None = None
+) -> DictConfig:
+    """Like `compose`, but mandatory values may still be missing, and ranges are not checked yet."""
+    directories = search_directories(config_dir)
+    name = (config_name or command).removesuffix(".yaml")
+    words = _hydra_overrides(command, overrides, directories)
+    return _typed(_composed(command, name, _home_first(name, directories), words), command)
+
+
+def to_yaml(config: Any) -> str:
+    """The text of a config, for `config.yaml` of a run."""
+    return OmegaConf.to_yaml(OmegaConf.create(_escaped(dataclasses.asdict(config))))
+
+
+def from_yaml(text: str, command: str) -> Any:
+    """The config that `to_yaml` wrote, checked as on the command line."""
+    try:
+        raw = OmegaConf.create(text)
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        raise InputError(f"not YAML: {_one_line(error)}") from None
+    if not isinstance(raw, DictConfig):
+        raise InputError(f"not a config of `asr {command}`: the text must hold `key: value` lines")
+    return _finished(_typed(raw, command), command)
+
+
+def shown(value: Any) -> str:
+    """A value as YAML would have it."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    return str(value)
+
+
+def nearest(word: str, names: Iterable[str], count: int = 3) -> list[str]:
+    """The names most like `word`, or whose last component is most like its last component."""
+    scores = {name: _likeness(word, name) for name in names}
+    return sorted((name for name in scores if scores[name] > 0), key=lambda name: -scores[name])[:count]
+
+
+def did_you_mean(word: str, names: Iterable[str]) -> str:
+    """A question with the nearest names; empty if none is near."""
+    close = nearest(word, names)
+    return f"did you mean {' or '.join(close)}?" if close else ""
+
+
+def choose(word: str, choices: Iterable[str]) -> str:
+    """The remedy for a wrong choice: the nearest, and all there are."""
+    listed = ", ".join(choices)
+    return f"{did_you_mean(word, choices)} choices: {listed}".lstrip()
+
+
+# Options
+
+
+def _walk(schema: type, prefix: str, losses: tuple[type[LossOptions], ...]) -> Iterator[Option]:
+    hints, defaults = typing.get_type_hints(schema), schema()
+    for field in dataclasses.fields(schema):
+        name, hint = prefix + field.name, hints[field.name]
+        if hint is LossOptions:
+            for loss in losses:
+                yield from _walk(loss, f"{name}.", losses)
+        elif dataclasses.is_dataclass(hint):
+            yield from _walk(typing.cast(type, hint), f"{name}.", losses)
+        else:
+            yield Option(name, hint, getattr(defaults, field.name), **field.metadata)
+
+
+def _either(first: Option | None, second: Option) -> Option:
+    """Options of one name in several losses: any of their choices will do."""
+    if first is None:
+        return second
+    return dataclasses.replace(first, choices=tuple(dict.fromkeys(first.choices + second.choices)))
+
+
+def _is_section(name: str, options: Mapping[str, Option]) -> bool:
+    return any(option.startswith(f"{name}.") for option in options)
+
+
+# Command line
+
+
+def _hydra_overrides(command: str, overrides: Sequence[str], directories: Sequence[Path]) -> list[str]:
+    options, groups = list_options(COMMANDS[command]), list_groups(command, directories)
+    return [_hydra_override(text, command, options, groups) for text in overrides]
+
+
+def _hydra_override(text: str, command: str, options: Mapping[str, Option], groups: Mapping[str, list[str]]) -> str:
+    """The override as Hydra is to see it, if what it names exists."""
+    override = _parse(text, options)
+    name = override.get_key_element().lstrip("+~")  # with `@package`, which no option has
+    if name not in options and name not in groups and not _is_section(name, options):
+        raise _unknown(text, name, command, [*options, *groups])
+    if override.is_delete():
+        raise InputError(f"{text}: options cannot be removed; give {name} another value")
+    if override.is_sweep_override():
+        raise InputError(f"{text}: one value is needed; a list is written {name}=[{_value_text(text)}]")
+    if name in groups:
+        return _group_override(name, override.value(), groups[name])
+    # Forced, because a recipe's config need not mention every option: the schema has them all.
+    return f"++{name}={_value_text(override.input_line or text)}"
+
+
+def _parse(text: str, options: Mapping[str, Option]) -> Override:
+    """The override in Hydra's reading; an option that is text takes whatever it cannot read as text."""
+    key, _, value = text.partition("=")
+    option = options.get(key.lstrip("+"))
+    override = _read(text)
+    if option is not None and option.type is str and not _is_text(override):
+        override = _read(f"{key}={_quoted(value)}")
+    if override is None:
+        raise InputError(_malformed(text))
+    return override
+
+
+def _read(text: str) -> Override | None:
+    try:
+        return OverridesParser.create().parse_override(text)
+    except HydraException:
+        return None
+
+
+def _is_text(override: Override | None) -> bool:
+    """Whether Hydra read no number (`run=007`), sweep (`run=a,b`) or error (`run=é`) where text is wanted."""
+    if override is None or override.is_sweep_override():
+        return False
+    return not isinstance(override.value(), (bool, int, float))
+
+
+def _malformed(text: str) -> str:
+    key, equals, _ = text.partition("=")
+    if not (equals and re.fullmatch(r"[+~]*[\w./@-]+", key)):
+        return f"{text}: not of the form key=value"
+    return f"{text}: the value cannot be read; text in it may need quotes, as in \"{key}=['a (1)','b']\""
+
+
+def _group_override(group: str, choice: Any, choices: list[str]) -> str:
+    if str(choice) not in choices:
+        raise InputError(f"{group}={shown(choice)}: unknown choice; {choose(shown(choice), choices)}")
+    return f"{group}={choice}"
+
+
+def _value_text(text: str) -> str:
+    return text.partition("=")[2].strip()
+
+
+def _unknown(text: str, name: str, command: str, names: Iterable[str]) -> InputError:
+    return InputError(f"{text}: unknown option; {did_you_mean(name, names) or f'see `asr {command} --help`'}")
+
+
+# Hydra
+
+
+def _choices(group: str, directories: Sequence[Path]) -> list[str]:
+    found = {
+        path.relative_to(directory / group).with_suffix("").as_posix()
+        for directory in directories
+        for path in (directory / group).rglob("*.yaml")
+    }
+    return sorted(found)
+
+
+def _home_first(name: str, directories: Sequence[Path]) -> list[Path]:
+    """The directories, first the one that holds the primary config: Hydra looks for it nowhere else."""
+    homes = [directory for directory in directories if (directory / f"{name}.yaml").is_file()]
+    if homes:
+        return list(dict.fromkeys([homes[0], *directories]))
+    names = sorted({path.stem for directory in directories for path in directory.glob("*.yaml")})
+    raise InputError(
+        f"config name {name}: no {name}.yaml in {' or '.join(map(str, directories))}; {choose(name, names)}"
+    )
+
+
+def _composed(command: str, name: str, directories: list[Path], overrides: list[str]) -> DictConfig:
+    try:
+        return _run_hydra(name, directories, overrides)
+    except (ConfigCompositionException, RecursionError) as error:
+        if isinstance(error.__cause__, OmegaConfBaseException):
+            cause = _first_line(error.__cause__)
+            raise InputError(f"{_one_line(error)}: {cause}; a plain ${{ is \\${{") from None
+        form = f"its defaults should have the form [{command}, {{override GROUP: CHOICE}}, _self_]"
+        raise InputError(f"config {name}: {_one_line(error)}; {form}") from None
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, OSError, UnicodeError) as error:
+        raise InputError(f"config {name}: {_one_line(error)}") from None
+
+
+def _run_hydra(name: str, directories: list[Path], overrides: list[str]) -> DictConfig:
+    home = hydra.initialize_config_dir(str(directories[0]), job_name="asr", version_base="1.3")
+    more = ",".join(_quoted(f"file://{directory}") for directory in directories[1:])
+    with home, warnings.catch_warnings():
+        # A recipe without `_self_` gets it at the end of its defaults, which is what it must mean.
+        warnings.filterwarnings("ignore", message="(?s).*missing `_self_`")
+        return hydra.compose(name, overrides=[f"hydra.searchpath=[{more}]", *overrides])
+
+
+def _quoted(text: str) -> str:
+    """The text as a string of Hydra's grammar, where backslashes count before quotes only."""
+    return "'" + re.sub(r"(\\*)('|$)", lambda at: 2 * at[1] + at[2].replace("'", "\\'"), text) + "'"
+
+
+def _one_line(error: Exception) -> str:
+    """The message without line breaks, Hydra's list of directories, and advice that does not hold here."""
+    return " ".join(re.split("Config search path|To append to", str(error))[0].split()).rstrip(".")
+
+
+# Schema
+
+
+def _typed(raw: DictConfig, command: str) -> DictConfig:
+    """The composed values in the schema's types; what is not in the schema is refused."""
+    values = typing.cast(dict[Any, Any], OmegaConf.to_container(raw))
+    schema, options = OmegaConf.structured(COMMANDS[command]), list_options(COMMANDS[command], ())
+    if "loss" in schema:
+        loss = _loss(values.get("loss"), type(COMMANDS[command]().loss))
+        schema.loss = OmegaConf.structured(loss)
+        options = list_options(COMMANDS[command], [loss])
+    _check_names(values, "", command, options)
+    try:
+        return typing.cast(DictConfig, OmegaConf.merge(schema, raw))
+    except OmegaConfBaseException as error:
+        raise _wrong_type(error, values, options) from None
+
+
+def _loss(section: Any, default: type[LossOptions]) -> type[LossOptions]:
+    if not isinstance(section, dict) or "name" not in section:
+        return default
+    name = str(section["name"])
+    if name not in LOSSES:
+        raise InputError(f"loss.name={name}: unknown loss; {choose(name, LOSSES)}")
+    return LOSSES[name]
+
+
+def _check_names(values: Mapping[Any, Any], prefix: str, command: str, options: Mapping[str, Option]) -> None:
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if name in options:
+            if isinstance(value, dict):
+                raise InputError(f"{name}={shown(value)}: no section; needs {_described(options[name])}")
+        elif not _is_section(name, options):
+            raise _unknown(f"{name}={shown(value)}", name, command, options)
+        elif not isinstance(value, dict):
+            raise InputError(f"{name}={shown(value)}: a section; set options in it, as {name}.OPTION=VALUE")
+        else:
+            _check_names(value, f"{name}.", command, options)
+
+
+def _wrong_type(error: OmegaConfBaseException, values: Mapping[str, Any], options: Mapping[str, Option]) -> InputError:
+    name = re.sub(r"\[\d+\]$", "", str(error.full_key))
+    value = _value_at(values, name)
+    if name not in options:
+        return InputError(f"{name}={shown(value)}: {_first_line(error)}")
+    remedy = f"; write {name}=[{value}]" if _is_list(options[name]) and isinstance(value, str) else ""
+    return InputError(f"{name}={shown(value)}: needs {_described(options[name])}{remedy}")
+
+
+def _value_at(values: Mapping[str, Any], name: str) -> Any:
+    value: Any = values
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def _described(option: Option) -> str:
+    return f"a value of type {type_name(option.type)} ({option.help})"
+
+
+def type_name(hint: Any) -> str:
+    """A type in words: `int`, `int or null`, `list of str`."""
+    arguments = typing.get_args(hint)
+    if not arguments:
+        return str(hint.__name__)
+    if typing.get_origin(hint) is list:
+        return f"list of {type_name(arguments[0])}"
+    return " or ".join("null" if one is type(None) else type_name(one) for one in arguments)
+
+
+def _is_list(option: Option) -> bool:
+    return typing.get_origin(option.type) is list
+
+
+# Values
+
+
+def _finished(tree: DictConfig, command: str) -> Any:
+    """The typed object, with nothing missing and every value in its range."""
+    values = typing.cast(dict[str, Any], OmegaConf.to_container(tree))
+    options = list_options(COMMANDS[command]).values()
+    missing = [option for option in options if _value_at(values, option.name) == MISSING]
+    if missing:
+        raise _missing(missing)
+    try:
+        config = OmegaConf.to_object(tree)
+    except OmegaConfBaseException as error:
+        name = str(error.full_key)
+        raise InputError(f"{name}={shown(_value_at(values, name))}: {_first_line(error)}") from None
+    _check_values(config, "")
+    return config
+
+
+def _missing(options: Sequence[Option]) -> InputError:
+    needed = "; ".join(f"{option.name}=... ({option.help})" for option in options)
+    return InputError(f"missing: {needed}")
+
+
+def _check_values(config: Any, prefix: str) -> None:
+    for field in dataclasses.fields(config):
+        name, value = prefix + field.name, getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            _check_values(value, f"{name}.")
+        else:
+            _check_value(Option(name, field.type, field.default, **field.metadata), value)
+
+
+def _check_value(option: Option, value: Any) -> None:
+    if option.default == MISSING and value == "":
+        raise _missing([option])
+    for element in value if isinstance(value, list) else [value]:
+        fault = _fault(option, element)
+        if fault:
+            raise InputError(f"{option.name}={shown(value)}: {fault} ({option.help})")
+
+
+def _fault(option: Option, value: Any) -> str:
+    """What is wrong with one value of an option, and what would be right; nothing if nothing is."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"must be a finite number{', ' * bool(range_text(option))}{range_text(option)}"
+    if isinstance(value, (int, float)) and not _within(option, value):
+        return f"must be {range_text(option)}"
+    if isinstance(value, str) and option.choices and value not in option.choices:
+        return f"unknown value; {choose(value, option.choices)}"
+    return ""
+
+
+def _within(option: Option, value: float) -> bool:
+    return (option.low is None or value >= option.low) and (option.high is None or value <= option.high)
+
+
+def range_text(option: Option) -> str:
+    """The values that an option may take, as text; empty if its type says it all."""
+    if option.choices:
+        return " | ".join(option.choices)
+    if option.low is not None and option.high is not None:
+        return f"{option.low} to {option.high}"
+    if option.low is not None:
+        return f">= {option.low}"
+    return "" if option.high is None else f"<= {option.high}"
+
+
+# Words
+
+
+def _escaped(value: Any) -> Any:
+    """Values in which `${` means itself: what is saved has been resolved already."""
+    if isinstance(value, dict):
+        return {key: _escaped(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_escaped(one) for one in value]
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", value) if isinstance(value, str) else value
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
+
+
+def _likeness(word: str, name: str) -> float:
+    """How good a suggestion `name` is for `word`; 0 if none."""
+    last, whole = _ratio(_last(word), _last(name)), _ratio(word, name)
+    if last < _SIMILAR_LAST and whole < _SIMILAR_WHOLE:
+        return 0.0
+    return last + whole
+
+
+def _ratio(one: str, other: str) -> float:
+    return SequenceMatcher(None, one.lower(), other.lower()).ratio()
+
+
+def _last(name: str) -> str:
+    return name.rpartition(".")[2]

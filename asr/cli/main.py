@@ -1,0 +1,202 @@
+"""The console script `asr`: reads the command line, and runs a command once its config is checked."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from asr import __version__
+from asr.config import COMMANDS
+from asr.errors import InputError
+
+_INTERRUPTED = 130  # what shells report for a program ended by Ctrl-C: 128 + SIGINT
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line and return the exit status: 0 done, 2 refused, 130 interrupted."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    program = f"asr {words[0]}" if words and words[0] in COMMANDS else "asr"
+    try:
+        _run(words)
+        sys.stdout.flush()
+        return 0
+    except InputError as error:
+        return _complain(f"{program}: error: {error}", 2)
+    except KeyboardInterrupt:
+        return _complain(f"{program}: interrupted", _INTERRUPTED)
+    except BrokenPipeError:
+        # The reader has gone (`asr ... | head`). What is still buffered must not fail when Python exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _complain(message: str, status: int) -> int:
+    print(" ".join(message.splitlines()), file=sys.stderr)
+    return status
+
+
+def _run(words: list[str]) -> None:
+    if not words:
+        raise InputError(f"no command; give one of {', '.join(COMMANDS)}, or --help")
+    if words[0] in ("-h", "--help"):
+        print(_overview())
+    elif words[0] == "--version":
+        print(f"asr {__version__}")
+    elif words[0] in COMMANDS:
+        _run_command(words[0], words[1:])
+    else:
+        from asr.cli.compose import choose  # imports Hydra, which `asr --help` need not wait for
+
+        raise InputError(f"{words[0]}: unknown command; {choose(words[0], COMMANDS)}")
+
+
+def _run_command(command: str, words: list[str]) -> None:
+    given = _read(words)
+    overrides, files = _split_files(command, given.words, given.literal)
+    if given.help:
+        print(_command_help(command, overrides, given))
+        return
+    config = _configure(command, overrides, files, given)
+    if given.cfg:
+        from asr.cli.compose import to_yaml
+
+        print(to_yaml(config), end="")
+    else:
+        importlib.import_module(f"asr.cli.{command}").main(config)
+
+
+def _configure(command: str, overrides: list[str], files: list[str], given: argparse.Namespace) -> Any:
+    from asr.cli.compose import compose
+
+    config = compose(command, overrides, given.config_dir, given.config_name)
+    # File names never pass through Hydra's grammar, to which a space or a comma has a meaning.
+    return dataclasses.replace(config, files=config.files + files) if files else config
+
+
+# Words of the command line
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InputError(message)
+
+
+def _parser() -> _Parser:
+    parser = _Parser(prog="asr", add_help=False, allow_abbrev=False)
+    parser.add_argument("words", nargs="*")
+    parser.add_argument("-h", "--help", action="store_true")
+    parser.add_argument("--cfg", action="store_true")
+    parser.add_argument("-cd", "--config-dir", type=Path)
+    parser.add_argument("-cn", "--config-name")
+    return parser
+
+
+def _read(words: list[str]) -> argparse.Namespace:
+    """The flags, `words` (anything else), and `literal` (what follows `--`)."""
+    end = words.index("--") if "--" in words else len(words)
+    parser = _parser()
+    given, unknown = parser.parse_known_intermixed_args(words[:end])
+    if unknown:
+        raise InputError(f"{unknown[0]}: unknown flag; flags: --help, --cfg, --config-dir, --config-name")
+    given.literal = words[end + 1 :]
+    return given
+
+
+def _split_files(command: str, words: list[str], literal: list[str]) -> tuple[list[str], list[str]]:
+    """Overrides and files: only `transcribe` takes files, words without `=` and whatever follows `--`."""
+    if command != "transcribe":
+        return words + literal, []
+    return [word for word in words if "=" in word], [word for word in words if "=" not in word] + literal
+
+
+# Help
+
+
+def _overview() -> str:
+    rows = [(name, _summary(schema)) for name, schema in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: asr COMMAND [--config-dir DIR] [--config-name NAME] [--cfg] [key=value ...]",
+            "",
+            "Train and use neural transducers for speech recognition.",
+            "",
+            "commands:",
+            *_table(rows),
+            "",
+            "asr COMMAND --help lists the options of a command; asr --version prints the version.",
+        ]
+    )
+
+
+def _summary(schema: type) -> str:
+    first = (schema.__doc__ or "").strip().splitlines()[0]
+    return first.partition(": ")[2] or first
+
+
+def _command_help(command: str, overrides: list[str], given: argparse.Namespace) -> str:
+    """Usage, groups and options; the defaults are what this very command line would compose."""
+    from asr.cli.compose import compose_tree, list_groups, search_directories
+
+    tree = compose_tree(command, overrides, given.config_dir, given.config_name)
+    groups = list_groups(command, search_directories(given.config_dir)).items()
+    files = " [FILE ...]" if command == "transcribe" else ""
+    return "\n".join(
+        [
+            f"usage: asr {command}{files} [--config-dir DIR] [--config-name NAME] [--cfg] [key=value ...]",
+            "",
+            _summary(COMMANDS[command]),
+            "",
+            "  -cd, --config-dir DIR    more configs, searched first: a recipe's",
+            "  -cn, --config-name NAME  primary config; default: " + command,
+            "  --cfg                    print the config and exit",
+            *_section("groups (group=choice):", [(name, " | ".join(choices)) for name, choices in groups]),
+            *_section("options (key=value):", _option_rows(command, tree)),
+        ]
+    )
+
+
+def _section(title: str, rows: list[tuple[str, ...]]) -> list[str]:
+    return ["", title, *_table(rows)] if rows else []
+
+
+def _option_rows(command: str, tree: Any) -> list[tuple[str, ...]]:
+    from omegaconf import OmegaConf
+
+    from asr.cli.compose import list_options, range_text, type_name
+
+    values = _flat(OmegaConf.to_container(tree))
+    return [
+        (name, type_name(option.type), _default(values.get(name, option.default)), range_text(option), option.help)
+        for name, option in list_options(COMMANDS[command]).items()
+    ]
+
+
+def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested sections as one mapping of full names."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
+
+
+def _default(value: Any) -> str:
+    from asr.cli.compose import shown
+
+    return {"": '""', "???": "required"}.get(value, value) if isinstance(value, str) else shown(value)
+
+
+def _table(rows: Iterable[Sequence[str]]) -> list[str]:
+    """Rows with aligned columns."""
+    cells = [list(row) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return ["  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

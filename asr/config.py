@@ -1,0 +1,224 @@
+"""Every option of every command, as typed dataclasses: the schema that `conf/` is checked against.
+
+Nothing heavy is imported here, so that a misspelt option is refused at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+from omegaconf import MISSING
+
+
+def option(
+    default: Any, help: str, *, low: float | None = None, high: float | None = None, choices: tuple[str, ...] = ()
+) -> Any:
+    """A field with its help text and the values it may take (`low` and `high` inclusive)."""
+    metadata = {"help": help, "low": low, "high": high, "choices": choices}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass
+class ModelOptions:
+    """Conformer encoder, stateless predictor and joiner."""
+
+    mel_bins: int = option(80, "bins of the input filterbank", low=8)
+    normalize: str = option(
+        "global", "feature normalisation, part of the encoder", choices=("global", "utterance", "none")
+    )
+    subsampling_channels: int = option(32, "channels of the second convolution; the first has a quarter", low=4)
+    encoder_dim: int = option(144, "width of the encoder (D)", low=1)
+    layers: int = option(6, "Conformer layers", low=1)
+    heads: int = option(4, "attention heads; must divide encoder_dim", low=1)
+    feedforward_dim: int = option(576, "inner width of the feed-forward modules", low=1)
+    kernel_size: int = option(15, "frames that the convolution module sees; odd", low=1)
+    left_context: int = option(-1, "past frames that attention sees, after subsampling; -1: all", low=-1)
+    right_context: int = option(-1, "future frames that attention sees, after subsampling; -1: all", low=-1)
+    predictor_dim: int = option(144, "width of the predictor", low=1)
+    context_size: int = option(2, "labels that the stateless predictor sees", low=1)
+    context_dropout: float = option(0.0, "share of label positions whose context is hidden", low=0, high=0.9)
+    joiner_dim: int = option(144, "width of the joiner (J)", low=1)
+    dropout: float = option(0.1, "dropout everywhere in the model", low=0, high=0.9)
+
+
+@dataclass
+class LossOptions:
+    """What every transducer loss has in common; one subclass per file in `conf/loss/`."""
+
+    name: str = MISSING
+    topology: str = option(
+        "regular", "labels that a frame may emit: any number, or at most one", choices=("regular", "modified")
+    )
+
+
+@dataclass
+class FullLossOptions(LossOptions):
+    """The readable reference: the whole padded (B,T,U+1,V) grid."""
+
+    name: str = option("full", "which transducer loss", choices=("full",))
+
+
+@dataclass
+class OptimizedLossOptions(LossOptions):
+    """The same loss from packed nodes and streamed logits."""
+
+    name: str = option("optimized", "which transducer loss", choices=("optimized",))
+    chunk_nodes: int = option(4096, "nodes whose logits are held at a time; 0: all", low=0)
+
+
+LOSSES: dict[str, type[LossOptions]] = {"full": FullLossOptions, "optimized": OptimizedLossOptions}
+
+
+@dataclass
+class SpecAugmentOptions:
+    """SpecAugment (Park et al., Interspeech 2019) without time warping."""
+
+    time_masks: int = option(2, "time masks per 10 s of speech, at least one if not 0", low=0)
+    time_mask_frames: int = option(30, "longest time mask, frames", low=0)
+    time_mask_share: float = option(0.2, "longest time mask as a share of the utterance", low=0, high=1)
+    frequency_masks: int = option(2, "frequency masks", low=0)
+    frequency_mask_bins: int = option(20, "widest frequency mask, bins", low=0)
+
+
+@dataclass
+class DataOptions:
+    """Where the cuts are and how they become batches."""
+
+    train_cuts: list[str] = option([], "Lhotse manifests to train on")
+    valid_cuts: list[str] = option([], "Lhotse manifests to validate on")
+    tokenizer: str = option("", "directory made by `asr tokenizer`")
+    max_seconds: float = option(100.0, "seconds of audio in a batch at most, padding included", low=0.1)
+    max_utterances: Optional[int] = option(None, "utterances in a batch at most", low=1)
+    buckets: int = option(10, "duration buckets of the sampler", low=2)
+    min_duration: float = option(0.1, "shorter utterances are not trained on, seconds", low=0)
+    max_duration: float = option(30.0, "longer utterances are not trained on, seconds", low=0)
+    workers: int = option(2, "processes that load data; 0 loads in the training process", low=0)
+    speed_factors: list[float] = option(
+        [], "speed perturbation on the fly: one of these factors is drawn for each utterance and epoch", low=0.5, high=2
+    )
+    spec_augment: SpecAugmentOptions = field(default_factory=SpecAugmentOptions)
+
+
+@dataclass
+class OptimOptions:
+    """AdamW and its learning-rate schedule."""
+
+    lr: float = option(1e-3, "peak learning rate", low=0)
+    weight_decay: float = option(1e-2, "weight decay of matrices (not of biases and norms)", low=0)
+    betas: list[float] = option([0.9, 0.98], "Adam's decay rates", low=0, high=0.9999)
+    warmup_steps: int = option(500, "step at which the warm-up is over", low=0)
+    head_warmup_steps: int = option(20, "steps of warm-up of all but the encoder, whose warm-up follows", low=0)
+    schedule: str = option("cosine", "what follows the warm-up", choices=("cosine", "inverse_sqrt", "constant"))
+    final_lr: float = option(0.01, "share of the peak that a cosine schedule ends at", low=0, high=1)
+    clip_norm: float = option(5.0, "gradient norm is clipped to this; 0: not clipped", low=0)
+
+
+@dataclass
+class TrainOptions:
+    """The training loop."""
+
+    steps: int = option(2000, "optimiser steps", low=1)
+    seed: int = option(0, "seed of everything random", low=0)
+    device: str = option("auto", "where to train", choices=("auto", "cpu", "cuda"))
+    precision: str = option(
+        "float32", "autocast of the model; the lattice always runs in float32", choices=("float32", "bfloat16")
+    )
+    accumulate: int = option(1, "batches per optimiser step", low=1)
+    ctc_weight: float = option(0.2, "weight of the auxiliary CTC loss; 0: none", low=0)
+    log_every: int = option(20, "steps between two lines of metrics", low=1)
+    validate_every: int = option(500, "steps between two validations (each is followed by a checkpoint)", low=1)
+    save_every: int = option(500, "steps between two checkpoints", low=1)
+    average_last: int = option(5, "checkpoints that are kept, and averaged by `checkpoint=average`", low=1)
+
+
+@dataclass
+class DecodeOptions:
+    """How to search; one choice per file in `conf/decode/`."""
+
+    name: str = option("greedy", "which search", choices=("greedy",))
+    max_seconds: float = option(200.0, "seconds of audio in a batch at most", low=0.1)
+    batch_size: Optional[int] = option(None, "utterances in a batch at most", low=1)
+    max_symbols_per_frame: int = option(5, "labels that one frame may emit", low=1)
+
+
+@dataclass
+class TrainConfig:
+    """`asr train`: train a transducer, or go on with a run that was interrupted."""
+
+    run: str = option(MISSING, "directory of this run: config, checkpoints, logs, TensorBoard")
+    model: ModelOptions = field(default_factory=ModelOptions)
+    loss: LossOptions = field(default_factory=FullLossOptions)
+    data: DataOptions = field(default_factory=DataOptions)
+    optim: OptimOptions = field(default_factory=OptimOptions)
+    train: TrainOptions = field(default_factory=TrainOptions)
+    decode: DecodeOptions = field(default_factory=DecodeOptions)
+
+
+@dataclass
+class DecodeConfig:
+    """`asr decode`: decode a CutSet with a trained model, and score it."""
+
+    run: str = option(MISSING, "run directory of `asr train`")
+    cuts: str = option(MISSING, "Lhotse manifest to decode")
+    output: str = option(MISSING, "directory for hypotheses and error reports")
+    checkpoint: str = option("average", "best, last, average, or the name of one checkpoint")
+    name: str = option("", "name in the WER line; default: the manifest's")
+    device: str = option("auto", "where to decode", choices=("auto", "cpu", "cuda"))
+    decode: DecodeOptions = field(default_factory=DecodeOptions)
+
+
+@dataclass
+class TranscribeConfig:
+    """`asr transcribe FILE...`: print the text of audio files."""
+
+    run: str = option(MISSING, "run directory of `asr train`")
+    files: list[str] = option([], "audio files")
+    checkpoint: str = option("average", "best, last, average, or the name of one checkpoint")
+    device: str = option("auto", "where to decode", choices=("auto", "cpu", "cuda"))
+    decode: DecodeOptions = field(default_factory=DecodeOptions)
+
+
+@dataclass
+class ScoreConfig:
+    """`asr score`: word error rate of a hypotheses file, with readable reports."""
+
+    hypotheses: str = option(MISSING, "hypotheses.jsonl, one {id, reference, hypothesis} per line")
+    output: str = option(MISSING, "directory for the reports")
+    name: str = option("", "name in the WER line; default: the file's directory")
+
+
+@dataclass
+class TokenizerConfig:
+    """`asr tokenizer`: train a SentencePiece tokenizer on the transcripts of manifests."""
+
+    cuts: list[str] = option([], "Lhotse manifests whose transcripts to train on")
+    output: str = option(MISSING, "directory for the tokenizer")
+    kind: str = option("bpe", "units", choices=("bpe", "char"))
+    vocab_size: Optional[int] = option(None, "pieces, blank and <unk> included; char: all characters", low=3)
+
+
+@dataclass
+class FeaturesConfig:
+    """`asr features`: compute filterbanks once and write a manifest that points to them."""
+
+    cuts: str = option(MISSING, "Lhotse manifest to read")
+    output: str = option(MISSING, "Lhotse manifest to write")
+    storage: str = option(MISSING, "directory for the features")
+    mel_bins: int = option(80, "bins of the filterbank", low=8)
+    speed_factors: list[float] = option(
+        [], "also store a copy of every utterance at each of these speeds", low=0.5, high=2
+    )
+    jobs: int = option(2, "processes", low=1)
+
+
+COMMANDS: dict[str, type] = {
+    "tokenizer": TokenizerConfig,
+    "features": FeaturesConfig,
+    "train": TrainConfig,
+    "decode": DecodeConfig,
+    "transcribe": TranscribeConfig,
+    "score": ScoreConfig,
+}

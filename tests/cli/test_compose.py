@@ -1,0 +1,481 @@
+"""The config of a command: what is composed, and what is refused in which words."""
+
+import dataclasses
+import warnings
+from pathlib import Path
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from asr.cli.compose import (
+    compose,
+    compose_tree,
+    conf_directory,
+    from_yaml,
+    list_groups,
+    list_options,
+    nearest,
+    search_directories,
+    to_yaml,
+)
+from asr.config import (
+    COMMANDS,
+    LOSSES,
+    DataOptions,
+    DecodeOptions,
+    LossOptions,
+    OptimOptions,
+    TrainConfig,
+    TrainOptions,
+)
+from asr.errors import InputError
+
+MANDATORY = {
+    "tokenizer": ["output=o"],
+    "features": ["cuts=c", "output=o", "storage=s"],
+    "train": ["run=r"],
+    "decode": ["run=r", "cuts=c", "output=o"],
+    "transcribe": ["run=r"],
+    "score": ["hypotheses=h", "output=o"],
+}
+TRAIN = "defaults: [train, _self_]\nrun: r\n"  # a recipe's config begins like this
+FILES = sorted(conf_directory().glob("*/*.yaml"))
+CHOICES = [
+    (command, group, choice)
+    for command in COMMANDS
+    for group, choices in list_groups(command, [conf_directory()]).items()
+    for choice in choices
+]
+
+
+@dataclasses.dataclass
+class OtherLossOptions(LossOptions):
+    """A second loss, with an option of its own."""
+
+    name: str = "other"
+    band: int = 5
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    """A recipe's config directory (its name is a hard one) with a primary config and a model of its own."""
+    directory = tmp_path / "a recipe's, {conf}"
+    (directory / "model").mkdir(parents=True)
+    (directory / "model" / "mine.yaml").write_text("defaults: [tiny, _self_]\nlayers: 3\n")
+    (directory / "digits.yaml").write_text(
+        "defaults:\n  - train\n  - override model: tiny\n  - override train: debug\n  - _self_\n"
+        "run: exp/digits\noptim: {lr: 0.5}\n"
+    )
+    return directory
+
+
+def refusal(command: str, overrides: list[str], config_dir: Path | None = None, config_name: str | None = None) -> str:
+    with pytest.raises(InputError) as caught:
+        compose(command, overrides, config_dir, config_name)
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1
+    assert not GlobalHydra.instance().is_initialized()
+    return message
+
+
+def recipe_refusal(recipe: Path, text: str) -> str:
+    (recipe / "broken.yaml").write_text(text)
+    return refusal("train", [], config_dir=recipe, config_name="broken")
+
+
+# What is composed
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_composes_to_its_schema(command: str) -> None:
+    assert type(compose(command, MANDATORY[command])) is COMMANDS[command]
+
+
+@pytest.mark.parametrize(("command", "group", "choice"), CHOICES)
+def test_every_choice_of_every_group_is_valid(command: str, group: str, choice: str) -> None:
+    assert compose(command, [*MANDATORY[command], f"{group}={choice}"]) is not None
+
+
+def test_every_loss_has_a_choice_of_its_name() -> None:
+    assert list_groups("train", [conf_directory()])["loss"] == sorted(LOSSES)
+
+
+@pytest.mark.parametrize(
+    ("section", "defaults"),
+    [("data", DataOptions()), ("optim", OptimOptions()), ("train", TrainOptions()), ("decode", DecodeOptions())],
+)
+def test_yaml_defaults_are_the_schemas(section: str, defaults: object) -> None:
+    assert getattr(compose("train", ["run=r"]), section) == defaults
+
+
+@pytest.mark.parametrize("command", ["tokenizer", "features", "decode", "transcribe", "score"])
+def test_defaults_of_small_commands_are_the_schemas(command: str) -> None:
+    values = dict(word.split("=") for word in MANDATORY[command])
+    assert compose(command, MANDATORY[command]) == COMMANDS[command](**values)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}-{file.stem}")
+def test_choices_are_whole_or_build_on_another(file: Path) -> None:
+    values = OmegaConf.load(file)
+    group = file.parent.name
+    schema = LOSSES[file.stem] if group == "loss" else type(getattr(TrainConfig(), group))
+    assert "defaults" in values or set(values) == {field.name for field in dataclasses.fields(schema)}
+
+
+def test_overrides_reach_the_config() -> None:
+    config = compose(
+        "train",
+        [
+            "run=r",
+            "model=tiny",
+            "optim.lr=0.5",
+            "data.train_cuts=[a,b]",
+            "data.spec_augment={time_masks: 0}",
+            "data.tokenizer=${run}/tokenizer",
+        ],
+    )
+    assert (config.model.joiner_dim, config.optim.lr, config.data.train_cuts) == (128, 0.5, ["a", "b"])
+    assert (config.data.spec_augment.time_masks, config.data.spec_augment.frequency_masks) == (0, 2)
+    assert config.data.tokenizer == "r/tokenizer"
+
+
+@pytest.mark.parametrize("prefix", ["+", "++"])
+def test_prefixes_of_existing_keys_are_harmless(prefix: str) -> None:
+    config = compose("train", ["run=r", f"{prefix}model=tiny", f"{prefix}optim.lr=0.5"])
+    assert (config.model.joiner_dim, config.optim.lr) == (128, 0.5)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "007",
+        "1e5",
+        "true",
+        "1.50",
+        "a b",
+        "exp/x=y",
+        "2024-01-01",
+        "é",
+        "a,b",
+        "a(b",
+        "x'",
+        'it\'s, "(x)"',
+        "a\\'b, c\\",
+    ],
+)
+def test_text_stays_as_written(text: str) -> None:
+    assert compose("train", [f"run={text}"]).run == text
+
+
+def test_quoted_text_may_hold_anything() -> None:
+    assert compose("train", ["run='a(b),c'"]).run == "a(b),c"
+
+
+def test_nothing_of_hydra_stays_behind() -> None:
+    compose("train", ["run=r"])
+    assert not GlobalHydra.instance().is_initialized()
+
+
+# Recipes
+
+
+def test_recipe_builds_on_the_frameworks_config(recipe: Path) -> None:
+    config = compose("train", [], recipe, "digits")
+    assert (config.run, config.model.joiner_dim, config.train.steps) == ("exp/digits", 128, 10)
+    assert config.optim == OptimOptions(lr=0.5)
+
+
+def test_command_line_wins_over_the_recipe(recipe: Path) -> None:
+    config = compose("train", ["run=r", "model=large", "train=default", "optim.lr=2"], recipe, "digits.yaml")
+    assert (config.run, config.optim.lr, config.model.layers, config.train.steps) == ("r", 2.0, 12, 2000)
+
+
+def test_recipe_has_groups_of_its_own(recipe: Path) -> None:
+    assert compose("train", ["model=mine"], recipe, "digits").model.layers == 3
+    assert compose("train", ["run=r", "model=mine"], recipe).model.layers == 3
+    assert "mine" in list_groups("train", search_directories(recipe))["model"]
+
+
+def test_recipe_without_self_needs_no_warning(recipe: Path) -> None:
+    (recipe / "short.yaml").write_text("defaults: [train]\nrun: r\noptim: {lr: 0.5}\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert compose("train", [], recipe, "short").optim.lr == 0.5
+
+
+def test_recipe_need_not_mention_an_option_to_have_it_set(recipe: Path) -> None:
+    (recipe / "bare.yaml").write_text("run: r\n")
+    assert compose("train", ["optim.lr=0.5"], recipe, "bare").optim.lr == 0.5
+
+
+# What is refused: words of the command line
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("lr=1", "optim.lr"),
+        ("optim.lrr=1", "optim.lr"),
+        ("+optim.lrr=1", "optim.lr"),
+        ("++optim.lrr=1", "optim.lr"),
+        ("~optim.lrr", "optim.lr"),
+        ("otpim.lr=1", "optim.lr"),
+        ("modle=tiny", "model"),
+        ("model@extra=tiny", "model"),
+        ("optim.betas.0=0.5", "optim.betas"),
+        ("time_mask=3", "data.spec_augment.time_masks"),
+        ("hydra.run.dir=x", "asr train --help"),
+        ("model._target_=os.system", "asr train --help"),
+        ("+model._target_=os.system", "asr train --help"),
+    ],
+)
+def test_unknown_option(override: str, expected: str) -> None:
+    message = refusal("train", ["run=r", override])
+    assert message.startswith(f"{override}: unknown option")
+    assert expected in message
+
+
+@pytest.mark.parametrize("choice", ["tinny", "Tiny", "tin"])
+def test_unknown_choice(choice: str) -> None:
+    message = refusal("train", ["run=r", f"model={choice}"])
+    assert message.startswith(f"model={choice}: unknown choice; did you mean tiny?")
+    assert "debug, large, medium, small, tiny" in message
+
+
+@pytest.mark.parametrize(
+    "override", ["model=null", "model=[tiny,small]", "model={_target_: x}", "model=", "model=../train"]
+)
+def test_only_a_name_is_a_choice(override: str) -> None:
+    message = refusal("train", ["run=r", override])
+    assert "unknown choice; " in message
+    assert "choices: debug" in message
+
+
+@pytest.mark.parametrize(
+    ("override", "value", "kind"),
+    [
+        ("optim.lr=abc", "abc", "float (peak learning rate)"),
+        ("optim.lr=", "", "float"),
+        ("optim.lr=null", "null", "float"),
+        ("optim.lr=[1]", "[1]", "float"),
+        ("optim.lr={a: 1}", "{'a': 1}", "float"),
+        ("train.steps=2.5", "2.5", "int"),
+        ("train.steps=true", "true", "int"),
+        ("data.max_utterances=many", "many", "int or null"),
+        ("optim.betas=[0.9,x]", "[0.9, 'x']", "list of float"),
+        ("run=null", "null", "str"),
+        ("run=[a]", "['a']", "str"),
+    ],
+)
+def test_wrong_type(override: str, value: str, kind: str) -> None:
+    message = refusal("train", ["run=r", override])
+    assert message.startswith(f"{override.partition('=')[0]}={value}: ")
+    assert f"needs a value of type {kind}" in message
+
+
+def test_one_value_for_a_list_is_shown_as_a_list() -> None:
+    assert refusal("train", ["run=r", "data.train_cuts=a"]).endswith("write data.train_cuts=[a]")
+    assert refusal("train", ["run=r", "data.train_cuts=a,b"]).endswith("written data.train_cuts=[a,b]")
+
+
+@pytest.mark.parametrize(
+    ("override", "bounds"),
+    [
+        ("optim.lr=-1", ">= 0"),
+        ("optim.lr=nan", ">= 0"),
+        ("optim.lr=inf", ">= 0"),
+        ("optim.final_lr=1.5", "0 to 1"),
+        ("optim.betas=[0.9,2]", "0 to 0.9999"),
+        ("data.speed_factors=[1.0,0.1]", "0.5 to 2"),
+        ("data.spec_augment.time_mask_share=-0.1", "0 to 1"),
+        ("data.max_utterances=0", ">= 1"),
+    ],
+)
+def test_outside_the_range(override: str, bounds: str) -> None:
+    message = refusal("train", ["run=r", override])
+    assert message.startswith(f"{override.partition('=')[0]}=")
+    assert bounds in message
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("train.device=gpu", "did you mean cpu? choices: auto, cpu, cuda"),
+        ("optim.schedule=cosin", "choices: cosine, inverse_sqrt, constant"),
+        ("loss.name=ful", "did you mean full? choices: full"),
+    ],
+)
+def test_not_one_of_the_choices(override: str, expected: str) -> None:
+    message = refusal("train", ["run=r", override])
+    assert message.startswith(f"{override}: ")
+    assert expected in message
+
+
+@pytest.mark.parametrize("overrides", [[], ["run="], ["run=''"]])
+def test_missing_value_is_explained(overrides: list[str]) -> None:
+    assert refusal("train", overrides).startswith("missing: run=... (directory of this run")
+
+
+def test_all_missing_values_are_named() -> None:
+    message = refusal("decode", ["cuts=c"])
+    assert "run=... (run directory" in message
+    assert "output=... (directory for" in message
+    assert "cuts=" not in message
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("foo", "not of the form key=value"),
+        ("", "not of the form key=value"),
+        ("a b=3", "not of the form key=value"),
+        ("optim.betas=[0.9", "the value cannot be read; text in it may need quotes"),
+        ("data.train_cuts=[é]", "as in \"data.train_cuts=['a (1)','b']\""),
+    ],
+)
+def test_malformed(override: str, expected: str) -> None:
+    message = refusal("train", [override])
+    assert message.startswith(f"{override}: ")
+    assert expected in message
+
+
+@pytest.mark.parametrize("key", ["optim.lr", "model"])
+def test_options_are_not_removed(key: str) -> None:
+    message = refusal("train", ["run=r", f"~{key}"])
+    assert message == f"~{key}: options cannot be removed; give {key} another value"
+
+
+@pytest.mark.parametrize("value", ["${nothing}", "${run", "${oc.env:ASR_NO_SUCH_VARIABLE}", "${run}"])
+def test_interpolation_without_a_right_value(value: str) -> None:
+    assert refusal("train", ["run=r", f"optim.lr={value}"]).startswith(f"optim.lr={value}: ")
+
+
+def test_malformed_interpolation() -> None:
+    message = refusal("train", ["run=a${"])
+    assert "run='a${'" in message
+    assert message.endswith("a plain ${ is \\${")
+
+
+def test_options_of_other_commands_are_unknown() -> None:
+    assert "unknown option" in refusal("decode", ["model=tiny"])
+
+
+# What is refused: configs
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (TRAIN + "optim: {lrr: 1}", "optim.lrr=1: unknown option; did you mean optim.lr?"),
+        (TRAIN + "lr: 1", "lr=1: unknown option; did you mean optim.lr?"),
+        (TRAIN + "model: {_target_: os.system}", "model._target_=os.system: unknown option"),
+        (TRAIN + "3: x", "3=x: unknown option"),
+        (TRAIN + "optim: 3", "optim=3: a section"),
+        (TRAIN + "optim: {lr: {a: 1}}", "optim.lr={'a': 1}: no section; needs a value of type float"),
+        (TRAIN + "optim: {lr: -1}", "optim.lr=-1.0: must be >= 0"),
+        (TRAIN + "loss: {name: ful}", "loss.name=ful: unknown loss; did you mean full?"),
+        ("defaults: [trian]", "trian"),
+        ("defaults: [train, {override model: tinny}]", "tinny"),
+        ("defaults: [train, {override modle: tiny}]", "modle"),
+        ("defaults: [broken]", "config broken"),
+        ("defaults: [train", "broken.yaml"),
+        ("- 3", "config broken"),
+    ],
+)
+def test_recipes_are_checked(recipe: Path, text: str, expected: str) -> None:
+    assert expected in recipe_refusal(recipe, text)
+
+
+def test_group_that_a_recipe_lacks(recipe: Path) -> None:
+    (recipe / "bare.yaml").write_text("run: r\n")
+    message = refusal("train", ["model=tiny"], config_dir=recipe, config_name="bare")
+    assert "'model'" in message
+    assert "[train, {override GROUP: CHOICE}, _self_]" in message
+
+
+def test_missing_directory(tmp_path: Path) -> None:
+    assert str(tmp_path / "no") in refusal("train", ["run=r"], config_dir=tmp_path / "no")
+
+
+def test_missing_config(recipe: Path) -> None:
+    message = refusal("train", ["run=r"], config_dir=recipe, config_name="digts")
+    assert "no digts.yaml in" in message
+    assert "did you mean digits?" in message
+
+
+# Losses
+
+
+def test_loss_has_the_class_of_its_name(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(LOSSES, "other", OtherLossOptions)
+    (recipe / "loss").mkdir()
+    (recipe / "loss" / "other.yaml").write_text("name: other\nband: 7\n")
+    config = compose("train", ["loss=other"], recipe, "digits")
+    assert config.loss == OtherLossOptions(band=7)
+    assert from_yaml(to_yaml(config), "train") == config
+
+
+def test_option_of_another_loss_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(LOSSES, "other", OtherLossOptions)
+    assert "loss.band" in list_options(TrainConfig)
+    assert refusal("train", ["run=r", "loss=full", "loss.band=3"]).startswith("loss.band=3: unknown option")
+
+
+# Saved configs
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_round_trip(command: str) -> None:
+    config = compose(command, MANDATORY[command])
+    assert from_yaml(to_yaml(config), command) == config
+
+
+def test_round_trip_keeps_hard_values() -> None:
+    config = compose(
+        "train", ["run=1e5", "optim.lr=1e-7", "data.train_cuts=['été','a, b: c']", "data.tokenizer=é: #'\""]
+    )
+    assert from_yaml(to_yaml(config), "train") == config
+
+
+@pytest.mark.parametrize("text", ["${", "${run}", "a\\${b}", "a\\\\${", "\\", "$", "a: #"])
+def test_round_trip_keeps_what_looks_like_interpolation(text: str) -> None:
+    config = TrainConfig(run=text)
+    assert from_yaml(to_yaml(config), "train") == config
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("run: r\noptim: {lrr: 1}", "did you mean optim.lr?"),
+        ("run: r\noptim: {lr: -1}", "must be >= 0"),
+        ("model: {}", "missing: run=..."),
+        ("", "missing: run=..."),
+        ("[1]", "not a config"),
+        ("a: [", "not YAML"),
+    ],
+)
+def test_saved_configs_are_checked(text: str, expected: str) -> None:
+    with pytest.raises(InputError) as caught:
+        from_yaml(text, "train")
+    assert expected in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+# Parts
+
+
+def test_tree_may_lack_mandatory_values() -> None:
+    assert OmegaConf.is_missing(compose_tree("train", ["model=tiny"]), "run")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_has_help(command: str) -> None:
+    assert all(option.help for option in list_options(COMMANDS[command]).values())
+
+
+def test_nearest_prefers_the_last_component() -> None:
+    names = ["optim.lr", "optim.final_lr", "model.layers"]
+    assert nearest("lr", names) == ["optim.lr"]
+    assert nearest("model.layer", names) == ["model.layers"]
+    assert nearest("zzz", names) == []

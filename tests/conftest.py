@@ -1,0 +1,84 @@
+"""Fixtures that several tests share."""
+
+import importlib.util
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from asr.data.corpus import describe_recording, make_cut, write_cuts, write_flac
+from asr.data.tokenizer import train_tokenizer
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real speech data; without it the test is skipped, but fails in continuous integration."""
+    shared = Path(os.environ.get("ASR_SHARED", REPOSITORY.parent / "shared"))
+    if not (shared / "data").is_dir():
+        missing = f"no speech data in {shared / 'data'}: set ASR_SHARED to the folder that holds data/"
+        pytest.fail(missing) if os.environ.get("CI") == "true" else pytest.skip(missing)
+    return shared / "data"
+
+
+@pytest.fixture
+def load_prepare(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """A function that loads ``prepare.py`` of the recipe named, with its folder on the import path."""
+
+    def load(recipe: str) -> ModuleType:
+        path = REPOSITORY / "recipes" / recipe / "local" / "prepare.py"
+        monkeypatch.syspath_prepend(path.parent)
+        spec = importlib.util.spec_from_file_location(f"{recipe}_prepare", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+TONES = {"LOW": 300, "MID": 800, "HIGH": 1800, "TOP": 3500}  # Hz
+SAMPLING_RATE = 16000
+
+
+@dataclass(frozen=True)
+class TinyCorpus:
+    """A corpus in which every word is a tone: 24 utterances to train on and 6 to validate on, 0.6 to 1.5 s each."""
+
+    directory: Path
+    train: Path
+    dev: Path
+    tokenizer: Path
+
+
+@pytest.fixture(scope="session")
+def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> TinyCorpus:
+    """Audio, manifests and a char tokenizer; the same bits every time. Tests must not change the files."""
+    directory = tmp_path_factory.mktemp("tiny_corpus")
+    corpus = TinyCorpus(
+        directory, directory / "cuts_train.jsonl.gz", directory / "cuts_dev.jsonl.gz", directory / "tokenizer"
+    )
+    rng = np.random.default_rng(0)
+    write_cuts((_tone_cut(directory, f"train-{index:02d}", rng) for index in range(24)), corpus.train)
+    write_cuts((_tone_cut(directory, f"dev-{index}", rng) for index in range(6)), corpus.dev)
+    train_tokenizer([" ".join(TONES)], "char").save(corpus.tokenizer)
+    return corpus
+
+
+def _tone_cut(directory, cut_id, rng):
+    """The cut of two to four words of 0.3 to 0.37 s, and its audio in `directory`."""
+    words = rng.choice(list(TONES), size=rng.integers(2, 5))
+    samples = np.concatenate([_tone(TONES[word], rng.uniform(0.3, 0.37), rng) for word in words])
+    path = directory / f"{cut_id}.flac"
+    write_flac(path, (samples * 32767).astype(np.int16), SAMPLING_RATE)
+    return make_cut(describe_recording(cut_id, path), " ".join(words), speaker="tone", language="English")
+
+
+def _tone(frequency, seconds, rng):
+    time = np.arange(round(seconds * SAMPLING_RATE)) / SAMPLING_RATE
+    fade = np.minimum(1, np.minimum(time, time[::-1]) / 0.02)
+    return 0.3 * fade * np.sin(2 * np.pi * frequency * time) + 0.005 * rng.standard_normal(len(time))
