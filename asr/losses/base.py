@@ -1,0 +1,132 @@
+"""The interface of every transducer loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import get_args
+
+import torch
+from torch import Tensor, nn
+
+from asr.errors import InputError
+from asr.nodes.base import Topology
+from asr.ops.joint.reference import Joiner
+
+
+@dataclass
+class LossOutput:
+    """What a loss returns.
+
+    per_utterance: (B,), nats, −log P(y|x) or a weighted sum of such; differentiable.
+    parts: the terms of the sum by name, each (B,), detached: for logging.
+    nodes: how many (frame, label) nodes the joiner was evaluated on.
+    """
+
+    per_utterance: Tensor
+    parts: dict[str, Tensor] = field(default_factory=dict)
+    nodes: int = 0
+
+
+@dataclass(frozen=True)
+class LossInputs:
+    """The checked arguments of `TransducerLoss.forward`; the shapes are there."""
+
+    joiner: Joiner
+    encoder_out: Tensor
+    encoder_frames: Tensor
+    predictor_out: Tensor
+    labels: Tensor
+    label_lengths: Tensor
+    alignment: Tensor | None
+
+
+class TransducerLoss(nn.Module):
+    """A transducer loss. Subclasses choose nodes and how the logits of those nodes are held.
+
+    Parameters that a loss needs for itself (a simple joiner, say) are its own and train with the model.
+    """
+
+    def __init__(self, vocab_size: int, encoder_dim: int, predictor_dim: int, topology: Topology = "regular") -> None:
+        """vocab_size: V, blank included; encoder_dim, predictor_dim: widths of the rows that the joiner is given.
+
+        topology: `regular`, any number of labels a frame; `modified`, at most one. A stateless predictor
+        cannot tell "no" said twice from "no" said once in the regular topology, where both labels may come
+        from the same frame with the same context; in the modified one the frame has moved on.
+        """
+        super().__init__()
+        if topology not in get_args(Topology):
+            raise InputError(f"topology={topology}: choose one of {', '.join(get_args(Topology))}")
+        self.topology = topology
+        self.vocab_size, self.encoder_dim, self.predictor_dim = vocab_size, encoder_dim, predictor_dim
+
+    def forward(
+        self,
+        joiner: Joiner,
+        encoder_out: Tensor,
+        encoder_frames: Tensor,
+        predictor_out: Tensor,
+        labels: Tensor,
+        label_lengths: Tensor,
+        alignment: Tensor | None = None,
+    ) -> LossOutput:
+        """Loss of a batch.
+
+        joiner: (rows (N,D), rows (N,D)) → logits (N,V).
+        encoder_out: (B,T,D); encoder_frames: (B,), valid frames of each utterance, at least 1.
+        predictor_out: (B,U+1,D), one row per label position.
+        labels: (B,U), each in [1,V); label_lengths: (B,), may be 0. Blank is 0.
+        alignment: (B,U), the frame of each label; only alignment-restricted losses read it.
+        Raises InputError, naming the utterance, where lengths or labels are impossible.
+        """
+        check_lengths(encoder_out, encoder_frames, predictor_out, labels, label_lengths)
+        check_labels(labels, label_lengths, self.vocab_size)
+        if self.topology == "modified":
+            too_many = label_lengths > encoder_frames
+            refuse_first(too_many, label_lengths, "labels, more than its frames: topology=modified needs a frame each")
+        return self.compute(
+            LossInputs(joiner, encoder_out, encoder_frames, predictor_out, labels, label_lengths, alignment)
+        )
+
+    def compute(self, inputs: LossInputs) -> LossOutput:
+        """The loss of checked inputs."""
+        raise NotImplementedError
+
+
+def check_lengths(
+    encoder_out: Tensor, encoder_frames: Tensor, predictor_out: Tensor, labels: Tensor, label_lengths: Tensor
+) -> None:
+    """Raise InputError, naming the first utterance at fault, where shapes and lengths disagree."""
+    batch, frames, _ = encoder_out.shape
+    positions = labels.shape[1] + 1
+    if predictor_out.shape[:2] != (batch, positions):
+        raise InputError(
+            f"predictor_out has shape {tuple(predictor_out.shape)}, but {batch} utterances with up to "
+            f"{positions - 1} labels need ({batch}, {positions}, D)"
+        )
+    refuse_first(
+        (encoder_frames < 1) | (encoder_frames > frames), encoder_frames, f"frames, but encoder_out holds 1 to {frames}"
+    )
+    refuse_first(
+        (label_lengths < 0) | (label_lengths >= positions),
+        label_lengths,
+        f"labels, but the label tensor holds 0 to {positions - 1}",
+    )
+
+
+def check_labels(labels: Tensor, label_lengths: Tensor, vocab_size: int) -> None:
+    """Raise InputError, naming the first utterance at fault, where a label is blank or not in [0, V)."""
+    used = torch.arange(labels.shape[1], device=labels.device) < label_lengths[:, None]
+    wrong = used & ((labels < 1) | (labels >= vocab_size))
+    if wrong.any():
+        utterance, position = (int(i) for i in wrong.nonzero()[0])
+        raise InputError(
+            f"utterance {utterance} of the batch: label {position} is {int(labels[utterance, position])}, "
+            f"but labels are 1 to {vocab_size - 1} (0 is blank): was another tokenizer used?"
+        )
+
+
+def refuse_first(wrong_B: Tensor, values_B: Tensor, what: str) -> None:
+    """Raise InputError naming the first utterance where `wrong_B` is true."""
+    if wrong_B.any():
+        utterance = int(wrong_B.nonzero()[0])
+        raise InputError(f"utterance {utterance} of the batch has {int(values_B[utterance])} {what}")

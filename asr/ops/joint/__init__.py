@@ -1,0 +1,1 @@
+"""Evaluating the joiner on nodes."""

@@ -1,0 +1,43 @@
+"""The oracle of every lattice test: all paths of a transducer lattice, one by one."""
+
+import itertools
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+
+def paths(frames: int, labels: int, topology: str = "regular") -> Iterator[list[tuple[str, int, int]]]:
+    """Every path as its arcs (kind, t, u).
+
+    regular: any order of T−1 blanks and U labels, then the last blank. modified: one arc a frame.
+    """
+    if topology == "modified":
+        for emitting in itertools.combinations(range(frames), labels):
+            emitted = [sum(e < t for e in emitting) for t in range(frames)]
+            yield [("label" if t in emitting else "blank", t, emitted[t]) for t in range(frames)]
+        return
+    for emitting in itertools.combinations(range(frames - 1 + labels), labels):
+        t = u = 0
+        path = []
+        for step in range(frames + labels):
+            kind = "label" if step in emitting else "blank"
+            path.append((kind, t, u))
+            t, u = (t, u + 1) if kind == "label" else (t + 1, u)
+        yield path
+
+
+def sum_paths(
+    blank_TU: np.ndarray, label_TU: np.ndarray, topology: str = "regular"
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """log P and the occupations of blank arcs (T,U+1) and label arcs (T,U), from their log-probabilities."""
+    arcs = {"blank": blank_TU, "label": label_TU}
+    all_paths = list(paths(*label_TU.shape, topology))
+    scores = [math.fsum(float(arcs[kind][t, u]) for kind, t, u in path) for path in all_paths]
+    best = max(scores)
+    log_p = best + math.log(math.fsum(math.exp(score - best) for score in scores))
+    occupations = {kind: np.zeros(values.shape) for kind, values in arcs.items()}
+    for path, score in zip(all_paths, scores):
+        for kind, t, u in path:
+            occupations[kind][t, u] += math.exp(score - log_p)
+    return log_p, occupations["blank"], occupations["label"]
