@@ -1,0 +1,1 @@
+"""Encoder, predictor, joiner, and the container that holds them. Models know no loss."""

@@ -1,0 +1,22 @@
+"""The joiner: logits of a (frame, label) node."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Joiner(nn.Module):
+    """tanh(encoder + predictor), then a linear map to the vocabulary.
+
+    Both inputs already have the joiner's width: their projections belong to the encoder's and the
+    predictor's side, where they run once per frame and once per label instead of once per node.
+    """
+
+    def __init__(self, dim: int, vocab_size: int) -> None:
+        super().__init__()
+        self.output = nn.Linear(dim, vocab_size)
+
+    def forward(self, encoder_NJ: Tensor, predictor_NJ: Tensor) -> Tensor:
+        """Rows (N,J) and (N,J) → logits (N,V)."""
+        return self.output(torch.tanh(encoder_NJ + predictor_NJ))

@@ -1,0 +1,28 @@
+"""Which frames are speech, and which frames attention may look at."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def valid_frames(lengths_B: Tensor, frames: int) -> Tensor:
+    """True (B,T) where frame t belongs to the utterance: t < lengths_B."""
+    return torch.arange(frames, device=lengths_B.device) < lengths_B[:, None]
+
+
+def attention_mask(lengths_B: Tensor, frames: int, left_context: int = -1, right_context: int = -1) -> Tensor:
+    """True (B,T,T) where query frame i may look at key frame j.
+
+    j must be a valid frame with i − left_context ≤ j ≤ i + right_context, in frames; −1 means no bound.
+    Queries beyond an utterance's end see every valid frame, so that no softmax runs over nothing.
+    """
+    key_is_valid = valid_frames(lengths_B, frames)[:, None, :]
+    position = torch.arange(frames, device=lengths_B.device)
+    offset = position[None, :] - position[:, None]
+    near = torch.ones_like(offset, dtype=torch.bool)
+    if left_context >= 0:
+        near &= offset >= -left_context
+    if right_context >= 0:
+        near &= offset <= right_context
+    return key_is_valid & (near | ~key_is_valid.transpose(1, 2))

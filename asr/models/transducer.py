@@ -1,0 +1,58 @@
+"""Encoder, predictor and joiner in one container."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from asr.config import ModelOptions
+from asr.errors import InputError
+from asr.initialize import initialize, quieten
+from asr.models.conformer import Conformer
+from asr.models.joiner import Joiner
+from asr.models.predictor import StatelessPredictor
+
+
+class Transducer(nn.Module):
+    """A neural transducer (Graves, 2012). Knows no loss: a loss takes what `encode` and `predict` return."""
+
+    def __init__(self, options: ModelOptions, vocab_size: int) -> None:
+        super().__init__()
+        check_model(options)
+        self.vocab_size = vocab_size
+        self.encoder = Conformer(options)
+        self.encoder_projection = nn.Linear(options.encoder_dim, options.joiner_dim)
+        self.predictor = StatelessPredictor(
+            vocab_size, options.predictor_dim, options.context_size, options.dropout, options.context_dropout
+        )
+        self.predictor_projection = nn.Linear(options.predictor_dim, options.joiner_dim)
+        initialize(self)
+        quieten(self.encoder.branch_outputs())
+        self.joiner = Joiner(options.joiner_dim, vocab_size)
+
+    def encode(self, features_BTF: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Filterbanks and their frames → (B,T',J) and frames after subsampling (B,)."""
+        encoded, lengths_B = self.encoder(features_BTF, lengths_B)
+        return self.encoder_projection(encoded), lengths_B
+
+    def predict(self, labels_BU: Tensor) -> Tensor:
+        """Known labels (B,U) → (B,U+1,J), one row per label position."""
+        return self.predictor_projection(self.predictor.positions(labels_BU))
+
+    def predict_next(self, context_BC: Tensor) -> Tensor:
+        """The last `context_size` labels (B,C) → (B,J), for a search."""
+        return self.predictor_projection(self.predictor(context_BC))[:, 0]
+
+    def forward(self, features_BTF: Tensor, lengths_B: Tensor, labels_BU: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What a loss needs: encoder output (B,T',J), its frames (B,), predictor output (B,U+1,J)."""
+        encoded, frames_B = self.encode(features_BTF, lengths_B)
+        return encoded, frames_B, self.predict(labels_BU)
+
+
+def check_model(options: ModelOptions) -> None:
+    """Raise InputError where options contradict each other."""
+    if options.encoder_dim % options.heads:
+        raise InputError(
+            f"model.heads={options.heads} does not divide model.encoder_dim={options.encoder_dim}: change one of them"
+        )
+    if options.kernel_size % 2 == 0:
+        raise InputError(f"model.kernel_size={options.kernel_size} is even: give an odd number of frames")

@@ -1,0 +1,113 @@
+"""What an output frame depends on: its own utterance, and no frame outside its context."""
+
+import pytest
+import torch
+from small_model import small_options
+
+from asr.models import conformer
+from asr.models.conformer import Conformer
+from asr.models.subsampling import MIN_FRAMES, ConvSubsampling, subsampled_length
+
+LENGTHS = [50, 7, 8, 23, 38, 11]
+
+
+def build(seed: int = 0, **changes) -> Conformer:
+    torch.manual_seed(seed)
+    encoder = Conformer(small_options(**changes))
+    for parameter in encoder.parameters():
+        torch.nn.init.normal_(parameter, std=0.4)  # biases of zero would hide padding that counts as zeros
+    return encoder
+
+
+@torch.no_grad()
+def change_by_padding(encoder: Conformer) -> float:
+    """The largest change of any utterance's output between alone and in a batch with garbage as padding."""
+    torch.manual_seed(1)
+    features = 5 * torch.randn(len(LENGTHS), max(LENGTHS) + 9, 8)
+    together, frames = encoder(features, torch.tensor(LENGTHS))
+    changes = []
+    for b, length in enumerate(LENGTHS):
+        alone, alone_frames = encoder(features[b : b + 1, :length], torch.tensor([length]))
+        assert int(frames[b]) == int(alone_frames) == alone.shape[1]
+        changes.append((together[b, : alone.shape[1]] - alone[0]).abs().max())
+    return float(torch.stack(changes).max())
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("normalize", ["global", "utterance", "none"])
+@pytest.mark.parametrize("context", [(-1, -1), (3, 2), (2, 0), (-1, 1)])
+def test_padding_never_changes_an_utterance(normalize, context, training):
+    encoder = build(normalize=normalize, left_context=context[0], right_context=context[1]).train(training)
+    assert change_by_padding(encoder) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "broken"),
+    [
+        ("conformer", "attention_mask", lambda lengths, frames, *_: torch.ones(len(lengths), frames, frames).bool()),
+        ("conformer", "valid_frames", lambda lengths, frames: torch.ones(len(lengths), frames).bool()),
+        ("normalize", "valid_frames", lambda lengths, frames: torch.ones(len(lengths), frames).bool()),
+    ],
+)
+def test_padding_that_counts_is_noticed(monkeypatch, module, name, broken):
+    monkeypatch.setattr(f"asr.models.{module}.{name}", broken)
+    assert change_by_padding(build(normalize="utterance")) > 1e-2
+
+
+def test_subsampled_length_is_the_number_of_output_frames():
+    subsampling = ConvSubsampling(mel_bins=8, channels=4, dim=2, dropout=0.0)
+    for frames in range(MIN_FRAMES, 61):
+        out, lengths = subsampling(torch.zeros(1, frames, 8), torch.tensor([frames]))
+        assert out.shape[1] == int(lengths) == subsampled_length(frames)
+    assert subsampled_length(MIN_FRAMES) == 1
+    assert subsampled_length(MIN_FRAMES - 1) == 0
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "kernel", "layers"), [(0, 0, 1, 1), (2, 1, 3, 1), (1, 0, 1, 2), (1, 2, 3, 2), (0, 3, 5, 1)]
+)
+def test_gradient_is_confined_to_the_receptive_field(left, right, kernel, layers):
+    sizes = {"kernel_size": kernel, "layers": layers, "subsampling_channels": 32}  # enough that some ReLU is alive
+    encoder = build(normalize="none", left_context=left, right_context=right, **sizes).double()
+    features = torch.randn(1, 90, 8, dtype=torch.float64, requires_grad=True)
+    out, frames = encoder(features, torch.tensor([90]))
+    past, future = (layers * (context + kernel // 2) for context in (left, right))
+    for t in (0, 9, int(frames) - 1):
+        gradient = torch.autograd.grad(out[0, t].square().sum(), features, retain_graph=True)[0]
+        touched = gradient[0].any(dim=-1).nonzero()[:, 0]
+        first, last = max(t - past, 0), min(t + future, int(frames) - 1)
+        assert (int(touched.min()), int(touched.max())) == (4 * first, 4 * last + 6)
+
+
+def test_unlimited_context_sees_the_whole_utterance_and_nothing_else():
+    encoder = build()
+    features = torch.randn(1, 60, 8, requires_grad=True)
+    out, frames = encoder(features, torch.tensor([51]))
+    out[0, 0].square().sum().backward()
+    touched = features.grad[0].any(dim=-1).nonzero()[:, 0]
+    assert (int(touched.min()), int(touched.max())) == (0, 4 * (int(frames) - 1) + 6)
+
+
+def test_order_in_the_batch_does_not_matter():
+    encoder = build().eval()
+    features, lengths = torch.randn(3, 40, 8), torch.tensor([40, 17, 29])
+    out, frames = encoder(features, lengths)
+    flipped, flipped_frames = encoder(features.flip(0), lengths.flip(0))
+    assert torch.equal(frames, flipped_frames.flip(0))
+    for b, length in enumerate(frames):
+        torch.testing.assert_close(flipped.flip(0)[b, :length], out[b, :length], rtol=0, atol=1e-5)
+
+
+def test_layer_is_residual():
+    """With every module silenced, what is left is the last layer norm."""
+    layer = conformer.ConformerLayer(small_options())
+    for module in (layer.feedforward_in, layer.feedforward_out):
+        torch.nn.init.zeros_(module[4].weight)
+        torch.nn.init.zeros_(module[4].bias)
+    for module in (layer.attention, layer.convolution):
+        torch.nn.init.zeros_(module.output.weight)
+        torch.nn.init.zeros_(module.output.bias)
+    x = torch.randn(1, 6, 8)
+    valid = torch.ones(1, 6, dtype=torch.bool)
+    out = layer(x, conformer.relative_positions(6, 8, x.device), valid[:, None].expand(1, 6, 6), valid)
+    torch.testing.assert_close(out, torch.nn.functional.layer_norm(x, (8,)))
