@@ -1,0 +1,1 @@
+"""Data: everything between recordings with transcripts and batches for training."""

@@ -1,0 +1,60 @@
+"""What flows from the data to a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Position(NamedTuple):
+    """A place in the stream of training batches: `batch` batches of epoch `epoch` are done."""
+
+    epoch: int = 0
+    batch: int = 0
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An utterance that was left out, and why."""
+
+    id: str
+    reason: str
+
+
+@dataclass
+class Batch:
+    """Utterances padded to common lengths.
+
+    ids, texts: B utterance ids and transcripts.
+    features: (B,T,F) log-mel filterbank, 10 ms a frame, padded with zeros.
+    feature_frames: (B,), valid frames.
+    labels: (B,U) token ids, padded with 0; label_lengths: (B,). All lengths are 0 without a tokenizer.
+    alignment: (B,U), frame after subsampling of each label, or None where no alignment is known.
+    seconds: of audio, without padding.
+    position: where the stream stands once this batch is done; None outside training.
+    skipped: utterances of this batch that could not be read.
+    """
+
+    ids: list[str]
+    texts: list[str]
+    features: Tensor
+    feature_frames: Tensor
+    labels: Tensor
+    label_lengths: Tensor
+    seconds: float
+    alignment: Tensor | None = None
+    position: Position | None = None
+    skipped: list[Skipped] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch with its tensors on `device`."""
+        moved: dict[str, Any] = {
+            name: value.to(device, non_blocking=True) for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        return replace(self, **moved)

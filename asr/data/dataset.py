@@ -1,0 +1,116 @@
+"""From a list of cuts to a padded batch. Stateless: a batch depends on its draw alone."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from lhotse.cut import Cut
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from asr.config import SpecAugmentOptions
+from asr.data.augment import keyed_random, spec_augment
+from asr.data.batch import Batch, Position, Skipped
+from asr.data.features import load_features, make_fbank
+from asr.data.tokenizer import Tokenizer
+from asr.errors import InputError
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What the sampler decided: which cuts, and for training where in the stream they stand."""
+
+    cuts: list[Cut]
+    position: Position | None = None
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """SpecAugment for training, with the seed of the run."""
+
+    options: SpecAugmentOptions
+    seed: int
+
+    def __call__(self, features: Tensor, epoch: int, cut_id: str) -> Tensor:
+        """Augmented copy of (T,F)."""
+        return spec_augment(features, self.options, keyed_random("spec_augment", self.seed, epoch, cut_id))
+
+
+class SpeechDataset(torch.utils.data.Dataset[Batch]):
+    """Loads features and labels of a draw. Without a tokenizer, as in decoding, there are no labels."""
+
+    def __init__(
+        self,
+        mel_bins: int,
+        min_frames: int,
+        tokenizer: Tokenizer | None = None,
+        augmentation: Augmentation | None = None,
+    ) -> None:
+        self.fbank = make_fbank(mel_bins)
+        self.min_frames = min_frames
+        self.tokenizer = tokenizer
+        self.augmentation = augmentation
+
+    def __getitem__(self, draw: Draw) -> Batch:
+        """The batch of a draw; utterances that cannot be read are named in `Batch.skipped`."""
+        cuts, features, skipped = [], [], []
+        for cut in draw.cuts:
+            try:
+                features.append(self.load(cut, draw.position))
+                cuts.append(cut)
+            except InputError as error:
+                skipped.append(Skipped(cut.id, str(error)))
+        return self.collate(cuts, features, skipped, draw.position)
+
+    def load(self, cut: Cut, position: Position | None) -> Tensor:
+        """Features (T,F) of one cut, augmented in training."""
+        with one_thread():
+            features = load_features(cut, self.fbank)
+        if len(features) < self.min_frames:
+            raise InputError(f"{len(features)} feature frames, the encoder needs {self.min_frames}")
+        if self.augmentation is None or position is None:
+            return features
+        return self.augmentation(features, position.epoch, cut.id)
+
+    def collate(
+        self, cuts: list[Cut], features: list[Tensor], skipped: list[Skipped], position: Position | None
+    ) -> Batch:
+        """Pad and stack."""
+        texts = [transcript(cut) for cut in cuts]
+        labels = [torch.tensor(self.encode(text), dtype=torch.long) for text in texts]
+        nothing = torch.zeros(0, 0, self.fbank.config.num_filters)
+        return Batch(
+            ids=[cut.id for cut in cuts],
+            texts=texts,
+            features=pad_sequence(features, batch_first=True) if features else nothing,
+            feature_frames=torch.tensor([len(f) for f in features], dtype=torch.long),
+            labels=pad_sequence(labels, batch_first=True) if labels else torch.zeros(0, 0, dtype=torch.long),
+            label_lengths=torch.tensor([len(ids) for ids in labels], dtype=torch.long),
+            seconds=sum(cut.duration for cut in cuts),
+            position=position,
+            skipped=skipped,
+        )
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a transcript; none without a tokenizer."""
+        return self.tokenizer.encode(text) if self.tokenizer else []
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute in one thread, as workers do: resampling rounds differently in several."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def transcript(cut: Cut) -> str:
+    """The text of all supervisions of a cut in order of time, white space collapsed; "" if there is none."""
+    supervisions = sorted(cut.supervisions, key=lambda supervision: supervision.start)
+    return " ".join(" ".join(s.text for s in supervisions if s.text).split())

@@ -1,0 +1,183 @@
+"""Which cuts make a batch: dynamic bucketing by Lhotse, as an endless stream that can be joined anywhere."""
+
+from __future__ import annotations
+
+import signal
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice, pairwise
+from pathlib import Path
+
+import torch
+from lhotse import CutSet
+from lhotse.cut import Cut
+from lhotse.dataset import DynamicBucketingSampler
+from torch.utils.data import DataLoader, Sampler
+
+from asr.config import DataOptions
+from asr.data.augment import draw_speed, keyed_random
+from asr.data.batch import Batch, Position
+from asr.data.dataset import Draw, SpeechDataset, transcript
+from asr.data.features import frame_count, one_line
+from asr.data.tokenizer import Tokenizer
+from asr.errors import InputError
+
+
+def open_cuts(paths: list[str]) -> CutSet:
+    """The cuts of one or more manifests, read lazily. Raises InputError for a missing or unreadable one."""
+    if not paths:
+        raise InputError("no manifest given: name at least one cuts_*.jsonl.gz")
+    for path in paths:
+        if not Path(path).is_file():
+            raise InputError(f"{path}: no such manifest; prepare the corpus first (stage 0 of run.sh)")
+        check_manifest(path)
+    return CutSet.from_files(paths, shuffle_iters=False) if len(paths) > 1 else CutSet.from_jsonl_lazy(paths[0])
+
+
+def check_manifest(path: str) -> None:
+    """Raise InputError where the first line of a manifest is not a cut."""
+    try:
+        first = next(iter(CutSet.from_jsonl_lazy(path)), None)
+    except Exception as error:  # gzip, JSON and Lhotse each have their own exceptions
+        raise InputError(f"{path}: not a manifest of cuts ({one_line(error)}); prepare the corpus again") from error
+    if not isinstance(first, Cut):
+        raise InputError(f"{path}: holds no cuts; prepare the corpus again")
+
+
+@dataclass
+class Admission:
+    """Decides which utterances can be trained on, and remembers which cannot.
+
+    encoder_frames: feature frames → frames after subsampling.
+    ctc: a CTC loss is trained too, which needs a frame per label and one more between equal labels.
+    """
+
+    tokenizer: Tokenizer
+    min_duration: float
+    max_duration: float
+    encoder_frames: Callable[[int], int]
+    ctc: bool
+    refused: dict[str, str] = field(default_factory=dict)
+
+    def __call__(self, cut: Cut) -> bool:
+        """Whether to train on this cut; a reason why not is kept in `refused`."""
+        reason = self.reason_against(cut)
+        if reason:
+            self.refused[cut.id] = reason
+        return not reason
+
+    def reason_against(self, cut: Cut) -> str:
+        """Why this cut cannot be trained on, or ""."""
+        if not self.min_duration <= cut.duration <= self.max_duration:
+            return f"lasts {cut.duration:.2f} s, outside {self.min_duration:g} to {self.max_duration:g} s"
+        try:
+            labels = self.tokenizer.encode(transcript(cut))
+        except InputError as error:
+            return str(error)
+        have = self.encoder_frames(frame_count(cut))
+        need = frames_needed(labels) if self.ctc else 1
+        return "" if have >= need else f"{len(labels)} labels need {need} frames, the encoder gives {have}"
+
+
+def frames_needed(labels: list[int]) -> int:
+    """Fewest frames on which CTC can emit `labels`."""
+    return max(len(labels) + sum(a == b for a, b in pairwise(labels)), 1)
+
+
+def bucketing(
+    cuts: CutSet, options: DataOptions, shuffle: bool, seed: int = 0, rank: int = 0, world_size: int = 1
+) -> DynamicBucketingSampler:
+    """Batches of similar lengths, of at most `max_seconds` with padding.
+
+    Lhotse closes a batch when one more cut as long as its longest would not fit: the last cut of a batch,
+    where it is longer than the others of its bucket, can still exceed the limit.
+    """
+    few = sum(1 for _ in islice(cuts, options.buckets)) < options.buckets
+    warnings.filterwarnings("ignore", message="You are using DynamicBucketingSampler with an eagerly read")
+    return DynamicBucketingSampler(
+        cuts,
+        max_duration=options.max_seconds,
+        max_cuts=options.max_utterances,
+        num_buckets=options.buckets,
+        duration_bins=[float("inf")] if few else None,  # Lhotse wants more cuts than buckets
+        shuffle=shuffle,
+        seed=seed,
+        rank=rank,
+        world_size=world_size,
+    )
+
+
+START = Position()
+
+
+class TrainingStream(Sampler[Draw]):
+    """Endless draws, epoch after epoch, from `start` on; the same for the same seed."""
+
+    def __init__(
+        self, cuts: CutSet, options: DataOptions, seed: int, start: Position = START, rank: int = 0, world_size: int = 1
+    ) -> None:
+        self.cuts, self.options, self.seed, self.start = cuts, options, seed, start
+        self.rank, self.world_size = rank, world_size
+
+    def __iter__(self) -> Iterator[Draw]:
+        epoch, done = self.start
+        while True:
+            for index, cuts in enumerate(self.epoch(epoch)):
+                if index >= done:
+                    yield Draw(list(cuts), Position(epoch, index + 1))
+            epoch, done = epoch + 1, 0
+
+    def epoch(self, epoch: int) -> DynamicBucketingSampler:
+        """The batches of one epoch. Raises InputError where no utterance is left."""
+        if next(iter(self.cuts), None) is None:
+            raise InputError("no utterance is left to train on: see the skipped ones above")
+        sampler = bucketing(self.at_speed(epoch), self.options, True, self.seed, self.rank, self.world_size)
+        sampler.set_epoch(epoch)
+        return sampler
+
+    def at_speed(self, epoch: int) -> CutSet:
+        """The cuts with speed perturbation, drawn anew for each epoch."""
+        factors = self.options.speed_factors
+        if not factors:
+            return self.cuts
+
+        def perturb(cut: Cut) -> Cut:
+            if cut.has_features:
+                raise InputError(
+                    f"{cut.id}: data.speed_factors needs audio, but the cut has stored features: "
+                    "use `asr features speed_factors=…` and data.speed_factors=[]"
+                )
+            factor = draw_speed(factors, keyed_random("speed", self.seed, epoch, cut.id))
+            return cut if factor == 1 else cut.perturb_speed(factor)
+
+        return self.cuts.map(perturb)
+
+
+class OnePass(Sampler[Draw]):
+    """Every cut once, in batches of similar lengths, not shuffled."""
+
+    def __init__(self, cuts: CutSet, options: DataOptions) -> None:
+        self.cuts, self.options = cuts, options
+
+    def __iter__(self) -> Iterator[Draw]:
+        for cuts in bucketing(self.cuts, self.options, shuffle=False):
+            yield Draw(list(cuts))
+
+
+def make_loader(dataset: SpeechDataset, sampler: Sampler[Draw], workers: int) -> DataLoader[Batch]:
+    """Load draws in `workers` processes, or in this one if 0. Batches do not depend on the number."""
+    return DataLoader(
+        dataset,
+        sampler=sampler,
+        batch_size=None,
+        num_workers=workers,
+        worker_init_fn=_start_worker if workers else None,
+    )
+
+
+def _start_worker(worker: int) -> None:
+    # Signals to stop reach the whole process group; the training process decides when its workers end.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)

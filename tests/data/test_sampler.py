@@ -1,0 +1,287 @@
+"""The stream of training batches can be joined anywhere, and only what can be trained on is in it."""
+
+import gzip
+import json
+from dataclasses import replace
+from itertools import islice, pairwise
+
+import pytest
+import torch
+from lhotse import CutSet
+from lhotse.features.io import NumpyFilesWriter
+
+from asr.config import DataOptions, SpecAugmentOptions
+from asr.data.batch import Position
+from asr.data.corpus import write_cuts
+from asr.data.dataset import Augmentation, SpeechDataset, transcript
+from asr.data.features import SAMPLING_RATE, frame_count, load_samples, make_fbank
+from asr.data.sampler import Admission, OnePass, TrainingStream, frames_needed, make_loader, open_cuts
+from asr.data.tokenizer import load_tokenizer
+from asr.errors import InputError
+from asr.models.subsampling import MIN_FRAMES, subsampled_length
+
+OPTIONS = DataOptions(max_seconds=5.0, buckets=3, speed_factors=[0.9, 1.0, 1.1])
+DRAWS = 30  # more than two epochs
+
+
+@pytest.fixture
+def cuts(tiny_corpus):
+    return open_cuts([str(tiny_corpus.train)])
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_corpus):
+    return load_tokenizer(tiny_corpus.tokenizer)
+
+
+def draws(cuts, options=OPTIONS, seed=0, start=Position(), count=DRAWS, **ranks):  # noqa: B008
+    return list(islice(TrainingStream(cuts, options, seed, start, **ranks), count))
+
+
+def summary(draws):
+    return [([cut.id for cut in draw.cuts], draw.position) for draw in draws]
+
+
+def ids_of_epoch(draws, epoch):
+    """Sorted ids, without the mark of a speed."""
+    return sorted(cut.id.split("_sp")[0] for draw in draws for cut in draw.cuts if draw.position.epoch == epoch)
+
+
+def admission(tokenizer, ctc=True, **limits):
+    limits = {"min_duration": 0.1, "max_duration": 30.0, **limits}
+    return Admission(tokenizer, encoder_frames=subsampled_length, ctc=ctc, **limits)
+
+
+def with_text(cut, text):
+    return replace(cut, supervisions=[replace(cut.supervisions[0], text=text)])
+
+
+def test_every_utterance_comes_once_in_an_epoch(cuts):
+    stream = draws(cuts)
+    everything = sorted(cut.id for cut in cuts)
+    assert ids_of_epoch(stream, 0) == ids_of_epoch(stream, 1) == everything
+
+
+def test_positions_count_batches_and_epochs(cuts):
+    positions = [draw.position for draw in draws(cuts)]
+    assert positions[0] == Position(0, 1)
+    for before, after in pairwise(positions):
+        assert after in (Position(before.epoch, before.batch + 1), Position(before.epoch + 1, 1))
+    assert positions[-1].epoch >= 2
+
+
+def test_the_stream_depends_on_the_seed_alone(cuts):
+    assert summary(draws(cuts)) == summary(draws(cuts))
+    assert summary(draws(cuts)) != summary(draws(cuts, seed=1))
+
+
+def test_epochs_differ(cuts):
+    stream = summary(draws(cuts))
+    orders = [[ids for ids, position in stream if position.epoch == epoch] for epoch in (0, 1)]
+    assert orders[0] != orders[1]
+
+
+def test_joining_at_any_position_gives_the_rest_of_the_stream(cuts):
+    whole = summary(draws(cuts))
+    for done, (_, position) in enumerate(whole, 1):
+        rest = summary(draws(cuts, start=position, count=DRAWS - done))
+        assert rest == whole[done:], position
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_are_the_same_bits_from_any_position_with_any_number_of_workers(cuts, tokenizer, workers):
+    dataset = SpeechDataset(80, MIN_FRAMES, tokenizer, Augmentation(SpecAugmentOptions(), seed=0))
+    whole = [dataset[draw] for draw in draws(cuts, count=16)]
+    for done in (0, 1, 7, 12):
+        start = whole[done - 1].position if done else Position()
+        loader = make_loader(dataset, TrainingStream(cuts, OPTIONS, 0, start), workers)
+        for batch, expected in zip(loader, whole[done : done + 4]):
+            assert (batch.ids, batch.position, batch.seconds) == (expected.ids, expected.position, expected.seconds)
+            assert torch.equal(batch.features, expected.features)
+            assert torch.equal(batch.labels, expected.labels)
+
+
+@pytest.mark.parametrize("max_seconds", [1.6, 3.0, 8.0])
+def test_no_batch_holds_more_than_max_seconds_with_padding_before_its_last_cut(cuts, max_seconds):
+    def padded(cuts):
+        return len(cuts) * max((cut.duration for cut in cuts), default=0.0)
+
+    stream = draws(cuts, replace(OPTIONS, max_seconds=max_seconds, speed_factors=[]))
+    assert max(padded(draw.cuts[:-1]) for draw in stream) <= max_seconds
+    assert max(padded(draw.cuts) for draw in stream) > 0.5 * max_seconds
+
+
+def test_no_batch_of_equal_lengths_holds_more_than_max_seconds(cuts):
+    equal = CutSet.from_cuts(cut.truncate(duration=0.5).with_id(cut.id) for cut in cuts)
+    stream = draws(equal, replace(OPTIONS, max_seconds=2.2, speed_factors=[]))
+    assert max(len(draw.cuts) for draw in stream) == 4
+
+
+def test_no_batch_holds_more_than_max_utterances(cuts):
+    stream = draws(cuts, replace(OPTIONS, max_seconds=100.0, max_utterances=2))
+    assert max(len(draw.cuts) for draw in stream) == 2
+
+
+@pytest.mark.parametrize("count", [1, 2, 9, 10, 11])
+def test_there_may_be_fewer_cuts_than_buckets(cuts, count):
+    few = cuts.subset(first=count).to_eager()
+    stream = draws(few, replace(OPTIONS, buckets=10), count=count + 1)
+    assert ids_of_epoch(stream, 0) == sorted(few.ids)
+
+
+def test_ranks_share_an_epoch(cuts):
+    options = replace(OPTIONS, max_utterances=2, speed_factors=[])
+    shares = [[d for d in draws(cuts, options, rank=rank, world_size=2) if d.position.epoch == 0] for rank in (0, 1)]
+    assert len(shares[0]) == len(shares[1])
+    assert ids_of_epoch(shares[0] + shares[1], 0) == sorted(cut.id for cut in cuts)
+
+
+def test_one_pass_has_every_cut_once_and_no_position(cuts):
+    one_pass = list(OnePass(cuts, OPTIONS))
+    assert sorted(cut.id for draw in one_pass for cut in draw.cuts) == sorted(cut.id for cut in cuts)
+    assert {draw.position for draw in one_pass} == {None}
+
+
+def test_speeds_are_drawn_anew_for_each_epoch_and_change_the_duration(cuts):
+    stream = draws(cuts)
+    original = {cut.id: cut.duration for cut in cuts}
+    speeds = [{}, {}]
+    for draw in stream:
+        for cut in draw.cuts:
+            name, _, factor = cut.id.partition("_sp")
+            assert cut.duration == pytest.approx(original[name] / float(factor or 1), abs=1e-4)
+            if draw.position.epoch < 2:
+                speeds[draw.position.epoch][name] = float(factor or 1)
+    assert {*speeds[0].values()} == {*speeds[1].values()} == {0.9, 1.0, 1.1}
+    assert speeds[0] != speeds[1]
+
+
+def test_speed_factors_are_refused_for_stored_features(cuts, tmp_path):
+    fbank = make_fbank(80)
+    with NumpyFilesWriter(str(tmp_path)) as writer:
+        stored = [
+            replace(
+                cut,
+                features=fbank.extract_from_samples_and_store(load_samples(cut)[None], writer, SAMPLING_RATE, 0.0, 0),
+            )
+            for cut in cuts.subset(first=2)
+        ]
+    with pytest.raises(InputError, match="data.speed_factors needs audio"):
+        draws(CutSet.from_cuts(stored), count=1)
+    assert draws(CutSet.from_cuts(stored), replace(OPTIONS, speed_factors=[]), count=1)
+
+
+def test_admission_takes_what_can_be_trained_on(cuts, tokenizer):
+    admit = admission(tokenizer)
+    assert all(admit(cut) for cut in cuts)
+    assert admit.refused == {}
+
+
+def test_admission_says_why_not(cuts, tokenizer):
+    cut = next(iter(cuts))
+    frames = subsampled_length(frame_count(cut))
+    cases = [
+        (admission(tokenizer, min_duration=5.0), cut, f"lasts {cut.duration:.2f} s, outside 5 to 30 s"),
+        (admission(tokenizer, max_duration=0.5), cut, f"lasts {cut.duration:.2f} s, outside 0.1 to 0.5 s"),
+        (admission(tokenizer), with_text(cut, " \t"), "empty transcript"),
+        (admission(tokenizer), replace(cut, supervisions=[]), "empty transcript"),
+        (
+            admission(tokenizer),
+            with_text(cut, "LOW ZOO"),
+            "character 'Z' of 'ZOO' is not in the tokenizer's vocabulary",
+        ),
+        (admission(tokenizer), with_text(cut, "LOW " * 20), f"frames, the encoder gives {frames}"),
+    ]
+    for admit, refused, reason in cases:
+        assert not admit(refused)
+        assert list(admit.refused) == [cut.id]
+        assert reason in admit.refused[cut.id]
+
+
+def test_more_labels_than_frames_are_refused_for_ctc_alone(cuts, tokenizer):
+    cut = next(iter(cuts))
+    frames = subsampled_length(frame_count(cut))
+    text = ("LM" * frames)[: frames - 1]  # and the space piece that begins every text
+    assert len(tokenizer.encode(text)) == frames
+    assert admission(tokenizer)(with_text(cut, text))
+    assert not admission(tokenizer)(with_text(cut, text + "H"))
+    assert not admission(tokenizer)(with_text(cut, text[:-2] + "LL"))  # equal labels need a blank between them
+    assert admission(tokenizer, ctc=False)(with_text(cut, "LM" * frames))
+
+
+def test_an_utterance_of_no_encoder_frame_is_refused_without_ctc_too(cuts, tokenizer):
+    click = next(iter(cuts)).truncate(duration=0.06)
+    assert not admission(tokenizer, ctc=False, min_duration=0.0)(click)
+
+
+def test_frames_that_ctc_needs_by_brute_force():
+    def fewest(labels):
+        """Length of the shortest path: labels, with a blank wherever two equal ones would merge."""
+        path = []
+        for label in labels:
+            path += [0, label] if path and path[-1] == label else [label]
+        return max(len(path), 1)
+
+    for code in range(3**6):
+        labels = [code // 3**i % 3 + 1 for i in range(6)][: code % 7]
+        assert frames_needed(labels) == fewest(labels)
+
+
+def test_refused_utterances_are_not_in_the_stream(cuts, tokenizer):
+    admit = admission(tokenizer, min_duration=1.0)
+    stream = draws(cuts.filter(admit))
+    long = sorted(cut.id for cut in cuts if cut.duration >= 1.0)
+    assert 0 < len(long) < 24
+    assert ids_of_epoch(stream, 0) == long
+    assert sorted(admit.refused) == sorted(cut.id for cut in cuts if cut.id not in long)
+
+
+def test_nothing_left_to_train_on_is_an_input_error(cuts, tokenizer):
+    with pytest.raises(InputError, match="no utterance is left to train on"):
+        draws(cuts.filter(admission(tokenizer, min_duration=9.0)), count=1)
+
+
+def test_several_manifests_are_read_one_after_the_other(tiny_corpus):
+    both = open_cuts([str(tiny_corpus.train), str(tiny_corpus.dev)])
+    assert [cut.id for cut in both] == [
+        cut.id for path in (tiny_corpus.train, tiny_corpus.dev) for cut in open_cuts([str(path)])
+    ]
+    assert all(transcript(cut) for cut in both)
+
+
+def test_missing_manifests(tmp_path):
+    with pytest.raises(InputError, match="no manifest given"):
+        open_cuts([])
+    with pytest.raises(InputError, match="no such manifest"):
+        open_cuts([str(tmp_path / "cuts.jsonl.gz")])
+    with pytest.raises(InputError, match="no such manifest"):
+        open_cuts([str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"not gzip",
+        b"\x1f\x8b" + b"1" * 50,
+        gzip.compress(b"not JSON\n"),
+        gzip.compress(b"\xff\xfe\x00\n"),
+        gzip.compress(b"[1, 2]\n"),
+        gzip.compress(json.dumps({"id": "u", "type": "MonoCut"}).encode()),
+        gzip.compress(json.dumps({"id": "u", "type": "Unknown"}).encode()),
+        gzip.compress(b""),
+        b"",
+    ],
+)
+def test_a_file_that_is_no_manifest_of_cuts_is_an_input_error_of_one_line(tmp_path, tiny_corpus, content):
+    path = tmp_path / "cuts.jsonl.gz"
+    path.write_bytes(content)
+    for paths in ([str(path)], [str(tiny_corpus.dev), str(path)]):
+        with pytest.raises(InputError, match="cuts.jsonl.gz") as raised:
+            open_cuts(paths)
+        assert "\n" not in str(raised.value)
+
+
+def test_a_manifest_of_recordings_is_refused(tmp_path, cuts):
+    write_cuts([cut.recording for cut in cuts], tmp_path / "recordings.jsonl.gz")
+    with pytest.raises(InputError, match="recordings.jsonl.gz"):
+        open_cuts([str(tmp_path / "recordings.jsonl.gz")])
