@@ -1,0 +1,1 @@
+"""Search: from encoder output to hypotheses."""

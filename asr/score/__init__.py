@@ -1,0 +1,1 @@
+"""Scoring: error rates of hypotheses against references, and readable reports of the errors."""

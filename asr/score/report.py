@@ -1,0 +1,178 @@
+"""Files that a scoring run leaves: hypotheses, alignments, error counts and the error rate."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+from asr.errors import InputError
+from asr.files import write_atomically
+from asr.score.wer import GAP, Alignment, Score, ScoredUtterance, Unit, Utterance, score
+
+_FIELDS = ("id", "reference", "hypothesis")
+
+
+def read_hypotheses(path: Path | str) -> list[Utterance]:
+    """Read utterances from JSON lines with the strings "id", "reference" and "hypothesis".
+
+    Blank lines are skipped and other fields ignored.
+
+    Raises:
+        InputError: the file cannot be read, or a line (named as file:line) is not of this form.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise InputError(f"cannot read hypotheses '{path}': {error.strerror}; check the path") from error
+    return [_parse(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def write_hypotheses(path: Path | str, utterances: Iterable[Utterance]) -> None:
+    """Write utterances as JSON lines in UTF-8, in the form `read_hypotheses` reads."""
+    _write_lines(path, [json.dumps(asdict(utterance), ensure_ascii=False) for utterance in utterances])
+
+
+def write_alignments(path: Path | str, score: Score) -> None:
+    """Write every utterance's reference above its hypothesis, word below word, in the order scored.
+
+    A gap is filled with `*`; the line below marks substitutions (S), deletions (D) and insertions (I).
+    """
+    _write_lines(path, [line for scored in score.per_utterance for line in _block(scored, score.unit)])
+
+
+def write_error_counts(path: Path | str, score: Score, top: int = 50, name: str = "") -> None:
+    """Write the `top` most frequent substitutions, deletions and insertions, and the worst words.
+
+    The file begins with the error rate line (ending in `name`) and the utterance error rate line.
+    """
+    pairs = Counter(pair for scored in score.per_utterance for pair in scored.alignment)
+    sections = [
+        _section("SUBSTITUTIONS (count, reference -> hypothesis)", _substitutions(pairs), top),
+        _section("DELETIONS (count, reference)", _deletions(pairs), top),
+        _section("INSERTIONS (count, hypothesis)", _insertions(pairs), top),
+        _section(f"{score.unit.upper()}S BY ERROR RATE (percent, wrong / in the reference)", _worst(pairs), top),
+    ]
+    header = [score.line(name), score.utterance_line()]
+    _write_lines(path, header + [line for section in sections for line in section])
+
+
+def write_report(directory: Path | str, utterances: Iterable[Utterance], name: str, unit: Unit = "word") -> Score:
+    """Score the utterances and write the whole report into `directory`, which is made if missing.
+
+    Writes `hypotheses.jsonl`, `alignments.txt`, `errors.txt` and, last, `wer.txt` (one line).
+
+    Raises:
+        InputError: see `asr.score.wer.score`.
+    """
+    directory = Path(directory)
+    result = score(utterances, unit)
+    write_hypotheses(directory / "hypotheses.jsonl", (scored.utterance for scored in result.per_utterance))
+    write_alignments(directory / "alignments.txt", result)
+    write_error_counts(directory / "errors.txt", result, name=name)
+    _write_lines(directory / "wer.txt", [result.line(name)])
+    return result
+
+
+def _parse(line: bytes, where: str) -> Utterance:
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise InputError(f"{where}: not JSON ({error}); write one JSON object per line") from error
+    if not isinstance(record, dict):
+        raise InputError(f"{where}: not a JSON object; give the strings {', '.join(_FIELDS)}")
+    for field in _FIELDS:
+        if not isinstance(record.get(field), str):
+            raise InputError(f"{where}: no string '{field}'; give the strings {', '.join(_FIELDS)}")
+    return Utterance(*(record[field] for field in _FIELDS))
+
+
+def _block(scored: ScoredUtterance, unit: Unit) -> list[str]:
+    reference, hypothesis, marks = _columns(scored.alignment)
+    lines = [
+        f"{scored.utterance.id}: {scored.errors.line('', unit)}",
+        f"REF: {reference}".rstrip(),
+        f"HYP: {hypothesis}".rstrip(),
+    ]
+    return lines + ([f"     {marks}"] if marks else []) + [""]
+
+
+def _columns(alignment: Alignment) -> tuple[str, str, str]:
+    rows = ([], [], []) if not alignment else zip(*map(_column, alignment), strict=True)
+    reference, hypothesis, marks = (" ".join(row).rstrip() for row in rows)
+    return reference, hypothesis, marks
+
+
+def _column(pair: tuple[str, str]) -> tuple[str, str, str]:
+    width = max(map(_display_width, pair))
+    reference, hypothesis = (_pad(unit or "*" * width, width) for unit in pair)
+    return reference, hypothesis, _pad(_mark(pair), width)
+
+
+def _mark(pair: tuple[str, str]) -> str:
+    reference, hypothesis = pair
+    if reference == hypothesis:
+        return ""
+    if reference == GAP:
+        return "I"
+    return "D" if hypothesis == GAP else "S"
+
+
+def _pad(text: str, width: int) -> str:
+    return text + " " * (width - _display_width(text))
+
+
+def _display_width(text: str) -> int:
+    """Columns on a terminal: ideographs take two, combining marks none; at least one for the mark."""
+    if text.isascii():
+        return len(text)
+    return max(1, sum(map(_character_width, text)))
+
+
+def _character_width(character: str) -> int:
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def _substitutions(pairs: Counter[tuple[str, str]]) -> list[str]:
+    wrong = {pair: count for pair, count in pairs.items() if _mark(pair) == "S"}
+    return [f"{count:8d}  {ref} -> {hyp}" for (ref, hyp), count in _most_frequent(wrong)]
+
+
+def _deletions(pairs: Counter[tuple[str, str]]) -> list[str]:
+    wrong = {pair: count for pair, count in pairs.items() if _mark(pair) == "D"}
+    return [f"{count:8d}  {ref}" for (ref, _), count in _most_frequent(wrong)]
+
+
+def _insertions(pairs: Counter[tuple[str, str]]) -> list[str]:
+    wrong = {pair: count for pair, count in pairs.items() if _mark(pair) == "I"}
+    return [f"{count:8d}  {hyp}" for (_, hyp), count in _most_frequent(wrong)]
+
+
+def _most_frequent(counts: dict[tuple[str, str], int]) -> list[tuple[tuple[str, str], int]]:
+    """Most frequent first, equally frequent ones in alphabetical order."""
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+
+
+def _worst(pairs: Counter[tuple[str, str]]) -> list[str]:
+    """Reference units with errors, highest rate first and, among equal rates, the most errors first."""
+    occurrences: Counter[str] = Counter()
+    wrong: Counter[str] = Counter()
+    for pair, count in pairs.items():
+        occurrences[pair[0]] += count
+        wrong[pair[0]] += count if _mark(pair) in ("S", "D") else 0
+    rates = sorted((-wrong[unit] / occurrences[unit], -wrong[unit], unit) for unit in wrong if wrong[unit])
+    return [f"{-100 * rate:8.2f}  {wrong[unit]} / {occurrences[unit]}  {unit}" for rate, _, unit in rates]
+
+
+def _section(title: str, rows: list[str], top: int) -> list[str]:
+    return ["", f"{title}: {min(top, len(rows))} of {len(rows)}", *rows[:top]]
+
+
+def _write_lines(path: Path | str, lines: Iterable[str]) -> None:
+    write_atomically(Path(path), "".join(f"{line}\n" for line in lines).encode("utf-8"))

@@ -1,0 +1,156 @@
+"""Word and character error rates, counted on one optimal alignment per utterance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, get_args
+
+from kaldialign import align
+
+from asr.errors import InputError
+
+Unit = Literal["word", "char"]
+
+# Neither a word nor a character is ever empty, so the empty string cannot be mistaken for one.
+GAP = ""
+
+Alignment = list[tuple[str, str]]
+"""Pairs (reference unit, hypothesis unit); `GAP` on the left is an insertion, on the right a deletion."""
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One utterance's id, what was said and what was recognised."""
+
+    id: str
+    reference: str
+    hypothesis: str
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Error counts; `words` is the number of units (words or characters) in the reference."""
+
+    words: int = 0
+    insertions: int = 0
+    deletions: int = 0
+    substitutions: int = 0
+
+    @property
+    def total(self) -> int:
+        """All errors: insertions, deletions and substitutions."""
+        return self.insertions + self.deletions + self.substitutions
+
+    @property
+    def rate(self) -> float:
+        """Error rate in percent; 0 without errors, infinite for errors against an empty reference."""
+        return _percent(self.total, self.words)
+
+    def __add__(self, other: Errors) -> Errors:
+        """Sum of the counts, field by field."""
+        return Errors(
+            words=self.words + other.words,
+            insertions=self.insertions + other.insertions,
+            deletions=self.deletions + other.deletions,
+            substitutions=self.substitutions + other.substitutions,
+        )
+
+    def line(self, name: str, unit: Unit = "word") -> str:
+        """One line in Kaldi's form: `%WER 3.21 [ 12 / 374, 1 ins, 2 del, 9 sub ] name`."""
+        measure = "WER" if unit == "word" else "CER"
+        counts = f"{self.insertions} ins, {self.deletions} del, {self.substitutions} sub"
+        return f"%{measure} {self.rate:.2f} [ {self.total} / {self.words}, {counts} ] {name}".rstrip()
+
+
+class ScoredUtterance(NamedTuple):
+    """An utterance with its error counts and the alignment they were counted on."""
+
+    utterance: Utterance
+    errors: Errors
+    alignment: Alignment
+
+
+@dataclass(frozen=True)
+class Score:
+    """Error counts of a set of utterances, which are kept in the order they were given."""
+
+    unit: Unit
+    per_utterance: list[ScoredUtterance]
+
+    @property
+    def errors(self) -> Errors:
+        """Counts summed over all utterances."""
+        return sum((scored.errors for scored in self.per_utterance), Errors())
+
+    @property
+    def wrong_utterances(self) -> int:
+        """Number of utterances with at least one error."""
+        return sum(scored.errors.total > 0 for scored in self.per_utterance)
+
+    @property
+    def utterance_error_rate(self) -> float:
+        """Percentage of utterances with at least one error."""
+        return _percent(self.wrong_utterances, len(self.per_utterance))
+
+    def line(self, name: str) -> str:
+        """The summed counts in Kaldi's form, `%WER …` for words and `%CER …` for characters."""
+        return self.errors.line(name, self.unit)
+
+    def utterance_line(self) -> str:
+        """The utterance error rate in Kaldi's form: `%SER 50.00 [ 1 / 2 ]`."""
+        return f"%SER {self.utterance_error_rate:.2f} [ {self.wrong_utterances} / {len(self.per_utterance)} ]"
+
+
+def score(utterances: Iterable[Utterance], unit: Unit = "word") -> Score:
+    """Count the errors of every utterance and of all of them together.
+
+    Words are what white space separates; characters are counted without white space.
+
+    Raises:
+        InputError: `unit` is unknown, there are no utterances, or an id appears twice.
+    """
+    if unit not in get_args(Unit):
+        raise InputError(f"unknown scoring unit '{unit}': use one of {', '.join(get_args(Unit))}")
+    utterances = list(utterances)
+    _check_ids([utterance.id for utterance in utterances])
+    return Score(unit, [_score_utterance(utterance, unit) for utterance in utterances])
+
+
+def count_errors(alignment: Alignment) -> Errors:
+    """Count insertions, deletions, substitutions and reference units in an alignment."""
+    return Errors(
+        words=sum(ref != GAP for ref, _ in alignment),
+        insertions=sum(ref == GAP for ref, _ in alignment),
+        deletions=sum(hyp == GAP for _, hyp in alignment),
+        substitutions=sum(GAP not in (ref, hyp) and ref != hyp for ref, hyp in alignment),
+    )
+
+
+def _check_ids(ids: Sequence[str]) -> None:
+    # A perfect score of nothing, or one utterance counted twice, would pass for a result.
+    if not ids:
+        raise InputError("no utterances to score: give at least one reference with its hypothesis")
+    seen: set[str] = set()
+    for id_ in ids:
+        if id_ in seen:
+            raise InputError(f"utterance '{id_}' appears more than once: give each utterance its own id")
+        seen.add(id_)
+
+
+def _score_utterance(utterance: Utterance, unit: Unit) -> ScoredUtterance:
+    # Counting on the alignment, not by a second call for the distance, keeps the two consistent:
+    # equally short alignments may differ in how they split errors into the three kinds.
+    alignment = align(_units(utterance.reference, unit), _units(utterance.hypothesis, unit), GAP)
+    return ScoredUtterance(utterance, count_errors(alignment), alignment)
+
+
+def _units(text: str, unit: Unit) -> list[str]:
+    words = text.split()
+    return words if unit == "word" else list("".join(words))
+
+
+def _percent(part: int, whole: int) -> float:
+    if whole == 0:
+        return float("inf") if part else 0.0
+    return 100.0 * part / whole

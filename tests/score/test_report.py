@@ -1,0 +1,130 @@
+"""The files of a scoring report: what they say, and that bad ones are refused by file and line."""
+
+import json
+
+import pytest
+
+from asr.errors import InputError
+from asr.score.report import (
+    read_hypotheses,
+    write_alignments,
+    write_error_counts,
+    write_hypotheses,
+    write_report,
+)
+from asr.score.wer import Utterance, score
+
+UTTERANCES = [
+    Utterance("utt-2", "the cat sat", "the sat"),
+    Utterance("utt-1", "a dog", "a big fog"),
+    Utterance("utt-3", "yes", "yes"),
+]
+
+
+def test_hypotheses_round_trip(tmp_path):
+    utterances = [*UTTERANCES, Utterance('"\\\u2028', "zoë\n日本", "")]
+    path = tmp_path / "made" / "hypotheses.jsonl"
+    write_hypotheses(path, utterances)
+    assert read_hypotheses(path) == utterances
+    assert "日本" in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        (b'{"id": "a", ', "not JSON"),
+        (b"[1]", "not a JSON object"),
+        (b'{"id": "a", "reference": "x"}', "no string 'hypothesis'"),
+        (b'{"id": 1, "reference": "x", "hypothesis": "x"}', "no string 'id'"),
+        (b'{"id": "\xff"}', "not JSON"),
+    ],
+)
+def test_bad_line_is_named(tmp_path, line, complaint):
+    path = tmp_path / "hypotheses.jsonl"
+    good = json.dumps({"id": "u", "reference": "x", "hypothesis": "x"}).encode()
+    path.write_bytes(good + b"\n\n" + line + b"\n")
+    with pytest.raises(InputError, match=f"hypotheses.jsonl:3: {complaint}") as caught:
+        read_hypotheses(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(InputError, match="cannot read hypotheses '.*missing.jsonl'"):
+        read_hypotheses(tmp_path / "missing.jsonl")
+
+
+def test_alignments_are_in_columns_and_in_the_order_given(tmp_path):
+    write_alignments(tmp_path / "alignments.txt", score(UTTERANCES))
+    assert (tmp_path / "alignments.txt").read_text().split("\n") == [
+        "utt-2: %WER 33.33 [ 1 / 3, 0 ins, 1 del, 0 sub ]",
+        "REF: the cat sat",
+        "HYP: the *** sat",
+        "         D",
+        "",
+        "utt-1: %WER 100.00 [ 2 / 2, 1 ins, 0 del, 1 sub ]",
+        "REF: a dog ***",
+        "HYP: a big fog",
+        "       S   I",
+        "",
+        "utt-3: %WER 0.00 [ 0 / 1, 0 ins, 0 del, 0 sub ]",
+        "REF: yes",
+        "HYP: yes",
+        "",
+        "",
+    ]
+
+
+def test_columns_allow_for_wide_and_combining_characters(tmp_path):
+    text = [Utterance("u", "日本 e\u0301te\u0301 x", "abc ete y"), Utterance("v", "", "")]
+    write_alignments(tmp_path / "alignments.txt", score(text))
+    assert (tmp_path / "alignments.txt").read_text(encoding="utf-8").split("\n")[1:8] == [
+        "REF: 日本 e\u0301te\u0301 x",
+        "HYP: abc  ete y",
+        "     S    S   S",
+        "",
+        "v: %WER 0.00 [ 0 / 0, 0 ins, 0 del, 0 sub ]",
+        "REF:",
+        "HYP:",
+    ]
+
+
+def test_error_counts_are_sorted_and_cut_at_top(tmp_path):
+    utterances = [Utterance("1", "a b c a", "x b y"), Utterance("2", "a b", "x b z"), Utterance("3", "c", "")]
+    write_error_counts(tmp_path / "errors.txt", score(utterances), top=2, name="dev")
+    assert (tmp_path / "errors.txt").read_text().split("\n") == [
+        "%WER 85.71 [ 6 / 7, 1 ins, 2 del, 3 sub ] dev",
+        "%SER 100.00 [ 3 / 3 ]",
+        "",
+        "SUBSTITUTIONS (count, reference -> hypothesis): 2 of 2",
+        "       2  a -> x",
+        "       1  c -> y",
+        "",
+        "DELETIONS (count, reference): 2 of 2",
+        "       1  a",
+        "       1  c",
+        "",
+        "INSERTIONS (count, hypothesis): 1 of 1",
+        "       1  z",
+        "",
+        "WORDS BY ERROR RATE (percent, wrong / in the reference): 2 of 2",
+        "  100.00  3 / 3  a",
+        "  100.00  2 / 2  c",
+        "",
+    ]
+    write_error_counts(tmp_path / "errors.txt", score(utterances), top=1)
+    assert "1 of 2\n       2  a -> x\n\n" in (tmp_path / "errors.txt").read_text()
+
+
+def test_report_writes_the_four_files_and_nothing_else(tmp_path):
+    result = write_report(tmp_path / "report", iter(UTTERANCES), "test", unit="char")
+    names = {path.name for path in (tmp_path / "report").iterdir()}
+    assert names == {"hypotheses.jsonl", "alignments.txt", "errors.txt", "wer.txt"}
+    assert (tmp_path / "report" / "wer.txt").read_text() == result.line("test") + "\n"
+    assert result.line("test").startswith("%CER ")
+    assert read_hypotheses(tmp_path / "report" / "hypotheses.jsonl") == UTTERANCES
+
+
+def test_report_of_nothing_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(InputError, match="no utterances"):
+        write_report(tmp_path / "report", [], "test")
+    assert not (tmp_path / "report").exists()
