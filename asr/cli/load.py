@@ -1,0 +1,63 @@
+"""Trained models from run directories, for every command that needs one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from asr.cli.compose import from_yaml
+from asr.config import TrainConfig
+from asr.data.tokenizer import Tokenizer, load_tokenizer
+from asr.errors import InputError
+from asr.models.transducer import Transducer
+from asr.train import state
+from asr.train.run import RunDirectory
+
+
+@dataclass
+class Trained:
+    """A model ready to decode with, its tokenizer, its configuration, and which checkpoint it is."""
+
+    model: Transducer
+    tokenizer: Tokenizer
+    config: TrainConfig
+    checkpoint: str
+
+
+def load_trained(path: str, checkpoint: str, device: torch.device) -> Trained:
+    """The model of a run. `checkpoint` is best, last, average (of the last ones) or a checkpoint's name.
+
+    Raises InputError where the directory is no run, or the checkpoint is missing or damaged.
+    """
+    run = RunDirectory(Path(path))
+    if not run.config.is_file():
+        raise InputError(f"run={path}: no config.yaml there, so it is not a run directory of `asr train`")
+    config = from_yaml(run.config.read_text(), "train")
+    assert isinstance(config, TrainConfig)
+    tokenizer = load_tokenizer(run.tokenizer)
+    paths = select(run.checkpoints, checkpoint, config.train.average_last)
+    weights = [state.load(chosen, ["model"]).parts["model"] for chosen in paths]
+    model = Transducer(config.model, tokenizer.vocab_size)
+    model.load_state_dict(state.average(weights))
+    return Trained(model.to(device).eval(), tokenizer, config, " + ".join(p.name for p in paths))
+
+
+def select(directory: Path, checkpoint: str, average_last: int) -> list[Path]:
+    """The checkpoints that `checkpoint` names; several are to be averaged."""
+    found = state.checkpoints(directory)
+    if not found:
+        raise InputError(f"{directory}: no checkpoint yet; train longer, or lower train.save_every")
+    if checkpoint == "last":
+        return found[-1:]
+    if checkpoint == "average":
+        return found[-average_last:]
+    if checkpoint == "best":
+        return [state.best(directory) or found[-1]]
+    if directory / checkpoint in found:
+        return [directory / checkpoint]
+    raise InputError(
+        f"checkpoint={checkpoint}: not in {directory}; choose best, last, average or one of "
+        f"{', '.join(p.name for p in found)}"
+    )

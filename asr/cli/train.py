@@ -1,0 +1,214 @@
+"""`asr train`: put the parts together, and train."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from asr.cli.compose import from_yaml, to_yaml
+from asr.config import TrainConfig
+from asr.data.batch import Batch, Position
+from asr.data.dataset import Augmentation, SpeechDataset
+from asr.data.sampler import Admission, OnePass, TrainingStream, make_loader, open_cuts
+from asr.data.tokenizer import Tokenizer, load_tokenizer
+from asr.decode.greedy import make_search
+from asr.errors import InputError
+from asr.files import write_atomically
+from asr.losses import make as make_loss
+from asr.losses.objective import Objective
+from asr.models.normalize import GlobalNormalize
+from asr.models.subsampling import MIN_FRAMES, subsampled_length
+from asr.models.transducer import Transducer
+from asr.train import state
+from asr.train.loop import Trainer
+from asr.train.run import RunDirectory
+from asr.train.task import Task
+from asr.train.validate import validate
+
+NORMALIZE_UTTERANCES = 500  # that the statistics of the features are estimated on
+MAY_CHANGE = {  # options that a run may be continued with at another value
+    "data.workers",
+    "train.steps",
+    "train.device",
+    "train.log_every",
+    "train.validate_every",
+    "train.save_every",
+    "train.average_last",
+}
+
+
+def main(config: TrainConfig) -> None:
+    """Train a transducer, or go on with an interrupted run. Raises InputError for input at fault."""
+    run = RunDirectory(Path(config.run))
+    check_same_run(run, config)
+    tokenizer = load_tokenizer(config.data.tokenizer or run.tokenizer)
+    device = choose_device(config.train.device)
+    torch.manual_seed(config.train.seed)
+    task = make_task(config, tokenizer.vocab_size).to(device)
+    data = TrainingData(config, tokenizer)
+    trainer = Trainer(
+        task,
+        data.batches,
+        lambda step: run_validation(step, trainer, data, tokenizer, config),
+        run,
+        config.train,
+        config.optim,
+        device,
+    )
+    damaged: list[str] = []
+    checkpoint = state.newest_sound(run.checkpoints, damaged)
+    if checkpoint is None:
+        estimate_normalization(task.model, data)
+    else:
+        trainer.restore(checkpoint)
+    tokenizer.save(run.tokenizer)
+    write_atomically(run.config, to_yaml(config).encode())
+    logger = run.open_logs(trainer.step)
+    for message in damaged:
+        logger.warning("%s", message)
+    parameters = sum(p.numel() for p in task.model.parameters())
+    logger.info(
+        "%s: %s parameters, loss %s, %s on %s",
+        run.path,
+        f"{parameters:,}",
+        config.loss.name,
+        f"step {trainer.step} of {config.train.steps}",
+        device,
+    )
+    stop_on_signals(trainer)
+    try:
+        done = trainer.fit()
+    finally:
+        data.report_refused(logger.warning)
+        run.close()
+    logger.info(
+        "%s at step %d; checkpoints in %s",
+        "done" if done else "interrupted, run again to go on",
+        trainer.step,
+        run.checkpoints,
+    )
+
+
+def stop_on_signals(trainer: Trainer) -> None:
+    """SIGTERM and the first Ctrl-C end training after the current step, with a checkpoint."""
+
+    def stop(number: int, frame: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        trainer.stop()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+
+
+def check_same_run(run: RunDirectory, config: TrainConfig) -> None:
+    """Raise InputError where the run directory was begun with options that change the result."""
+    if not state.checkpoints(run.checkpoints):
+        return
+    before = flatten(dataclasses.asdict(from_yaml(run.config.read_text(), "train")))
+    now = flatten(dataclasses.asdict(config))
+    changed = [key for key in now if before.get(key) != now[key] and key not in MAY_CHANGE | {"run"}]
+    if changed:
+        key = changed[0]
+        raise InputError(
+            f"{run.path} was begun with {key}={before.get(key)}, not {now[key]}"
+            + (f" (and {len(changed) - 1} more options differ)" if len(changed) > 1 else "")
+            + ": give another run=, or delete the directory"
+        )
+
+
+def flatten(nested: dict[str, object], prefix: str = "") -> dict[str, object]:
+    """{"a": {"b": 1}} → {"a.b": 1}."""
+    flat: dict[str, object] = {}
+    for key, value in nested.items():
+        flat.update(flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
+    return flat
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called `name`; `auto` is the GPU where there is one. Raises InputError where there is none."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("device=cuda, but torch sees no GPU: use device=cpu or auto")
+    return torch.device(name)
+
+
+def make_task(config: TrainConfig, vocab_size: int) -> Task:
+    """Model and objective with fresh weights."""
+    width = config.model.joiner_dim
+    options = dataclasses.asdict(config.loss)
+    loss = make_loss(options.pop("name"), vocab_size=vocab_size, encoder_dim=width, predictor_dim=width, **options)
+    return Task(Transducer(config.model, vocab_size), Objective(loss, width, vocab_size, config.train.ctc_weight))
+
+
+class TrainingData:
+    """Training and validation batches of a configuration."""
+
+    def __init__(self, config: TrainConfig, tokenizer: Tokenizer) -> None:
+        self.options, self.seed = config.data, config.train.seed
+        self.admission = Admission(
+            tokenizer,
+            config.data.min_duration,
+            config.data.max_duration,
+            lambda frames: int(subsampled_length(frames)),
+            config.train.ctc_weight > 0,
+        )
+        self.train_cuts = open_cuts(config.data.train_cuts).filter(self.admission)
+        self.valid_cuts = open_cuts(config.data.valid_cuts).filter(self.admission)
+        augmentation = Augmentation(config.data.spec_augment, config.train.seed)
+        self.train_set = SpeechDataset(config.model.mel_bins, MIN_FRAMES, tokenizer, augmentation)
+        self.valid_set = SpeechDataset(config.model.mel_bins, MIN_FRAMES, tokenizer)
+
+    def batches(self, start: Position) -> Iterator[Batch]:
+        """Endless training batches from `start` on."""
+        stream = TrainingStream(self.train_cuts, self.options, self.seed, start)
+        return iter(make_loader(self.train_set, stream, self.options.workers))
+
+    def validation(self) -> Iterator[Batch]:
+        """All validation batches once. Loaded in this process: workers would take longer to start."""
+        return iter(make_loader(self.valid_set, OnePass(self.valid_cuts, self.options), workers=0))
+
+    def report_refused(self, warn: object) -> None:
+        """Name the utterances that could not be trained on, the first 20 of them, and count them all."""
+        assert callable(warn)
+        refused = self.admission.refused
+        for cut_id, reason in list(refused.items())[:20]:
+            warn("skipped %s: %s", cut_id, reason)
+        if refused:
+            warn("%d utterances were skipped in all", len(refused))
+
+
+def estimate_normalization(model: Transducer, data: TrainingData) -> None:
+    """Set the statistics of a `global` normalisation from the first training utterances."""
+    if not isinstance(model.encoder.normalize, GlobalNormalize):
+        return
+    sample = []
+    for cut in data.train_cuts.subset(first=NORMALIZE_UTTERANCES):
+        try:
+            sample.append(data.valid_set.load(cut, None))
+        except InputError:  # the training loop will name it
+            continue
+    if not sample:
+        raise InputError(
+            f"no utterance of {', '.join(data.options.train_cuts)} can be trained on"
+            + "".join(f"; {cut}: {why}" for cut, why in list(data.admission.refused.items())[:1])
+        )
+    model.encoder.normalize.estimate(sample)
+
+
+def run_validation(
+    step: int, trainer: Trainer, data: TrainingData, tokenizer: Tokenizer, config: TrainConfig
+) -> dict[str, float]:
+    """Validate, log the metrics, and show a few hypotheses."""
+    search = make_search(config.decode, trainer.task.model, config.loss.topology)
+    metrics, utterances = validate(trainer.task, data.validation(), search, tokenizer, trainer.device)
+    if metrics:
+        trainer.run.write_metrics(step, metrics, "validation")
+        trainer.logger.info("step %d  validation: loss %.3f  WER %.2f %%", step, metrics["loss"], metrics["wer"])
+        shown = (f"{u.id}  \nREF {u.reference}  \nHYP {u.hypothesis}" for u in utterances[:5])
+        trainer.run.write_examples(step, "\n\n".join(shown))
+    return metrics

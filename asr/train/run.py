@@ -1,0 +1,103 @@
+"""A run's directory: everything a training run leaves behind, in one place.
+
+exp/NAME/
+    config.yaml     the resolved configuration
+    tokenizer/      a copy, so that the run can be moved and decoded anywhere
+    checkpoints/    see asr.train.state
+    metrics.jsonl   one line of numbers per logged step
+    tensorboard/    the same numbers as curves
+    train.log       what the console showed
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from asr.files import write_atomically
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+
+class RunDirectory:
+    """Paths of a run, and the writers that log into it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.tokenizer = path / "tokenizer"
+        self.checkpoints = path / "checkpoints"
+        self.metrics = path / "metrics.jsonl"
+        self.tensorboard = path / "tensorboard"
+        self.log = path / "train.log"
+        self._writer: SummaryWriter | None = None
+
+    def open_logs(self, step: int) -> logging.Logger:
+        """Start logging at `step`: what an interrupted run logged beyond it is dropped."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._drop_metrics_after(step)
+        self._writer = SummaryWriter(str(self.tensorboard), purge_step=step + 1 if step else None)
+        return make_logger(self.log)
+
+    def write_metrics(self, step: int, metrics: dict[str, Any], prefix: str) -> None:
+        """Add `metrics` to metrics.jsonl, and the numbers to TensorBoard under `prefix`/name."""
+        line = {"step": step, **{f"{prefix}/{name}": value for name, value in metrics.items()}}
+        with open(self.metrics, "a") as file:
+            file.write(json.dumps(line) + "\n")
+        assert self._writer is not None, "open_logs comes first"
+        for name, value in metrics.items():
+            self._writer.add_scalar(f"{prefix}/{name}", value, step)
+
+    def write_examples(self, step: int, text: str) -> None:
+        """Show a few hypotheses in TensorBoard."""
+        assert self._writer is not None, "open_logs comes first"
+        self._writer.add_text("validation/examples", text, step)
+
+    def close(self) -> None:
+        """Flush TensorBoard's writer."""
+        if self._writer is not None:
+            self._writer.close()
+
+    def _drop_metrics_after(self, step: int) -> None:
+        if self.metrics.exists():
+            kept = [line for line in self.metrics.read_bytes().splitlines(True) if _step_of(line) <= step]
+            write_atomically(self.metrics, b"".join(kept))
+
+
+def _step_of(line: bytes) -> float:
+    """The step of a line of metrics.jsonl; infinite for one that was cut short."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, TypeError, KeyError):
+        return float("inf")
+
+
+class _AboveProgressBar(logging.Handler):
+    """Prints on stderr without tearing the progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
+def make_logger(path: Path) -> logging.Logger:
+    """The logger "asr", writing to the console and to `path`."""
+    logger = logging.getLogger("asr")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    for old in logger.handlers[:]:
+        logger.removeHandler(old)
+        old.close()
+    console, file = _AboveProgressBar(), logging.FileHandler(path)
+    console.setFormatter(logging.Formatter("%(message)s"))
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger.addHandler(console)
+    logger.addHandler(file)
+    return logger
