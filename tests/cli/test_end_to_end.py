@@ -1,0 +1,174 @@
+"""The whole path on a tiny corpus: tokenizer, features, training, decoding, scoring, transcribing."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from asr.cli.main import main
+
+
+def asr(capsys, *words: object) -> tuple[int, str, str]:
+    """Run a command in this process: exit status, standard output, standard error."""
+    status = main([str(word) for word in words])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_corpus, tmp_path_factory) -> Path:
+    """A run of a few steps."""
+    run = tmp_path_factory.mktemp("exp") / "run"
+    words = ["train", *training_options(tiny_corpus, run)]
+    assert main(words) == 0
+    return run
+
+
+def training_options(corpus, run: Path) -> list[str]:
+    return [
+        f"run={run}",
+        "model=debug",
+        "data=debug",
+        "train=debug",
+        "optim=debug",
+        "train.device=cpu",
+        f"data.train_cuts=[{corpus.train}]",
+        f"data.valid_cuts=[{corpus.dev}]",
+        f"data.tokenizer={corpus.tokenizer}",
+    ]
+
+
+def test_run_directory_is_complete(trained):
+    names = {path.name for path in trained.iterdir()}
+    assert names == {"config.yaml", "tokenizer", "checkpoints", "metrics.jsonl", "tensorboard", "train.log"}
+    steps = [json.loads(line)["step"] for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    assert max(steps) == 10
+    assert not list(trained.rglob("*.pt"))
+
+
+def test_a_finished_run_is_left_alone(trained, tiny_corpus, capsys):
+    before = (trained / "metrics.jsonl").read_bytes()
+    status, _, err = asr(capsys, "train", *training_options(tiny_corpus, trained))
+    assert status == 0
+    assert "step 10 of 10" in err
+    assert (trained / "metrics.jsonl").read_bytes() == before
+
+
+def test_other_options_in_the_same_directory_are_refused(trained, tiny_corpus, capsys):
+    words = [*training_options(tiny_corpus, trained), "optim.lr=0.5"]
+    status, _, err = asr(capsys, "train", *words)
+    assert status == 2
+    assert re.search(r"begun with optim.lr=0.001, not 0.5: give another run=", err)
+
+
+@pytest.mark.parametrize("checkpoint", ["best", "last", "average", "step-00000005"])
+def test_decode_prints_the_wer_line_last(trained, tiny_corpus, tmp_path, capsys, checkpoint):
+    words = [f"run={trained}", f"cuts={tiny_corpus.dev}", f"output={tmp_path}", f"checkpoint={checkpoint}"]
+    status, out, _ = asr(capsys, "decode", *words, "device=cpu")
+    assert status == 0
+    assert re.fullmatch(r"%WER \d+\.\d\d \[ \d+ / \d+, \d+ ins, \d+ del, \d+ sub \] dev", out.splitlines()[-1])
+    lines = (tmp_path / "hypotheses.jsonl").read_text().splitlines()
+    assert len(lines) == 6
+    assert set(json.loads(lines[0])) == {"id", "reference", "hypothesis"}
+    assert (tmp_path / "wer.txt").read_text() == out.splitlines()[-1] + "\n"
+    assert (tmp_path / "alignments.txt").exists()
+    assert (tmp_path / "errors.txt").exists()
+
+
+def test_score_repeats_the_decoder_s_line(trained, tiny_corpus, tmp_path, capsys):
+    words = [f"run={trained}", f"cuts={tiny_corpus.dev}", f"output={tmp_path / 'decode'}", "device=cpu"]
+    _, out, _ = asr(capsys, "decode", *words)
+    hypotheses = tmp_path / "decode" / "hypotheses.jsonl"
+    _, again, _ = asr(capsys, "score", f"hypotheses={hypotheses}", f"output={tmp_path / 'score'}", "name=dev")
+    assert again.splitlines()[-1] == out.splitlines()[-1]
+
+
+def test_transcribe_prints_a_line_a_file(trained, tiny_corpus, capsys):
+    files = sorted(tiny_corpus.directory.rglob("*.flac"))[:2] or sorted(tiny_corpus.directory.rglob("*.wav"))[:2]
+    status, out, _ = asr(capsys, "transcribe", *files, f"run={trained}", "device=cpu")
+    assert status == 0
+    assert [line.split("\t")[0] for line in out.splitlines()] == [str(file) for file in files]
+
+
+def test_stored_features_give_the_same_hypotheses(trained, tiny_corpus, tmp_path, capsys):
+    stored = tmp_path / "fbank.jsonl.gz"
+    words = [f"cuts={tiny_corpus.dev}", f"output={stored}", f"storage={tmp_path / 'fbank'}", "jobs=1"]
+    assert asr(capsys, "features", *words)[0] == 0
+    texts = []
+    for number, cuts in enumerate((tiny_corpus.dev, stored)):
+        output = tmp_path / str(number)
+        asr(capsys, "decode", f"run={trained}", f"cuts={cuts}", f"output={output}", "device=cpu", "name=dev")
+        texts.append((output / "hypotheses.jsonl").read_bytes())
+    assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["decode", "run={missing}", "cuts={dev}", "output={out}"], "not a run directory"),
+        (["decode", "run={run}", "cuts={missing}", "output={out}"], "no such manifest"),
+        (["decode", "run={run}", "cuts={dev}", "output={out}", "checkpoint=step-9"], "choose best, last, average"),
+        (["transcribe", "{missing}", "run={run}"], "no such file"),
+        (["transcribe", "{text}", "run={run}"], "not a readable audio file"),
+        (["transcribe", "run={run}"], "no audio file given"),
+        (["score", "hypotheses={missing}", "output={out}"], "missing"),
+        (["tokenizer", "cuts=[{missing}]", "output={out}"], "no such manifest"),
+        (["features", "cuts={missing}", "output={out}", "storage={out}"], "no such manifest"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(trained, tiny_corpus, tmp_path, capsys, words, message):
+    text = tmp_path / "text.wav"
+    text.write_text("this is not audio")
+    places = {
+        "missing": tmp_path / "missing",
+        "out": tmp_path / "out",
+        "run": trained,
+        "dev": tiny_corpus.dev,
+        "text": text,
+    }
+    status, _, err = asr(capsys, *[word.format(**places) for word in words])
+    assert status == 2
+    assert len(err.strip().splitlines()) == 1
+    assert message in err
+    assert not places["out"].exists()
+
+
+def test_a_corpus_of_faults_is_named_and_the_rest_decoded(trained, tiny_corpus, tmp_path, capsys):
+    from lhotse import CutSet
+
+    from asr.data.corpus import write_cuts
+
+    cuts = [cut.to_eager() if hasattr(cut, "to_eager") else cut for cut in CutSet.from_file(tiny_corpus.dev)]
+    broken = tmp_path / "broken.flac"
+    broken.write_bytes(b"fLaC but nothing more")
+    cuts[0].recording.sources[0].source = str(broken)
+    manifest = tmp_path / "cuts_faulty.jsonl.gz"
+    write_cuts(cuts, manifest)
+    words = [f"run={trained}", f"cuts={manifest}", f"output={tmp_path / 'out'}", "device=cpu"]
+    status, out, err = asr(capsys, "decode", *words)
+    assert status == 0
+    assert f"skipped {cuts[0].id}: unreadable audio" in err
+    assert "1 of 6 utterances were skipped" in err
+    assert out.splitlines()[-1].endswith("faulty")
+
+
+def test_installed_package_works_outside_the_checkout(tmp_path):
+    """The wheel holds conf/, and `asr` composes from it in a directory of its own."""
+    repository = Path(__file__).resolve().parents[2]
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=repository, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    site = tmp_path / "site"
+    subprocess.run([sys.executable, "-m", "zipfile", "-e", str(wheel), str(site)], check=True)
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    show = [sys.executable, "-P" if sys.version_info >= (3, 11) else "-s", "-m", "asr.cli.main"]
+    words = ["train", "--cfg", "run=exp/x", "model=tiny"]
+    done = subprocess.run([*show, *words], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "encoder_dim: 96" in done.stdout
+    where = [*show[:-2], "-c", "import asr; print(asr.__file__)"]
+    assert str(site) in subprocess.run(where, cwd=tmp_path, env=environment, capture_output=True, text=True).stdout
