@@ -1,0 +1,81 @@
+# What every recipes/*/run.sh shares: options, stages, and finding `asr`. Sourced, not run.
+#
+#   --stage N        first stage to run (default 0)
+#   --stop-stage N   last stage to run (default: the last there is)
+#   --name NAME      the run's directory is exp/NAME (default: transducer)
+#   --corpus-dir DIR a copy of the corpus on disk, instead of a download
+#   -- KEY=VALUE …   everything after -- goes to `asr train` unchanged
+
+stage=0
+stop_stage=99
+name=transducer
+corpus_dir=
+hydra=()
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+recipe=$(cd "$(dirname "$0")" && pwd)
+
+fail() {
+    echo "run.sh: error: $*" >&2
+    exit 2
+}
+
+usage() {
+    sed -n '2,/^[^#]/{/^#/s/^# \{0,1\}//p}' "$recipe/run.sh"
+    echo
+    sed -n '3,/^$/{/^#/s/^# \{0,1\}//p}' "$root/local/run.sh"
+    exit 0
+}
+
+parse_options() {
+    while [ $# -gt 0 ]; do
+        case $1 in
+            --stage | --stop-stage | --name | --corpus-dir)
+                [ $# -ge 2 ] || fail "$1 needs a value"
+                case $1 in
+                    --stage) stage=$2 ;;
+                    --stop-stage) stop_stage=$2 ;;
+                    --name) name=$2 ;;
+                    --corpus-dir) corpus_dir=$(cd "$2" 2>/dev/null && pwd) || fail "--corpus-dir $2: no such directory" ;;
+                esac
+                shift 2
+                ;;
+            -h | --help) usage ;;
+            --)
+                shift
+                hydra=("$@")
+                break
+                ;;
+            *) fail "unknown option $1 (options for training go after --, see --help)" ;;
+        esac
+    done
+    [[ $stage =~ ^[0-9]+$ && $stop_stage =~ ^[0-9]+$ ]] || fail "--stage and --stop-stage take whole numbers"
+}
+
+# stage_is N TITLE: whether stage N is to be run; announces it.
+stage_is() {
+    [ "$stage" -le "$1" ] && [ "$1" -le "$stop_stage" ] || return 1
+    echo "== stage $1: $2"
+}
+
+# prepare_corpus: manifests data/cuts_*.jsonl.gz from --corpus-dir or a download, unless they are there.
+prepare_corpus() {
+    [ -f data/cuts_test.jsonl.gz ] && return
+    if [ -n "$corpus_dir" ]; then
+        python local/prepare.py --corpus-dir "$corpus_dir" --output "$recipe/data"
+    else
+        python local/prepare.py --download-dir "$recipe/download" --output "$recipe/data"
+    fi
+}
+
+# make_features SPLIT [OPTION…]: data/fbank/cuts_SPLIT.jsonl.gz, unless it is newer than data/cuts_SPLIT.jsonl.gz.
+make_features() {
+    local split=$1
+    shift
+    [ "data/fbank/cuts_$split.jsonl.gz" -nt "data/cuts_$split.jsonl.gz" ] ||
+        asr features "cuts=data/cuts_$split.jsonl.gz" "output=data/fbank/cuts_$split.jsonl.gz" \
+            "storage=data/fbank/$split" "$@"
+}
+
+[ -x "$root/.venv/bin/asr" ] && PATH="$root/.venv/bin:$PATH"
+command -v asr >/dev/null || fail "asr is not installed: run bash scripts/setup.sh, or pip install ."

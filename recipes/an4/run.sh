@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# CMU AN4: spelling, dates and numbers, 42 minutes of real speech.
+#
+# About 40 minutes and 3 GB on 2 CPU cores. See README.md for results.
+#
+#   stage 0  download (or --corpus-dir DIR, the folder that holds etc/ and wav/), manifests
+#                                        data/cuts_{train,dev,test}.jsonl.gz
+#   stage 1  tokenizer and features      data/bpe, data/fbank/cuts_{train,dev}.jsonl.gz
+#   stage 2  train                       exp/NAME
+#   stage 3  decode and score            exp/NAME/decode_test
+
+set -euo pipefail
+source "$(dirname "$0")/../../local/run.sh"
+parse_options "$@"
+cd "$recipe"
+
+if stage_is 0 "manifests"; then
+    prepare_corpus
+fi
+
+if stage_is 1 "tokenizer and features"; then
+    asr tokenizer "cuts=[data/cuts_train.jsonl.gz]" output=data/bpe kind=bpe vocab_size=200
+    make_features train "speed_factors=[0.9,1.1]"
+    make_features dev
+fi
+
+if stage_is 2 "train"; then
+    asr train --config-dir conf --config-name an4 run="exp/$name" "${hydra[@]}"
+fi
+
+if stage_is 3 "decode and score"; then
+    asr decode run="exp/$name" cuts=data/cuts_test.jsonl.gz output="exp/$name/decode_test" name=an4_test
+fi
