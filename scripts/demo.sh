@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# From a fresh machine to a trained, decoded and scored transducer: sets up, then runs recipes/digits.
+# Options go to recipes/digits/run.sh. About 7 minutes on 2 CPU cores.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+bash scripts/setup.sh
+bash recipes/digits/run.sh "$@"
+
+run=recipes/digits/exp/transducer
+echo
+echo "checkpoint   $(ls -d $run/checkpoints/step-* | tail -n 1)"
+echo "hypotheses   $run/decode_test/hypotheses.jsonl"
+echo "TensorBoard  $run/tensorboard"
+cat $run/decode_test/wer.txt

@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Make .venv with the project and everything its recipes and tests need, or reuse it when it is current.
+# Needs bash and Python >= 3.10 (PYTHON=… names one); no compiler, no GPU. About 5 GB and 2 minutes.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+find_python() {
+    for candidate in "${PYTHON:-}" python3 python3.13 python3.12 python3.11 python3.10 python; do
+        if [ -n "$candidate" ] && command -v "$candidate" >/dev/null &&
+            "$candidate" -c 'import sys, venv; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
+            echo "$candidate"
+            return
+        fi
+    done
+    echo "setup.sh: error: no Python >= 3.10 with venv found: install one, or set PYTHON=/path/to/python3" >&2
+    exit 2
+}
+
+python=$(find_python)
+wanted="$("$python" -VV) $(pwd) $(cksum <pyproject.toml)"
+if [ -x .venv/bin/asr ] && [ "$(cat .venv/current 2>/dev/null)" = "$wanted" ]; then
+    exit 0
+fi
+
+echo "== setting up .venv with $("$python" --version): about 2 minutes"
+"$python" -m venv --clear .venv
+.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[digits,dev]"
+printf '%s\n' "$wanted" >.venv/current
