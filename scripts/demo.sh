@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # From a fresh machine to a trained, decoded and scored transducer: sets up, then runs recipes/digits.
-# Options go to recipes/digits/run.sh. About 7 minutes on 2 CPU cores.
+# Options go to recipes/digits/run.sh. About 6 minutes on 2 CPU cores.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bash scripts/setup.sh

@@ -156,6 +156,7 @@ class TrainingData:
             config.data.max_duration,
             lambda frames: int(subsampled_length(frames)),
             config.train.ctc_weight > 0,
+            config.loss.topology == "modified",
         )
         self.train_cuts = open_cuts(config.data.train_cuts).filter(self.admission)
         self.valid_cuts = open_cuts(config.data.valid_cuts).filter(self.admission)

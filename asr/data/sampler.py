@@ -51,6 +51,7 @@ class Admission:
 
     encoder_frames: feature frames → frames after subsampling.
     ctc: a CTC loss is trained too, which needs a frame per label and one more between equal labels.
+    modified: the lattice's topology is, which needs a frame per label.
     """
 
     tokenizer: Tokenizer
@@ -58,6 +59,7 @@ class Admission:
     max_duration: float
     encoder_frames: Callable[[int], int]
     ctc: bool
+    modified: bool = False
     refused: dict[str, str] = field(default_factory=dict)
 
     def __call__(self, cut: Cut) -> bool:
@@ -76,7 +78,7 @@ class Admission:
         except InputError as error:
             return str(error)
         have = self.encoder_frames(frame_count(cut))
-        need = frames_needed(labels) if self.ctc else 1
+        need = frames_needed(labels) if self.ctc else len(labels) if self.modified else 1
         return "" if have >= need else f"{len(labels)} labels need {need} frames, the encoder gives {have}"
 
 

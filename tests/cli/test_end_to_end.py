@@ -50,6 +50,14 @@ def test_run_directory_is_complete(trained):
     assert not list(trained.rglob("*.pt"))
 
 
+@pytest.mark.parametrize("loss", ["full", "optimized"])
+def test_every_loss_trains_in_half_precision(tiny_corpus, tmp_path, loss):
+    words = [*training_options(tiny_corpus, tmp_path / loss), f"loss={loss}", "loss.topology=modified"]
+    assert main(["train", *words, "train.precision=bfloat16", "train.steps=2"]) == 0
+    lines = [json.loads(line) for line in (tmp_path / loss / "metrics.jsonl").read_text().splitlines()]
+    assert all(0 < line["train/loss"] < 100 for line in lines if "train/loss" in line)
+
+
 def test_a_finished_run_is_left_alone(trained, tiny_corpus, capsys):
     before = (trained / "metrics.jsonl").read_bytes()
     status, _, err = asr(capsys, "train", *training_options(tiny_corpus, trained))

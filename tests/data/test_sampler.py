@@ -285,3 +285,11 @@ def test_a_manifest_of_recordings_is_refused(tmp_path, cuts):
     write_cuts([cut.recording for cut in cuts], tmp_path / "recordings.jsonl.gz")
     with pytest.raises(InputError, match="recordings.jsonl.gz"):
         open_cuts([str(tmp_path / "recordings.jsonl.gz")])
+
+
+def test_the_modified_topology_needs_a_frame_per_label(cuts, tokenizer):
+    cut = with_text(next(iter(cuts)), "LOW")
+    strict = Admission(tokenizer, 0.1, 30.0, lambda frames: 3, ctc=False, modified=True)
+    labels = len(tokenizer.encode("LOW"))
+    assert strict.reason_against(cut) == f"{labels} labels need {labels} frames, the encoder gives 3"
+    assert Admission(tokenizer, 0.1, 30.0, lambda frames: labels, ctc=False, modified=True)(cut)

@@ -152,3 +152,19 @@ def test_a_joiner_without_parameters_and_float32(inputs):
     )
     assert loss.dtype == torch.float32
     assert torch.isfinite(loss).all()
+
+
+def test_half_precision_of_the_caller_holds_in_the_backward(inputs):
+    """Under autocast the joiner's second evaluation must give the logits of the first."""
+    joiner, encoder_out, predictor_out, labels, frames, lengths = inputs
+    joiner.float()
+    seen = []
+    joiner.second.register_forward_hook(lambda module, given, logits: seen.append(logits.detach()))
+    with torch.autocast("cpu", torch.bfloat16):
+        leaves = [encoder_out.bfloat16().detach().requires_grad_(), predictor_out.bfloat16().detach().requires_grad_()]
+        loss = packed_loss(joiner, all_nodes(frames, lengths), *leaves, labels, forward_backward, 0)
+    loss.sum().backward()
+    assert loss.dtype == torch.float32
+    assert [logits.dtype for logits in seen] == [torch.bfloat16] * 2
+    assert torch.equal(*seen)
+    assert all(torch.isfinite(leaf.grad).all() and leaf.grad.any() for leaf in leaves)

@@ -67,13 +67,17 @@ class PackedLoss(torch.autograd.Function):
             blank.append(log_probs[0])
             label.append(log_probs[1])
         log_p, by_blank, by_label = forward_backward(nodes, torch.cat(blank), torch.cat(label), topology)
-        ctx.settings = joiner, index, chunk_nodes, parameters  # type: ignore[attr-defined]
+        device = encoder_rows.device.type
+        precision = torch.autocast(  # as it is now: the backward runs outside of the caller's autocast
+            device, torch.get_autocast_dtype(device), enabled=torch.is_autocast_enabled(device)
+        )
+        ctx.settings = joiner, index, chunk_nodes, parameters, precision  # type: ignore[attr-defined]
         ctx.save_for_backward(encoder_rows, predictor_rows, by_blank, by_label)
         return -log_p.to(blank[0].dtype)
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        joiner, index, chunk_nodes, parameters = ctx.settings  # type: ignore[attr-defined]
+        joiner, index, chunk_nodes, parameters, precision = ctx.settings  # type: ignore[attr-defined]
         encoder_rows, predictor_rows, by_blank, by_label = ctx.saved_tensors  # type: ignore[attr-defined]
         scale = grad_outputs[0].double()[index.utterance_N]
         encoder_grad, predictor_grad = torch.zeros_like(encoder_rows), torch.zeros_like(predictor_rows)
@@ -81,7 +85,7 @@ class PackedLoss(torch.autograd.Function):
         for part in slices(len(index.utterance_N), chunk_nodes):
             encoder_part, predictor_part = index.encoder_row_N[part], index.predictor_row_N[part]
             inputs = [encoder_rows[encoder_part].requires_grad_(), predictor_rows[predictor_part].requires_grad_()]
-            with torch.enable_grad():
+            with torch.enable_grad(), precision:
                 logits = joiner(*inputs)
             grad = merged_gradient(
                 logits.detach(), index.target_N[part], scale[part] * by_blank[part], scale[part] * by_label[part]
