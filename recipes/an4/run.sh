@@ -5,7 +5,7 @@
 #
 #   stage 0  download (or --corpus-dir DIR, the folder that holds etc/ and wav/), manifests
 #                                        data/cuts_{train,dev,test}.jsonl.gz
-#   stage 1  tokenizer and features      data/bpe, data/fbank/cuts_{train,dev}.jsonl.gz
+#   stage 1  tokenizer and features      data/char, data/fbank/cuts_{train,dev}.jsonl.gz
 #   stage 2  train                       exp/NAME
 #   stage 3  decode and score            exp/NAME/decode_test
 
@@ -19,7 +19,7 @@ if stage_is 0 "manifests"; then
 fi
 
 if stage_is 1 "tokenizer and features"; then
-    asr tokenizer "cuts=[data/cuts_train.jsonl.gz]" output=data/bpe kind=bpe vocab_size=200
+    asr tokenizer "cuts=[data/cuts_train.jsonl.gz]" output=data/char kind=char
     make_features train "speed_factors=[0.9,1.1]"
     make_features dev
 fi

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Connected digits, synthesised: the whole path from nothing to a word error rate, in minutes.
 #
-# About 5 minutes and 2 GB on 2 CPU cores. The corpus is spoken by espeak-ng in some 500 voices;
+# About 4 minutes and 2 GB on 2 CPU cores. The corpus is spoken by espeak-ng in some 500 voices;
 # the test part has voices and digit strings that training never hears. See README.md for results.
 #
 #   stage 0  synthesise the corpus       data/cuts_{train,dev,test}.jsonl.gz
