@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # From a fresh machine to a trained, decoded and scored transducer: sets up, then runs recipes/digits.
-# Options go to recipes/digits/run.sh. About 6 minutes on 2 CPU cores.
+# About 6 minutes on 2 CPU cores.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bash scripts/setup.sh
-bash recipes/digits/run.sh "$@"
+bash recipes/digits/run.sh
 
 run=recipes/digits/exp/transducer
 echo

@@ -7,12 +7,12 @@ cd "$(dirname "$0")/.."
 find_python() {
     for candidate in "${PYTHON:-}" python3 python3.13 python3.12 python3.11 python3.10 python; do
         if [ -n "$candidate" ] && command -v "$candidate" >/dev/null &&
-            "$candidate" -c 'import sys, venv; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
+            "$candidate" -c 'import ensurepip, tarfile, venv; tarfile.data_filter; import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
             echo "$candidate"
             return
         fi
     done
-    echo "setup.sh: error: no Python >= 3.10 with venv found: install one, or set PYTHON=/path/to/python3" >&2
+    echo "setup.sh: error: no Python >= 3.10.12 (3.11: >= 3.11.4) with venv and ensurepip found: install one, or set PYTHON=/path/to/python3" >&2
     exit 2
 }
 

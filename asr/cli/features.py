@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from lhotse import CutSet, Fbank, NumpyFilesWriter
-from lhotse.cut import Cut
+from lhotse.cut import Cut, MonoCut
 
 from asr.config import FeaturesConfig
 from asr.data.batch import Skipped
@@ -78,7 +78,9 @@ def at_speed(cut: Cut, factor: float) -> Cut:
 
 
 def store(cut: Cut, fbank: Fbank, writer: NumpyFilesWriter) -> Cut:
-    """Compute and write the features of one cut."""
+    """Compute and write the features of one cut. Raises InputError where they cannot be."""
+    if not isinstance(cut, MonoCut):
+        raise InputError(f"a {type(cut).__name__} cannot hold stored features: train on it without `asr features`")
     samples = load_samples(cut)
     described = fbank.extract_from_samples_and_store(samples[None], writer, SAMPLING_RATE, cut.start, cut.channel)
     return replace(cut, features=described)

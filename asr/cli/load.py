@@ -46,7 +46,7 @@ def load_trained(path: str, checkpoint: str, device: torch.device) -> Trained:
 
 def select(directory: Path, checkpoint: str, average_last: int) -> list[Path]:
     """The checkpoints that `checkpoint` names; several are to be averaged."""
-    found = state.checkpoints(directory)
+    found = state.checkpoints(directory) or state.resumable(directory)
     if not found:
         raise InputError(f"{directory}: no checkpoint yet; train longer, or lower train.save_every")
     if checkpoint == "last":

@@ -28,12 +28,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except InputError as error:
         return _complain(f"{program}: error: {error}", 2)
-    except KeyboardInterrupt:
-        return _complain(f"{program}: interrupted", _INTERRUPTED)
+    except KeyboardInterrupt as interrupt:
+        return _complain(
+            f"{program}: interrupted; {interrupt}" if str(interrupt) else f"{program}: interrupted", _INTERRUPTED
+        )
     except BrokenPipeError:
         # The reader has gone (`asr ... | head`). What is still buffered must not fail when Python exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:  # a full disk, a directory that cannot be written, a file where one should be
+        return _complain(f"{program}: error: {error}", 2)
 
 
 def _complain(message: str, status: int) -> int:

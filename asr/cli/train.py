@@ -46,6 +46,10 @@ def main(config: TrainConfig) -> None:
     run = RunDirectory(Path(config.run))
     check_same_run(run, config)
     tokenizer = load_tokenizer(config.data.tokenizer or run.tokenizer)
+    if state.resumable(run.checkpoints) and load_tokenizer(run.tokenizer).pieces != tokenizer.pieces:
+        raise InputError(
+            f"{config.data.tokenizer} is not the tokenizer that {run.path} was begun with: give another run="
+        )
     device = choose_device(config.train.device)
     torch.manual_seed(config.train.seed)
     task = make_task(config, tokenizer.vocab_size).to(device)
@@ -85,12 +89,9 @@ def main(config: TrainConfig) -> None:
     finally:
         data.report_refused(logger.warning)
         run.close()
-    logger.info(
-        "%s at step %d; checkpoints in %s",
-        "done" if done else "interrupted, run again to go on",
-        trainer.step,
-        run.checkpoints,
-    )
+    logger.info("%s at step %d; checkpoints in %s", "done" if done else "stopped", trainer.step, run.checkpoints)
+    if not done:
+        raise KeyboardInterrupt("run the same command again to go on")
 
 
 def stop_on_signals(trainer: Trainer) -> None:
@@ -106,8 +107,10 @@ def stop_on_signals(trainer: Trainer) -> None:
 
 def check_same_run(run: RunDirectory, config: TrainConfig) -> None:
     """Raise InputError where the run directory was begun with options that change the result."""
-    if not state.checkpoints(run.checkpoints):
+    if not state.resumable(run.checkpoints):
         return
+    if not run.config.is_file():
+        raise InputError(f"{run.path} has checkpoints but no config.yaml: give another run=, or delete the directory")
     before = flatten(dataclasses.asdict(from_yaml(run.config.read_text(), "train")))
     now = flatten(dataclasses.asdict(config))
     changed = [key for key in now if before.get(key) != now[key] and key not in MAY_CHANGE | {"run"}]
@@ -166,7 +169,7 @@ class TrainingData:
 
     def batches(self, start: Position) -> Iterator[Batch]:
         """Endless training batches from `start` on."""
-        stream = TrainingStream(self.train_cuts, self.options, self.seed, start)
+        stream = TrainingStream(self.train_cuts, self.options, self.seed, start, self.admission)
         return iter(make_loader(self.train_set, stream, self.options.workers))
 
     def validation(self) -> Iterator[Batch]:

@@ -114,12 +114,22 @@ START = Position()
 
 
 class TrainingStream(Sampler[Draw]):
-    """Endless draws, epoch after epoch, from `start` on; the same for the same seed."""
+    """Endless draws, epoch after epoch, from `start` on; the same for the same seed.
+
+    admits: whether a cut can be trained on, asked again once its speed is known.
+    """
 
     def __init__(
-        self, cuts: CutSet, options: DataOptions, seed: int, start: Position = START, rank: int = 0, world_size: int = 1
+        self,
+        cuts: CutSet,
+        options: DataOptions,
+        seed: int,
+        start: Position = START,
+        admits: Callable[[Cut], bool] = lambda cut: True,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
-        self.cuts, self.options, self.seed, self.start = cuts, options, seed, start
+        self.cuts, self.options, self.seed, self.start, self.admits = cuts, options, seed, start, admits
         self.rank, self.world_size = rank, world_size
 
     def __iter__(self) -> Iterator[Draw]:
@@ -153,7 +163,7 @@ class TrainingStream(Sampler[Draw]):
             factor = draw_speed(factors, keyed_random("speed", self.seed, epoch, cut.id))
             return cut if factor == 1 else cut.perturb_speed(factor)
 
-        return self.cuts.map(perturb)
+        return self.cuts.map(perturb).filter(self.admits)
 
 
 class OnePass(Sampler[Draw]):

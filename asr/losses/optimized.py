@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from torch import nn
+
 from asr.errors import InputError
 from asr.losses.base import LossInputs, LossOutput, TransducerLoss
 from asr.nodes.base import Topology, all_nodes
@@ -30,6 +32,10 @@ class OptimizedLoss(TransducerLoss):
 
     def compute(self, inputs: LossInputs) -> LossOutput:
         """See `TransducerLoss.compute`."""
+        if not isinstance(inputs.joiner, nn.Module):
+            raise InputError(
+                "loss optimized: the joiner must be a torch.nn.Module, or its weights would get no gradient"
+            )
         nodes = all_nodes(inputs.encoder_frames, inputs.label_lengths)
         per_utterance = packed_loss(
             inputs.joiner,

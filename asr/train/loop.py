@@ -176,18 +176,19 @@ class Trainer:
 
     def validate_and_save(self) -> None:
         """Validate and write a checkpoint where they are due."""
-        last = self.step == self.options.steps or self.stopping
+        last = self.step == self.options.steps
         metrics: dict[str, float] = {}
         if self.step % self.options.validate_every == 0 or self.step == self.options.steps:
             metrics = self.validate(self.step)
-        if metrics or last or self.step % self.options.save_every == 0:
-            self.save(metrics)
+        regular = bool(metrics) or last or self.step % self.options.save_every == 0
+        if regular or self.stopping:
+            self.save(metrics, interim=not regular)
 
-    def save(self, metrics: dict[str, float]) -> None:
+    def save(self, metrics: dict[str, float], interim: bool) -> None:
         """Write a checkpoint of this step, and delete those no longer needed."""
         parts = {name: part.state_dict() for name, part in self.parts.items()}
         info = {"position": list(self.position), "window": self.window, "bad_steps": self.bad_steps}
-        state.save(self.run.checkpoints, state.Checkpoint(self.step, metrics, parts, info))
+        state.save(self.run.checkpoints, state.Checkpoint(self.step, metrics, parts, info), interim)
         state.prune(self.run.checkpoints, self.options.average_last)
 
     def restore(self, checkpoint: state.Checkpoint) -> None:

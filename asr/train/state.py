@@ -71,9 +71,13 @@ def join_tensors(value: Any, tensors: dict[str, Tensor]) -> Any:
     return value
 
 
-def save(directory: Path, checkpoint: Checkpoint) -> Path:
-    """Write a checkpoint under a temporary name, flush it to the disk, and rename it. Returns its path."""
-    final = directory / f"step-{checkpoint.step:08d}"
+def save(directory: Path, checkpoint: Checkpoint, interim: bool = False) -> Path:
+    """Write a checkpoint under a temporary name, flush it to the disk, and rename it. Returns its path.
+
+    An interim one, of a run that was stopped between two regular ones, is called stop-… and serves to go on
+    from: it is never averaged, so that stopping does not change what a run results in.
+    """
+    final = directory / f"{'stop' if interim else 'step'}-{checkpoint.step:08d}"
     temporary = directory / f".{final.name}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -88,9 +92,9 @@ def save(directory: Path, checkpoint: Checkpoint) -> Path:
         shutil.rmtree(final)
     os.rename(temporary, final)
     sync(directory)
-    for later in checkpoints(directory):
-        if later > final:  # unsound, or training would have gone on from there
-            shutil.rmtree(later)
+    for other in resumable(directory):
+        if step_of(other) > checkpoint.step:  # unsound, or training would have gone on from there
+            shutil.rmtree(other)
     return final
 
 
@@ -136,9 +140,19 @@ def checkpoints(directory: Path) -> list[Path]:
     return sorted(directory.glob("step-*"))
 
 
+def resumable(directory: Path) -> list[Path]:
+    """Regular and interim checkpoints, oldest first."""
+    return sorted([*checkpoints(directory), *directory.glob("stop-*")], key=step_of)
+
+
+def step_of(path: Path) -> int:
+    """The step in a checkpoint's name."""
+    return int(path.name.split("-")[1])
+
+
 def newest_sound(directory: Path, damaged: list[str]) -> Checkpoint | None:
     """The newest checkpoint that is complete and undamaged; messages about others go to `damaged`."""
-    for path in reversed(checkpoints(directory)):
+    for path in reversed(resumable(directory)):
         try:
             return load(path)
         except InputError as error:
@@ -162,12 +176,12 @@ def best(directory: Path) -> Path | None:
 
 
 def prune(directory: Path, keep_last: int) -> None:
-    """Delete all checkpoints but the last `keep_last` and the best, and leftovers of interrupted saves."""
-    kept = {*checkpoints(directory)[-keep_last:], best(directory)}
-    for path in checkpoints(directory):
+    """Delete all checkpoints but the last `keep_last`, the best and the newest, and what interrupted saves left."""
+    kept = {*checkpoints(directory)[-keep_last:], best(directory), *resumable(directory)[-1:]}
+    for path in resumable(directory):
         if path not in kept:
             shutil.rmtree(path)
-    for path in directory.glob(".step-*.tmp"):
+    for path in directory.glob(".st*.tmp"):
         shutil.rmtree(path)
 
 

@@ -3,8 +3,11 @@
 import json
 import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -71,6 +74,37 @@ def test_other_options_in_the_same_directory_are_refused(trained, tiny_corpus, c
     status, _, err = asr(capsys, "train", *words)
     assert status == 2
     assert re.search(r"begun with optim.lr=0.001, not 0.5: give another run=", err)
+
+
+def test_another_tokenizer_in_the_same_directory_is_refused(trained, tiny_corpus, tmp_path, capsys):
+    from asr.data.tokenizer import train_tokenizer
+
+    train_tokenizer(["OTHER LETTERS"], "char").save(tiny_corpus.tokenizer.parent / "other")
+    text = (trained / "config.yaml").read_text()
+    moved = tmp_path / "moved"
+    shutil.copytree(trained, moved)
+    other = str(tiny_corpus.tokenizer.parent / "other")
+    (moved / "config.yaml").write_text(text.replace(str(tiny_corpus.tokenizer), other))
+    words = [word for word in training_options(tiny_corpus, moved) if not word.startswith("data.tokenizer")]
+    status, _, err = asr(capsys, "train", *words, f"data.tokenizer={other}")
+    assert status == 2
+    assert "is not the tokenizer that" in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_stopped_training_says_so_and_is_not_averaged(tiny_corpus, tmp_path):
+    run = tmp_path / "run"
+    words = [*training_options(tiny_corpus, run), "train.steps=2000", "train.save_every=1000", "data.workers=2"]
+    command = [sys.executable, "-m", "asr.cli.main", "train", *words, "train.validate_every=1000"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not (run / "metrics.jsonl").exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "run the same command again to go on" in err
+    (stopped,) = (run / "checkpoints").iterdir()
+    assert stopped.name.startswith("stop-")
 
 
 @pytest.mark.parametrize("checkpoint", ["best", "last", "average", "step-00000005"])

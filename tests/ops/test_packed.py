@@ -138,11 +138,22 @@ def test_padding_is_never_read(inputs):
         torch.testing.assert_close(found, wanted, rtol=0, atol=0)
 
 
-def test_a_joiner_without_parameters_and_float32(inputs):
+class FrozenJoiner(torch.nn.Module):
+    """Without anything to train, but for a parameter that is never used."""
+
+    def __init__(self):
+        super().__init__()
+        self.unused = torch.nn.Parameter(torch.zeros(2))
+
+    def forward(self, encoder_rows, predictor_rows):
+        return torch.tanh(encoder_rows + predictor_rows) @ torch.ones(DIM, VOCAB)
+
+
+def test_a_joiner_with_an_unused_parameter_and_float32(inputs):
     _, encoder_out, predictor_out, labels, frames, lengths = inputs
-    projection = torch.randn(DIM, VOCAB)
+    joiner = FrozenJoiner()
     loss = packed_loss(
-        lambda e, p: torch.tanh(e + p) @ projection,
+        joiner,
         all_nodes(frames, lengths),
         encoder_out.float(),
         predictor_out.float(),
@@ -151,7 +162,9 @@ def test_a_joiner_without_parameters_and_float32(inputs):
         0,
     )
     assert loss.dtype == torch.float32
-    assert torch.isfinite(loss).all()
+    loss.sum().backward()
+    assert torch.equal(joiner.unused.grad, torch.zeros(2))
+    assert encoder_out.grad.any()
 
 
 def test_half_precision_of_the_caller_holds_in_the_backward(inputs):

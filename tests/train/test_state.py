@@ -323,3 +323,14 @@ def test_averaging_equal_states_changes_nothing():
     for dtype in (torch.float32, torch.bfloat16):
         one = {"weight": torch.randn(1000, generator=torch.Generator().manual_seed(0)).to(dtype)}
         assert_same(state.average([one] * 5), one)
+
+
+def test_an_interim_checkpoint_is_gone_on_from_but_neither_averaged_nor_kept(tmp_path):
+    regular = state.save(tmp_path, checkpoint(4))
+    stopped = state.save(tmp_path, checkpoint(6), interim=True)
+    state.prune(tmp_path, keep_last=1)
+    assert state.newest_sound(tmp_path, []).step == 6
+    assert state.checkpoints(tmp_path) == [regular]
+    later = state.save(tmp_path, checkpoint(8))
+    state.prune(tmp_path, keep_last=2)
+    assert (stopped.exists(), state.checkpoints(tmp_path)) == (False, [regular, later])

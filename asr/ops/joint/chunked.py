@@ -90,7 +90,7 @@ class PackedLoss(torch.autograd.Function):
             grad = merged_gradient(
                 logits.detach(), index.target_N[part], scale[part] * by_blank[part], scale[part] * by_label[part]
             )
-            grads = torch.autograd.grad(logits, [*inputs, *parameters], grad)
+            grads = torch.autograd.grad(logits, [*inputs, *parameters], grad, materialize_grads=True)
             encoder_grad.index_add_(0, encoder_part, grads[0])
             predictor_grad.index_add_(0, predictor_part, grads[1])
             for total, part_grad in zip(parameter_grads, grads[2:]):
@@ -99,7 +99,7 @@ class PackedLoss(torch.autograd.Function):
 
 
 def packed_loss(
-    joiner: Joiner,
+    joiner: nn.Module,
     nodes: Nodes,
     encoder_out: Tensor,
     predictor_out: Tensor,
@@ -111,11 +111,11 @@ def packed_loss(
     """−log P(y|x) over the paths inside `nodes`, (B,), nats; exact, and differentiable once.
 
     encoder_out: (B,T,D); predictor_out: (B,U+1,D); labels: (B,U). joiner: (rows (N,D), rows (N,D)) →
-    logits (N,V); where it is a module, its parameters get gradients. chunk_nodes: nodes whose logits
-    are held at a time; 0: all.
+    logits (N,V), a module, so that its parameters are known and get gradients, and without randomness, since
+    it is evaluated twice. chunk_nodes: nodes whose logits are held at a time; 0: all.
     """
     index = index_nodes(nodes, encoder_out.shape[1], labels)
-    parameters = [p for p in joiner.parameters() if p.requires_grad] if isinstance(joiner, nn.Module) else []
+    parameters = [p for p in joiner.parameters() if p.requires_grad]
     rows = encoder_out.flatten(0, 1), predictor_out.flatten(0, 1)
     loss: Tensor = PackedLoss.apply(joiner, nodes, index, chunk_nodes, forward_backward, topology, *rows, *parameters)  # type: ignore[no-untyped-call]
     return loss
