@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # OpenSLR 1: eight times "yes" or "no" in Hebrew, one speaker, 30 utterances to train on.
 #
-# About 2 minutes and 2 GB on 2 CPU cores. See README.md for results.
+# About 3 minutes on 2 CPU cores; does not yet reach a useful error rate (34 %). See README.md for results.
 #
 #   stage 0  download (or --corpus-dir DIR, the folder that holds the wav files), manifests
 #                                        data/cuts_{train,test}.jsonl.gz
