@@ -116,7 +116,7 @@ def read_verified(path: Path, names: Iterable[str] | None = None) -> dict[str, b
         lines = (path / SUMS).read_text().removesuffix("\n").split("\n")
         sums = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
         files = {name: (path / name).read_bytes() for name in (sums if names is None else names)}
-    except (OSError, ValueError) as error:
+    except (FileNotFoundError, ValueError) as error:  # not OSError: an unreadable disk is no damage
         raise InputError(f"{path}: incomplete checkpoint ({error})") from error
     for name, data in files.items():
         if hashlib.sha256(data).hexdigest() != sums.get(name):

@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 import torch
@@ -334,3 +335,14 @@ def test_an_interim_checkpoint_is_gone_on_from_but_neither_averaged_nor_kept(tmp
     later = state.save(tmp_path, checkpoint(8))
     state.prune(tmp_path, keep_last=2)
     assert (stopped.exists(), state.checkpoints(tmp_path)) == (False, [regular, later])
+
+
+def test_a_checkpoint_that_cannot_be_read_now_is_not_taken_for_damaged(tmp_path, monkeypatch):
+    state.save(tmp_path, checkpoint(4))
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(PermissionError):
+        state.newest_sound(tmp_path, [])
