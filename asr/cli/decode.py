@@ -14,7 +14,8 @@ from asr.cli.train import choose_device
 from asr.config import DataOptions, DecodeConfig, DecodeOptions
 from asr.data.batch import Skipped
 from asr.data.dataset import SpeechDataset
-from asr.data.sampler import OnePass, make_loader, open_cuts
+from asr.data.manifest import open_cuts
+from asr.data.sampler import OnePass, make_loader
 from asr.decode.greedy import make_search
 from asr.errors import InputError
 from asr.models.subsampling import MIN_FRAMES

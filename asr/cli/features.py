@@ -18,7 +18,7 @@ from asr.config import FeaturesConfig
 from asr.data.batch import Skipped
 from asr.data.corpus import write_cuts
 from asr.data.features import SAMPLING_RATE, load_samples, make_fbank
-from asr.data.sampler import open_cuts
+from asr.data.manifest import open_cuts
 from asr.errors import InputError
 from asr.progress import progress
 

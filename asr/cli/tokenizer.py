@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from asr.config import TokenizerConfig
 from asr.data.dataset import transcript
-from asr.data.sampler import open_cuts
+from asr.data.manifest import open_cuts
 from asr.data.tokenizer import train_tokenizer
 
 

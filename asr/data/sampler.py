@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice, pairwise
-from pathlib import Path
 
 import torch
 from lhotse import CutSet
@@ -19,30 +18,9 @@ from asr.config import DataOptions
 from asr.data.augment import draw_speed, keyed_random
 from asr.data.batch import Batch, Position
 from asr.data.dataset import Draw, SpeechDataset, transcript
-from asr.data.features import frame_count, one_line
+from asr.data.features import frame_count
 from asr.data.tokenizer import Tokenizer
 from asr.errors import InputError
-
-
-def open_cuts(paths: list[str]) -> CutSet:
-    """The cuts of one or more manifests, read lazily. Raises InputError for a missing or unreadable one."""
-    if not paths:
-        raise InputError("no manifest given: name at least one cuts_*.jsonl.gz")
-    for path in paths:
-        if not Path(path).is_file():
-            raise InputError(f"{path}: no such manifest; prepare the corpus first (stage 0 of run.sh)")
-        check_manifest(path)
-    return CutSet.from_files(paths, shuffle_iters=False) if len(paths) > 1 else CutSet.from_jsonl_lazy(paths[0])
-
-
-def check_manifest(path: str) -> None:
-    """Raise InputError where the first line of a manifest is not a cut."""
-    try:
-        first = next(iter(CutSet.from_jsonl_lazy(path)), None)
-    except Exception as error:  # gzip, JSON and Lhotse each have their own exceptions
-        raise InputError(f"{path}: not a manifest of cuts ({one_line(error)}); prepare the corpus again") from error
-    if not isinstance(first, Cut):
-        raise InputError(f"{path}: holds no cuts; prepare the corpus again")
 
 
 @dataclass

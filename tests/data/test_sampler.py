@@ -1,7 +1,5 @@
 """The stream of training batches can be joined anywhere, and only what can be trained on is in it."""
 
-import gzip
-import json
 from dataclasses import replace
 from itertools import islice, pairwise
 
@@ -12,10 +10,10 @@ from lhotse.features.io import NumpyFilesWriter
 
 from asr.config import DataOptions, SpecAugmentOptions
 from asr.data.batch import Position
-from asr.data.corpus import write_cuts
-from asr.data.dataset import Augmentation, SpeechDataset, transcript
+from asr.data.dataset import Augmentation, SpeechDataset
 from asr.data.features import SAMPLING_RATE, frame_count, load_samples, make_fbank
-from asr.data.sampler import Admission, OnePass, TrainingStream, frames_needed, make_loader, open_cuts
+from asr.data.manifest import open_cuts
+from asr.data.sampler import Admission, OnePass, TrainingStream, frames_needed, make_loader
 from asr.data.tokenizer import load_tokenizer
 from asr.errors import InputError
 from asr.models.subsampling import MIN_FRAMES, subsampled_length
@@ -239,52 +237,6 @@ def test_refused_utterances_are_not_in_the_stream(cuts, tokenizer):
 def test_nothing_left_to_train_on_is_an_input_error(cuts, tokenizer):
     with pytest.raises(InputError, match="no utterance is left to train on"):
         draws(cuts.filter(admission(tokenizer, min_duration=9.0)), count=1)
-
-
-def test_several_manifests_are_read_one_after_the_other(tiny_corpus):
-    both = open_cuts([str(tiny_corpus.train), str(tiny_corpus.dev)])
-    assert [cut.id for cut in both] == [
-        cut.id for path in (tiny_corpus.train, tiny_corpus.dev) for cut in open_cuts([str(path)])
-    ]
-    assert all(transcript(cut) for cut in both)
-
-
-def test_missing_manifests(tmp_path):
-    with pytest.raises(InputError, match="no manifest given"):
-        open_cuts([])
-    with pytest.raises(InputError, match="no such manifest"):
-        open_cuts([str(tmp_path / "cuts.jsonl.gz")])
-    with pytest.raises(InputError, match="no such manifest"):
-        open_cuts([str(tmp_path)])
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"not gzip",
-        b"\x1f\x8b" + b"1" * 50,
-        gzip.compress(b"not JSON\n"),
-        gzip.compress(b"\xff\xfe\x00\n"),
-        gzip.compress(b"[1, 2]\n"),
-        gzip.compress(json.dumps({"id": "u", "type": "MonoCut"}).encode()),
-        gzip.compress(json.dumps({"id": "u", "type": "Unknown"}).encode()),
-        gzip.compress(b""),
-        b"",
-    ],
-)
-def test_a_file_that_is_no_manifest_of_cuts_is_an_input_error_of_one_line(tmp_path, tiny_corpus, content):
-    path = tmp_path / "cuts.jsonl.gz"
-    path.write_bytes(content)
-    for paths in ([str(path)], [str(tiny_corpus.dev), str(path)]):
-        with pytest.raises(InputError, match="cuts.jsonl.gz") as raised:
-            open_cuts(paths)
-        assert "\n" not in str(raised.value)
-
-
-def test_a_manifest_of_recordings_is_refused(tmp_path, cuts):
-    write_cuts([cut.recording for cut in cuts], tmp_path / "recordings.jsonl.gz")
-    with pytest.raises(InputError, match="recordings.jsonl.gz"):
-        open_cuts([str(tmp_path / "recordings.jsonl.gz")])
 
 
 def test_the_modified_topology_needs_a_frame_per_label(cuts, tokenizer):

@@ -1,0 +1,52 @@
+"""Reading Lhotse manifests: lazily, and with a clear word where one is damaged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from lhotse import CutSet
+from lhotse.cut import Cut
+
+from asr.data.features import one_line
+from asr.errors import InputError
+
+
+def open_cuts(paths: list[str]) -> CutSet:
+    """The cuts of one or more manifests, read lazily, in the order given.
+
+    Raises InputError for a missing or unreadable manifest; where damage lies deeper, on the way through it.
+    """
+    if not paths:
+        raise InputError("no manifest given: name at least one cuts_*.jsonl.gz")
+    manifests = Manifests(paths)
+    for path in paths:
+        if not Path(path).is_file():
+            raise InputError(f"{path}: no such manifest; prepare the corpus first (stage 0 of run.sh)")
+        if next(manifests.read(path), None) is None:
+            raise InputError(f"{path}: holds no cuts; prepare the corpus again")
+    return CutSet(manifests)
+
+
+class Manifests:
+    """The cuts of manifests, one after the other."""
+
+    def __init__(self, paths: list[str]) -> None:
+        self.paths = paths
+
+    def __iter__(self) -> Iterator[Cut]:
+        for path in self.paths:
+            yield from self.read(path)
+
+    def read(self, path: str) -> Iterator[Cut]:
+        """The cuts of one manifest. Raises InputError at the first line that is not a cut."""
+        done = 0
+        try:
+            for cut in CutSet.from_jsonl_lazy(path):
+                if not isinstance(cut, Cut):
+                    raise TypeError(f"a {type(cut).__name__}")
+                yield cut
+                done += 1
+        except Exception as error:  # gzip, JSON and Lhotse each have their own exceptions
+            where = f"damaged after {done} cuts" if done else "not a manifest of cuts"
+            raise InputError(f"{path}: {where} ({one_line(error)}); prepare the corpus again") from error

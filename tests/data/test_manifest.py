@@ -1,0 +1,95 @@
+"""Reading manifests, and naming the damaged ones."""
+
+import gzip
+import json
+import pickle
+
+import pytest
+
+from asr.data.corpus import write_cuts
+from asr.data.manifest import open_cuts
+from asr.errors import InputError
+
+
+def test_several_manifests_are_read_one_after_the_other(tiny_corpus):
+    both = open_cuts([str(tiny_corpus.train), str(tiny_corpus.dev)])
+    assert [cut.id for cut in both] == [
+        cut.id for path in (tiny_corpus.train, tiny_corpus.dev) for cut in open_cuts([str(path)])
+    ]
+
+
+def test_missing_manifests(tmp_path):
+    with pytest.raises(InputError, match="no manifest given"):
+        open_cuts([])
+    with pytest.raises(InputError, match="no such manifest"):
+        open_cuts([str(tmp_path / "cuts.jsonl.gz")])
+    with pytest.raises(InputError, match="no such manifest"):
+        open_cuts([str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"not gzip",
+        b"\x1f\x8b" + b"1" * 50,
+        gzip.compress(b"not JSON\n"),
+        gzip.compress(b"\xff\xfe\x00\n"),
+        gzip.compress(b"[1, 2]\n"),
+        gzip.compress(json.dumps({"id": "u", "type": "MonoCut"}).encode()),
+        gzip.compress(json.dumps({"id": "u", "type": "Unknown"}).encode()),
+        gzip.compress(b""),
+        b"",
+    ],
+)
+def test_a_file_that_is_no_manifest_of_cuts_is_an_input_error_of_one_line(tmp_path, tiny_corpus, content):
+    path = tmp_path / "cuts.jsonl.gz"
+    path.write_bytes(content)
+    for paths in ([str(path)], [str(tiny_corpus.dev), str(path)]):
+        with pytest.raises(InputError, match="cuts.jsonl.gz") as raised:
+            open_cuts(paths)
+        assert "\n" not in str(raised.value)
+
+
+def test_a_manifest_of_recordings_is_refused(tmp_path, tiny_corpus):
+    write_cuts([cut.recording for cut in open_cuts([str(tiny_corpus.dev)])], tmp_path / "recordings.jsonl.gz")
+    with pytest.raises(InputError, match="recordings.jsonl.gz"):
+        open_cuts([str(tmp_path / "recordings.jsonl.gz")])
+
+
+def damaged(tiny_corpus, tmp_path, change):
+    """A copy of a manifest with changed lines."""
+    lines = gzip.decompress(tiny_corpus.dev.read_bytes()).splitlines(keepends=True)
+    path = tmp_path / "cuts.jsonl.gz"
+    path.write_bytes(gzip.compress(b"".join(change(lines))))
+    return path
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda lines: [*lines[:3], b"{not JSON\n", *lines[4:]],
+        lambda lines: [*lines[:3], lines[3][:50]],
+        lambda lines: [*lines[:3], b'{"id": "x", "type": "MonoCut"}\n'],
+    ],
+    ids=["garbled line", "cut short", "half a cut"],
+)
+def test_damage_in_the_middle_is_named_with_its_place(tiny_corpus, tmp_path, change):
+    path = damaged(tiny_corpus, tmp_path, change)
+    cuts = open_cuts([str(tiny_corpus.train), str(path)])
+    with pytest.raises(
+        InputError, match=r"cuts.jsonl.gz: damaged after 3 cuts \(.*\); prepare the corpus again"
+    ) as raised:
+        list(cuts)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_gzip_file_that_is_cut_short_is_named(tiny_corpus, tmp_path):
+    path = damaged(tiny_corpus, tmp_path, lambda lines: lines * 50)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(InputError, match="cuts.jsonl.gz: damaged after [0-9]+ cuts"):
+        list(open_cuts([str(path)]))
+
+
+def test_open_cuts_travel_to_other_processes(tiny_corpus):
+    cuts = open_cuts([str(tiny_corpus.dev)])
+    assert [cut.id for cut in pickle.loads(pickle.dumps(cuts))] == [cut.id for cut in cuts]
