@@ -6,19 +6,11 @@ Nothing heavy is imported here, so that a misspelt option is refused at once.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Optional
 
-from omegaconf import MISSING
+from asr.options import MISSING, option
 
-
-def option(
-    default: Any, help: str, *, low: float | None = None, high: float | None = None, choices: tuple[str, ...] = ()
-) -> Any:
-    """A field with its help text and the values it may take (`low` and `high` inclusive)."""
-    metadata = {"help": help, "low": low, "high": high, "choices": choices}
-    if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
+LATTICE_BACKENDS = ("reference", "numba", "triton", "k2")
 
 
 @dataclass
@@ -50,8 +42,12 @@ class LossOptions:
 
     name: str = MISSING
     topology: str = option(
-        "regular", "labels that a frame may emit: any number, or at most one", choices=("regular", "modified")
+        "regular",
+        "labels that a frame may emit: any number; at most one; or at most one, followed by a forced blank",
+        choices=("regular", "modified", "constrained"),
     )
+    fastemit: float = option(0.0, "share that the gradient of label arcs is raised by (FastEmit)", low=0)
+    delay_penalty: float = option(0.0, "nats per frame that a label's log-probability falls with time", low=0)
 
 
 @dataclass
@@ -62,14 +58,60 @@ class FullLossOptions(LossOptions):
 
 
 @dataclass
-class OptimizedLossOptions(LossOptions):
-    """The same loss from packed nodes and streamed logits."""
+class PackedLossOptions(LossOptions):
+    """What the losses on packed nodes have in common."""
+
+    chunk_nodes: Optional[int] = option(
+        None, "nodes whose logits are held at a time; 0: all; null: 1024 on a CPU, 16384 on a GPU", low=0
+    )
+    gradient_tolerance: float = option(
+        0.0, "relative error that the gradients may have, for skipping nodes; 0: none", low=0, high=0.5
+    )
+    backend: str = option(
+        "auto", "what sums over paths; auto: numba on a CPU, triton on a GPU", choices=("auto", *LATTICE_BACKENDS)
+    )
+
+
+@dataclass
+class OptimizedLossOptions(PackedLossOptions):
+    """The loss of `full` from valid nodes alone and streamed logits."""
 
     name: str = option("optimized", "which transducer loss", choices=("optimized",))
-    chunk_nodes: int = option(4096, "nodes whose logits are held at a time; 0: all", low=0)
 
 
-LOSSES: dict[str, type[LossOptions]] = {"full": FullLossOptions, "optimized": OptimizedLossOptions}
+@dataclass
+class ArLossOptions(PackedLossOptions):
+    """Alignment-restricted: every label near its aligned frame."""
+
+    name: str = option("ar", "which transducer loss", choices=("ar",))
+    left_frames: int = option(5, "frames (after subsampling) that a label may come before its aligned one", low=0)
+    right_frames: int = option(10, "frames (after subsampling) that a label may come after its aligned one", low=0)
+
+
+@dataclass
+class PrunedLossOptions(PackedLossOptions):
+    """A few label positions per frame, chosen by a simple joiner that is trained along."""
+
+    name: str = option("pruned", "which transducer loss", choices=("pruned",))
+    prune_range: int = option(5, "label positions kept per frame (S)", low=2)
+    prune_mass: Optional[float] = option(
+        None, "instead: as many as hold this share of the simple joiner's occupation", low=0.01, high=1
+    )
+    simple_scale: float = option(0.5, "weight of the simple joiner's loss, once warmed up", low=0)
+    pruned_scale: float = option(1.0, "weight of the pruned loss, once warmed up", low=0)
+    warmup_batches: int = option(
+        500, "training batches in which the weights go from 1 (simple) and 0.1 (pruned) to these", low=0
+    )
+    lm_scale: float = option(0.25, "share of the simple loss that sees the predictor alone", low=0, high=1)
+    am_scale: float = option(0.0, "share of the simple loss that sees the encoder and a unigram", low=0, high=1)
+
+
+LOSSES: dict[str, type[LossOptions]] = {
+    "full": FullLossOptions,
+    "optimized": OptimizedLossOptions,
+    "ar": ArLossOptions,
+    "pruned": PrunedLossOptions,
+}
 
 
 @dataclass
@@ -191,6 +233,22 @@ class ScoreConfig:
 
 
 @dataclass
+class PlotConfig:
+    """`asr plot lattice`: draw an utterance's lattice under a trained model."""
+
+    run: str = option(MISSING, "run directory of `asr train`")
+    cuts: str = option(MISSING, "Lhotse manifest that holds the utterance")
+    output: str = option(MISSING, "PNG file to write")
+    pictures: list[str] = option([], "what to draw", choices=("lattice",))
+    utterance: str = option("", "id of the utterance; default: the manifest's first")
+    left_frames: int = option(5, "width of the alignment band before a label's frame", low=0)
+    right_frames: int = option(10, "width of the alignment band after a label's frame", low=0)
+    prune_range: int = option(5, "label positions that pruning keeps per frame", low=2)
+    checkpoint: str = option("average", "best, last, average, or the name of one checkpoint")
+    device: str = option("auto", "where to compute", choices=("auto", "cpu", "cuda"))
+
+
+@dataclass
 class TokenizerConfig:
     """`asr tokenizer`: train a SentencePiece tokenizer on the transcripts of manifests."""
 
@@ -220,5 +278,6 @@ COMMANDS: dict[str, type] = {
     "train": TrainConfig,
     "decode": DecodeConfig,
     "transcribe": TranscribeConfig,
+    "plot": PlotConfig,
     "score": ScoreConfig,
 }

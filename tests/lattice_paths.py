@@ -10,12 +10,17 @@ import numpy as np
 def paths(frames: int, labels: int, topology: str = "regular") -> Iterator[list[tuple[str, int, int]]]:
     """Every path as its arcs (kind, t, u).
 
-    regular: any order of T−1 blanks and U labels, then the last blank. modified: one arc a frame.
+    regular: any order of T−1 blanks and U labels, then the last blank. modified: one arc a frame. constrained: a
+    blank in every frame, before which it may emit one label.
     """
-    if topology == "modified":
+    if topology != "regular":
         for emitting in itertools.combinations(range(frames), labels):
             emitted = [sum(e < t for e in emitting) for t in range(frames)]
-            yield [("label" if t in emitting else "blank", t, emitted[t]) for t in range(frames)]
+            path = []
+            for t in range(frames):
+                path += [("label", t, emitted[t])] if t in emitting else [("blank", t, emitted[t])]
+                path += [("blank", t, emitted[t] + 1)] if t in emitting and topology == "constrained" else []
+            yield path
         return
     for emitting in itertools.combinations(range(frames - 1 + labels), labels):
         t = u = 0

@@ -7,13 +7,10 @@ before Hydra runs, so that a misspelt option costs no time. Every refusal is an 
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 import typing
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
@@ -22,28 +19,12 @@ import yaml  # type: ignore[import-untyped]
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException, HydraException
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from asr.config import COMMANDS, LOSSES, LossOptions
 from asr.errors import InputError
-
-# How alike (difflib's ratio) two names must be to suggest one for the other: in their last component, or as a
-# whole; more as a whole, because all options of one section begin alike.
-_SIMILAR_LAST, _SIMILAR_WHOLE = 0.6, 0.8
-
-
-@dataclass(frozen=True)
-class Option:
-    """One option under its full name, with what may be said about its values."""
-
-    name: str
-    type: Any
-    default: Any
-    help: str = ""
-    low: float | None = None
-    high: float | None = None
-    choices: tuple[str, ...] = ()
+from asr.options import MISSING, Option, check_values, choose, did_you_mean, missing_values, shown, type_name
 
 
 def conf_directory() -> Path:
@@ -114,31 +95,6 @@ def from_yaml(text: str, command: str) -> Any:
     if not isinstance(raw, DictConfig):
         raise InputError(f"not a config of `asr {command}`: the text must hold `key: value` lines")
     return _finished(_typed(raw, command), command)
-
-
-def shown(value: Any) -> str:
-    """A value as YAML would have it."""
-    if value is None or isinstance(value, bool):
-        return "null" if value is None else str(value).lower()
-    return str(value)
-
-
-def nearest(word: str, names: Iterable[str], count: int = 3) -> list[str]:
-    """The names most like `word`, or whose last component is most like its last component."""
-    scores = {name: _likeness(word, name) for name in names}
-    return sorted((name for name in scores if scores[name] > 0), key=lambda name: -scores[name])[:count]
-
-
-def did_you_mean(word: str, names: Iterable[str]) -> str:
-    """A question with the nearest names; empty if none is near."""
-    close = nearest(word, names)
-    return f"did you mean {' or '.join(close)}?" if close else ""
-
-
-def choose(word: str, choices: Iterable[str]) -> str:
-    """The remedy for a wrong choice: the nearest, and all there are."""
-    listed = ", ".join(choices)
-    return f"{did_you_mean(word, choices)} choices: {listed}".lstrip()
 
 
 # Options
@@ -355,16 +311,6 @@ def _described(option: Option) -> str:
     return f"a value of type {type_name(option.type)} ({option.help})"
 
 
-def type_name(hint: Any) -> str:
-    """A type in words: `int`, `int or null`, `list of str`."""
-    arguments = typing.get_args(hint)
-    if not arguments:
-        return str(hint.__name__)
-    if typing.get_origin(hint) is list:
-        return f"list of {type_name(arguments[0])}"
-    return " or ".join("null" if one is type(None) else type_name(one) for one in arguments)
-
-
 def _is_list(option: Option) -> bool:
     return typing.get_origin(option.type) is list
 
@@ -378,63 +324,14 @@ def _finished(tree: DictConfig, command: str) -> Any:
     options = list_options(COMMANDS[command]).values()
     missing = [option for option in options if _value_at(values, option.name) == MISSING]
     if missing:
-        raise _missing(missing)
+        raise missing_values(missing)
     try:
         config = OmegaConf.to_object(tree)
     except OmegaConfBaseException as error:
         name = str(error.full_key)
         raise InputError(f"{name}={shown(_value_at(values, name))}: {_first_line(error)}") from None
-    _check_values(config, "")
+    check_values(config, "")
     return config
-
-
-def _missing(options: Sequence[Option]) -> InputError:
-    needed = "; ".join(f"{option.name}=... ({option.help})" for option in options)
-    return InputError(f"missing: {needed}")
-
-
-def _check_values(config: Any, prefix: str) -> None:
-    for field in dataclasses.fields(config):
-        name, value = prefix + field.name, getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
-            _check_values(value, f"{name}.")
-        else:
-            _check_value(Option(name, field.type, field.default, **field.metadata), value)
-
-
-def _check_value(option: Option, value: Any) -> None:
-    if option.default == MISSING and value == "":
-        raise _missing([option])
-    for element in value if isinstance(value, list) else [value]:
-        fault = _fault(option, element)
-        if fault:
-            raise InputError(f"{option.name}={shown(value)}: {fault} ({option.help})")
-
-
-def _fault(option: Option, value: Any) -> str:
-    """What is wrong with one value of an option, and what would be right; nothing if nothing is."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return f"must be a finite number{', ' * bool(range_text(option))}{range_text(option)}"
-    if isinstance(value, (int, float)) and not _within(option, value):
-        return f"must be {range_text(option)}"
-    if isinstance(value, str) and option.choices and value not in option.choices:
-        return f"unknown value; {choose(value, option.choices)}"
-    return ""
-
-
-def _within(option: Option, value: float) -> bool:
-    return (option.low is None or value >= option.low) and (option.high is None or value <= option.high)
-
-
-def range_text(option: Option) -> str:
-    """The values that an option may take, as text; empty if its type says it all."""
-    if option.choices:
-        return " | ".join(option.choices)
-    if option.low is not None and option.high is not None:
-        return f"{option.low} to {option.high}"
-    if option.low is not None:
-        return f">= {option.low}"
-    return "" if option.high is None else f"<= {option.high}"
 
 
 # Words
@@ -451,19 +348,3 @@ def _escaped(value: Any) -> Any:
 
 def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0]
-
-
-def _likeness(word: str, name: str) -> float:
-    """How good a suggestion `name` is for `word`; 0 if none."""
-    last, whole = _ratio(_last(word), _last(name)), _ratio(word, name)
-    if last < _SIMILAR_LAST and whole < _SIMILAR_WHOLE:
-        return 0.0
-    return last + whole
-
-
-def _ratio(one: str, other: str) -> float:
-    return SequenceMatcher(None, one.lower(), other.lower()).ratio()
-
-
-def _last(name: str) -> str:
-    return name.rpartition(".")[2]

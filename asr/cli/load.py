@@ -8,12 +8,14 @@ from pathlib import Path
 import torch
 
 from asr.cli.compose import from_yaml
+from asr.cli.train import make_task
 from asr.config import TrainConfig
 from asr.data.tokenizer import Tokenizer, load_tokenizer
 from asr.errors import InputError
 from asr.models.transducer import Transducer
 from asr.train import state
 from asr.train.run import RunDirectory
+from asr.train.task import Task
 
 
 @dataclass
@@ -42,6 +44,19 @@ def load_trained(path: str, checkpoint: str, device: torch.device) -> Trained:
     model = Transducer(config.model, tokenizer.vocab_size)
     model.load_state_dict(state.average(weights))
     return Trained(model.to(device).eval(), tokenizer, config, " + ".join(p.name for p in paths))
+
+
+def load_task(path: str, checkpoint: str, device: torch.device) -> tuple[Task, Trained]:
+    """Model and objective of a run, and what `load_trained` returns.
+
+    Of several checkpoints the model is averaged, and the objective that of the last.
+    """
+    trained = load_trained(path, checkpoint, device)
+    task = make_task(trained.config, trained.tokenizer.vocab_size)
+    task.model = trained.model
+    last = select(RunDirectory(Path(path)).checkpoints, checkpoint, trained.config.train.average_last)[-1]
+    task.objective.load_state_dict(state.load(last, ["objective"]).parts["objective"])
+    return task.to(device).eval(), trained
 
 
 def select(directory: Path, checkpoint: str, average_last: int) -> list[Path]:

@@ -14,7 +14,10 @@ from typing import Any, NoReturn
 from asr import __version__
 from asr.config import COMMANDS
 from asr.errors import InputError
+from asr.options import choose, range_text, shown, type_name
 
+# The option that takes words without `=`, and what help calls them.
+_POSITIONAL = {"transcribe": ("files", "[FILE ...]"), "plot": ("pictures", "lattice")}
 _INTERRUPTED = 130  # what shells report for a program ended by Ctrl-C: 128 + SIGINT
 
 
@@ -55,8 +58,6 @@ def _run(words: list[str]) -> None:
     elif words[0] in COMMANDS:
         _run_command(words[0], words[1:])
     else:
-        from asr.cli.compose import choose  # imports Hydra, which `asr --help` need not wait for
-
         raise InputError(f"{words[0]}: unknown command; {choose(words[0], COMMANDS)}")
 
 
@@ -80,7 +81,10 @@ def _configure(command: str, overrides: list[str], files: list[str], given: argp
 
     config = compose(command, overrides, given.config_dir, given.config_name)
     # File names never pass through Hydra's grammar, to which a space or a comma has a meaning.
-    return dataclasses.replace(config, files=config.files + files) if files else config
+    if not files:
+        return config
+    name = _POSITIONAL[command][0]
+    return dataclasses.replace(config, **{name: getattr(config, name) + files})
 
 
 # Words of the command line
@@ -113,8 +117,8 @@ def _read(words: list[str]) -> argparse.Namespace:
 
 
 def _split_files(command: str, words: list[str], literal: list[str]) -> tuple[list[str], list[str]]:
-    """Overrides and files: only `transcribe` takes files, words without `=` and whatever follows `--`."""
-    if command != "transcribe":
+    """Overrides and files: a few commands take files, words without `=` and whatever follows `--`."""
+    if command not in _POSITIONAL:
         return words + literal, []
     return [word for word in words if "=" in word], [word for word in words if "=" not in word] + literal
 
@@ -149,7 +153,7 @@ def _command_help(command: str, overrides: list[str], given: argparse.Namespace)
 
     tree = compose_tree(command, overrides, given.config_dir, given.config_name)
     groups = list_groups(command, search_directories(given.config_dir)).items()
-    files = " [FILE ...]" if command == "transcribe" else ""
+    files = f" {_POSITIONAL[command][1]}" if command in _POSITIONAL else ""
     return "\n".join(
         [
             f"usage: asr {command}{files} [--config-dir DIR] [--config-name NAME] [--cfg] [key=value ...]",
@@ -172,7 +176,7 @@ def _section(title: str, rows: list[tuple[str, ...]]) -> list[str]:
 def _option_rows(command: str, tree: Any) -> list[tuple[str, ...]]:
     from omegaconf import OmegaConf
 
-    from asr.cli.compose import list_options, range_text, type_name
+    from asr.cli.compose import list_options
 
     values = _flat(OmegaConf.to_container(tree))
     return [
@@ -190,8 +194,6 @@ def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _default(value: Any) -> str:
-    from asr.cli.compose import shown
-
     return {"": '""', "???": "required"}.get(value, value) if isinstance(value, str) else shown(value)
 
 

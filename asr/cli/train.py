@@ -12,8 +12,9 @@ import torch
 from asr.cli.compose import from_yaml, to_yaml
 from asr.config import TrainConfig
 from asr.data.batch import Batch, Position
-from asr.data.dataset import Augmentation, SpeechDataset
-from asr.data.sampler import Admission, OnePass, TrainingStream, make_loader, open_cuts
+from asr.data.dataset import Augmentation, Draw, SpeechDataset
+from asr.data.manifest import open_cuts
+from asr.data.sampler import Admission, OnePass, TrainingStream, make_loader
 from asr.data.tokenizer import Tokenizer, load_tokenizer
 from asr.decode.greedy import make_search
 from asr.errors import InputError
@@ -23,12 +24,14 @@ from asr.losses.objective import Objective
 from asr.models.normalize import GlobalNormalize
 from asr.models.subsampling import MIN_FRAMES, subsampled_length
 from asr.models.transducer import Transducer
+from asr.plot.lattice import draw_lattice, view_lattice
 from asr.train import state
 from asr.train.loop import Trainer
 from asr.train.run import RunDirectory
 from asr.train.task import Task
 from asr.train.validate import validate
 
+LEFT_FRAMES, RIGHT_FRAMES, PRUNE_RANGE = 5, 10, 5  # of the bounds drawn over the lattice in TensorBoard
 NORMALIZE_UTTERANCES = 500  # that the statistics of the features are estimated on
 MAY_CHANGE = {  # options that a run may be continued with at another value
     "data.workers",
@@ -159,7 +162,7 @@ class TrainingData:
             config.data.max_duration,
             lambda frames: int(subsampled_length(frames)),
             config.train.ctc_weight > 0,
-            config.loss.topology == "modified",
+            config.loss.topology != "regular",
         )
         self.train_cuts = open_cuts(config.data.train_cuts).filter(self.admission)
         self.valid_cuts = open_cuts(config.data.valid_cuts).filter(self.admission)
@@ -215,4 +218,15 @@ def run_validation(
         trainer.logger.info("step %d  validation: loss %.3f  WER %.2f %%", step, metrics["loss"], metrics["wer"])
         shown = (f"{u.id}  \nREF {u.reference}  \nHYP {u.hypothesis}" for u in utterances[:5])
         trainer.run.write_examples(step, "\n\n".join(shown))
+        show_lattice(step, trainer, data, tokenizer)
     return metrics
+
+
+def show_lattice(step: int, trainer: Trainer, data: TrainingData, tokenizer: Tokenizer) -> None:
+    """Draw the lattice of the first validation utterance for TensorBoard."""
+    was_training = trainer.task.training
+    batch = data.valid_set[Draw([next(iter(data.valid_cuts))])].to(trainer.device)
+    if len(batch):
+        view = view_lattice(trainer.task.eval(), batch, tokenizer.pieces, LEFT_FRAMES, RIGHT_FRAMES, PRUNE_RANGE)
+        trainer.run.write_figure(step, "validation/lattice", draw_lattice(view, f"{batch.ids[0]}, step {step}"))
+    trainer.task.train(was_training)

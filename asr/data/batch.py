@@ -32,7 +32,7 @@ class Batch:
     features: (B,T,F) log-mel filterbank, 10 ms a frame, padded with zeros.
     feature_frames: (B,), valid frames.
     labels: (B,U) token ids, padded with 0; label_lengths: (B,). All lengths are 0 without a tokenizer.
-    alignment: (B,U), frame after subsampling of each label, or None where no alignment is known.
+    alignment: (B,U), frame after subsampling of each label, negative where unknown; None for an empty batch.
     seconds: of audio, without padding.
     position: where the stream stands once this batch is done; None outside training.
     skipped: utterances of this batch that could not be read.

@@ -11,12 +11,14 @@ from lhotse.cut import Cut
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from asr.align.tokens import token_frames
 from asr.config import SpecAugmentOptions
 from asr.data.augment import keyed_random, spec_augment
 from asr.data.batch import Batch, Position, Skipped
 from asr.data.features import load_features, make_fbank
 from asr.data.tokenizer import Tokenizer
 from asr.errors import InputError
+from asr.models.subsampling import subsampled_length
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class SpeechDataset(torch.utils.data.Dataset[Batch]):
         self.fbank = make_fbank(mel_bins)
         self.min_frames = min_frames
         self.tokenizer = tokenizer
+        self.pieces = tokenizer.pieces if tokenizer else []
         self.augmentation = augmentation
 
     def __getitem__(self, draw: Draw) -> Batch:
@@ -81,6 +84,7 @@ class SpeechDataset(torch.utils.data.Dataset[Batch]):
         """Pad and stack."""
         texts = [transcript(cut) for cut in cuts]
         labels = [torch.tensor(self.encode(text), dtype=torch.long) for text in texts]
+        aligned = [self.align(cut, ids, len(f)) for cut, ids, f in zip(cuts, labels, features)]
         nothing = torch.zeros(0, 0, self.fbank.config.num_filters)
         return Batch(
             ids=[cut.id for cut in cuts],
@@ -89,10 +93,16 @@ class SpeechDataset(torch.utils.data.Dataset[Batch]):
             feature_frames=torch.tensor([len(f) for f in features], dtype=torch.long),
             labels=pad_sequence(labels, batch_first=True) if labels else torch.zeros(0, 0, dtype=torch.long),
             label_lengths=torch.tensor([len(ids) for ids in labels], dtype=torch.long),
+            alignment=pad_sequence(aligned, batch_first=True) if labels else None,
             seconds=sum(cut.duration for cut in cuts),
             position=position,
             skipped=skipped,
         )
+
+    def align(self, cut: Cut, ids: Tensor, feature_frames: int) -> Tensor:
+        """Frame after subsampling of each label (U,); UNALIGNED where unknown."""
+        pieces = [self.pieces[token] for token in ids.tolist()]
+        return torch.tensor(token_frames(cut, pieces, int(subsampled_length(feature_frames))), dtype=torch.long)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a transcript; none without a tokenizer."""

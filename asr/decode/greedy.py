@@ -46,5 +46,5 @@ class GreedySearch:
 
 def make_search(options: DecodeOptions, model: Transducer, topology: str) -> GreedySearch:
     """The search that `conf/decode` describes, for a model trained with `topology`."""
-    limit = 1 if topology == "modified" else options.max_symbols_per_frame
+    limit = options.max_symbols_per_frame if topology == "regular" else 1
     return {"greedy": GreedySearch}[options.name](model, limit)

@@ -1,28 +1,29 @@
-"""Transducer losses by name. Needs torch, but neither Hydra nor Lhotse."""
+"""Transducer losses by name. Needs torch (and numba on a CPU), but neither Hydra nor Lhotse."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from asr.errors import InputError
-from asr.losses.base import LossOutput, TransducerLoss
+from asr import config
+from asr.losses.ar import ArLoss
+from asr.losses.base import LossOutput, LossSizes, TransducerLoss
 from asr.losses.full import FullLoss
 from asr.losses.optimized import OptimizedLoss
+from asr.losses.pruned import PrunedLoss
+from asr.options import check_values, make_options
 
 __all__ = ["LossOutput", "TransducerLoss", "make"]
 
-LOSSES: dict[str, type[TransducerLoss]] = {"full": FullLoss, "optimized": OptimizedLoss}
+LOSSES: dict[str, Any] = {"full": FullLoss, "optimized": OptimizedLoss, "ar": ArLoss, "pruned": PrunedLoss}
 
 
 def make(name: str, *, vocab_size: int, encoder_dim: int, predictor_dim: int, **options: Any) -> TransducerLoss:
     """The loss called `name`, with the options of `conf/loss/<name>.yaml`.
 
     vocab_size: V; encoder_dim, predictor_dim: widths of the rows that the joiner is given.
-    Raises InputError for an unknown name or option.
+    Raises InputError for an unknown name or option, or a value out of range.
     """
-    if name not in LOSSES:
-        raise InputError(f"no transducer loss is called {name!r}: choose one of {', '.join(LOSSES)}")
-    try:
-        return LOSSES[name](vocab_size, encoder_dim, predictor_dim, **options)
-    except TypeError as error:
-        raise InputError(f"loss {name!r}: {error}") from error
+    chosen = make_options("loss", name, config.LOSSES, options)
+    check_values(chosen, "loss.")
+    loss: TransducerLoss = LOSSES[name](LossSizes(vocab_size, encoder_dim, predictor_dim), chosen)
+    return loss

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
+from asr.config import LossOptions
 from asr.errors import InputError
-from asr.nodes.base import Topology
 from asr.ops.joint.reference import Joiner
 
 
@@ -19,12 +18,25 @@ class LossOutput:
 
     per_utterance: (B,), nats, −log P(y|x) or a weighted sum of such; differentiable.
     parts: the terms of the sum by name, each (B,), detached: for logging.
-    nodes: how many (frame, label) nodes the joiner was evaluated on.
+    nodes: how many (frame, label) nodes the joiner was evaluated on. kept: on how many of them the backward
+    evaluates the gradient. widened: utterances whose restricted nodes allowed no path, and were widened.
+    unaligned: utterances that were not restricted, since their alignment is unknown.
     """
 
     per_utterance: Tensor
     parts: dict[str, Tensor] = field(default_factory=dict)
     nodes: int = 0
+    kept: int = 0
+    widened: int = 0
+    unaligned: int = 0
+
+
+class NotFiniteError(InputError):
+    """The loss of an utterance is NaN or infinite. utterance: its place in the batch."""
+
+    def __init__(self, utterance: int) -> None:
+        super().__init__(f"utterance {utterance} of the batch: its loss is not finite: NaN or inf among its logits")
+        self.utterance = utterance
 
 
 @dataclass(frozen=True)
@@ -40,24 +52,28 @@ class LossInputs:
     alignment: Tensor | None
 
 
+@dataclass(frozen=True)
+class LossSizes:
+    """vocab_size: V, blank included; encoder_dim, predictor_dim: widths of the rows that the joiner is given."""
+
+    vocab_size: int
+    encoder_dim: int
+    predictor_dim: int
+
+
 class TransducerLoss(nn.Module):
     """A transducer loss. Subclasses choose nodes and how the logits of those nodes are held.
 
     Parameters that a loss needs for itself (a simple joiner, say) are its own and train with the model.
+
+    Topologies: `regular`, any number of labels a frame; `modified`, at most one; `constrained`, at most one and
+    then a blank. A stateless predictor cannot tell "no" said twice from "no" said once in the regular topology,
+    where both labels may come from the same frame with the same context; in the others the frame has moved on.
     """
 
-    def __init__(self, vocab_size: int, encoder_dim: int, predictor_dim: int, topology: Topology = "regular") -> None:
-        """vocab_size: V, blank included; encoder_dim, predictor_dim: widths of the rows that the joiner is given.
-
-        topology: `regular`, any number of labels a frame; `modified`, at most one. A stateless predictor
-        cannot tell "no" said twice from "no" said once in the regular topology, where both labels may come
-        from the same frame with the same context; in the modified one the frame has moved on.
-        """
+    def __init__(self, sizes: LossSizes, options: LossOptions) -> None:
         super().__init__()
-        if topology not in get_args(Topology):
-            raise InputError(f"topology={topology}: choose one of {', '.join(get_args(Topology))}")
-        self.topology = topology
-        self.vocab_size, self.encoder_dim, self.predictor_dim = vocab_size, encoder_dim, predictor_dim
+        self.sizes, self.options = sizes, options
 
     def forward(
         self,
@@ -75,17 +91,21 @@ class TransducerLoss(nn.Module):
         encoder_out: (B,T,D); encoder_frames: (B,), valid frames of each utterance, at least 1.
         predictor_out: (B,U+1,D), one row per label position.
         labels: (B,U), each in [1,V); label_lengths: (B,), may be 0. Blank is 0.
-        alignment: (B,U), the frame of each label; only alignment-restricted losses read it.
-        Raises InputError, naming the utterance, where lengths or labels are impossible.
+        alignment: (B,U), the frame of each label, negative where unknown; only alignment-restricted losses read it.
+        Raises InputError, naming the utterance, where lengths or labels are impossible, and its subclass
+        `NotFiniteError` where a loss is NaN or infinite.
         """
         check_lengths(encoder_out, encoder_frames, predictor_out, labels, label_lengths)
-        check_labels(labels, label_lengths, self.vocab_size)
-        if self.topology == "modified":
+        check_labels(labels, label_lengths, self.sizes.vocab_size)
+        if self.options.topology != "regular":
             too_many = label_lengths > encoder_frames
-            refuse_first(too_many, label_lengths, "labels, more than its frames: topology=modified needs a frame each")
-        return self.compute(
+            what = f"labels, more than its frames: topology={self.options.topology} needs a frame each"
+            refuse_first(too_many, label_lengths, what)
+        out = self.compute(
             LossInputs(joiner, encoder_out, encoder_frames, predictor_out, labels, label_lengths, alignment)
         )
+        check_finite(out.per_utterance)
+        return out
 
     def compute(self, inputs: LossInputs) -> LossOutput:
         """The loss of checked inputs."""
@@ -123,6 +143,13 @@ def check_labels(labels: Tensor, label_lengths: Tensor, vocab_size: int) -> None
             f"utterance {utterance} of the batch: label {position} is {int(labels[utterance, position])}, "
             f"but labels are 1 to {vocab_size - 1} (0 is blank): was another tokenizer used?"
         )
+
+
+def check_finite(per_utterance_B: Tensor) -> None:
+    """Raise NotFiniteError, naming the first utterance whose loss is NaN or infinite."""
+    bad = ~per_utterance_B.detach().isfinite()
+    if bad.any():
+        raise NotFiniteError(int(bad.nonzero()[0]))
 
 
 def refuse_first(wrong_B: Tensor, values_B: Tensor, what: str) -> None:

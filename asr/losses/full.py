@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from asr.losses.base import LossInputs, LossOutput, TransducerLoss
+from asr.nodes.base import Topology
 from asr.ops.joint.reference import grid_logits
 from asr.ops.lattice.reference import log_probability
 
@@ -20,9 +21,23 @@ class FullLoss(TransducerLoss):
         """See `TransducerLoss.compute`."""
         logits = grid_logits(inputs.joiner, inputs.encoder_out, inputs.predictor_out)
         blank, label = arc_log_probs(logits, inputs.labels)
-        per_utterance = -log_probability(blank, label, inputs.encoder_frames, inputs.label_lengths, self.topology)
+        if self.options.delay_penalty:
+            early_BT1 = earliness(inputs.encoder_frames, label.shape[1])[..., None].to(label.dtype)
+            label = label + self.options.delay_penalty * early_BT1
+        if self.options.fastemit:
+            # The value of `label` with 1 + λ times its gradient (Yu et al., ICASSP 2021, equation 9).
+            label = (1 + self.options.fastemit) * label - self.options.fastemit * label.detach()
+        topology: Topology = "regular" if self.options.topology == "regular" else "modified"
+        if self.options.topology == "constrained":
+            label = label + blank[:, :, 1:]
+        per_utterance = -log_probability(blank, label, inputs.encoder_frames, inputs.label_lengths, topology)
         nodes = logits.shape[:3].numel()
-        return LossOutput(per_utterance, {"transducer": per_utterance.detach()}, nodes)
+        return LossOutput(per_utterance, {"transducer": per_utterance.detach()}, nodes, nodes)
+
+
+def earliness(frames_B: Tensor, frames: int) -> Tensor:
+    """(T_b−1)/2 − t, (B,T): what a delay penalty multiplies (Kang et al., ICASSP 2023)."""
+    return (frames_B[:, None] - 1) / 2 - torch.arange(frames, device=frames_B.device)
 
 
 def arc_log_probs(logits_BTUV: Tensor, labels_BU: Tensor) -> tuple[Tensor, Tensor]:

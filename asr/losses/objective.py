@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor, nn
 
 from asr.losses.base import LossOutput, TransducerLoss
@@ -34,4 +36,4 @@ class Objective(nn.Module):
             return out
         ctc = self.ctc(encoder_out, encoder_frames, labels, label_lengths)
         parts = {**out.parts, "ctc": ctc.detach()}
-        return LossOutput(out.per_utterance + self.ctc_weight * ctc, parts, out.nodes)
+        return replace(out, per_utterance=out.per_utterance + self.ctc_weight * ctc, parts=parts)

@@ -2,49 +2,35 @@
 
 from __future__ import annotations
 
-from torch import nn
-
-from asr.errors import InputError
-from asr.losses.base import LossInputs, LossOutput, TransducerLoss
-from asr.nodes.base import Topology, all_nodes
-from asr.ops.joint.chunked import packed_loss
-from asr.ops.lattice.cpu import forward_backward
+from asr.losses.base import LossInputs, LossOutput
+from asr.losses.packed import PackedLoss
+from asr.nodes.base import Nodes, all_nodes
+from asr.ops.joint.live import live_nodes
 
 
-class OptimizedLoss(TransducerLoss):
+class OptimizedLoss(PackedLoss):
     """−log P(y|x) over all alignments, the same as `FullLoss`, from packed nodes (Li et al., ASRU 2019).
 
-    chunk_nodes: nodes whose logits are held at a time; 0 holds those of the whole batch.
+    With a `gradient_tolerance`, nodes that no path of any weight passes are found and left out in the forward too.
     """
-
-    def __init__(
-        self,
-        vocab_size: int,
-        encoder_dim: int,
-        predictor_dim: int,
-        topology: Topology = "regular",
-        chunk_nodes: int = 4096,
-    ) -> None:
-        super().__init__(vocab_size, encoder_dim, predictor_dim, topology)
-        if chunk_nodes < 0:
-            raise InputError(f"chunk_nodes={chunk_nodes}: give a number of nodes, or 0 for all at once")
-        self.chunk_nodes = chunk_nodes
 
     def compute(self, inputs: LossInputs) -> LossOutput:
         """See `TransducerLoss.compute`."""
-        if not isinstance(inputs.joiner, nn.Module):
-            raise InputError(
-                "loss optimized: the joiner must be a torch.nn.Module, or its weights would get no gradient"
-            )
-        nodes = all_nodes(inputs.encoder_frames, inputs.label_lengths)
-        per_utterance = packed_loss(
+        nodes = self.choose_nodes(inputs)
+        per_utterance, kept = self.packed_loss(inputs, nodes)
+        return LossOutput(per_utterance, {"transducer": per_utterance.detach()}, len(nodes), kept)
+
+    def choose_nodes(self, inputs: LossInputs) -> Nodes:
+        """All nodes, but for those that are certain not to matter."""
+        if not self.settings.gradient_tolerance or self.rules.delay_penalty:  # which makes log-probabilities positive
+            return all_nodes(inputs.encoder_frames, inputs.label_lengths)
+        return live_nodes(
             inputs.joiner,
-            nodes,
             inputs.encoder_out,
+            inputs.encoder_frames,
             inputs.predictor_out,
             inputs.labels,
-            forward_backward,
-            self.chunk_nodes,
-            self.topology,
+            inputs.label_lengths,
+            self.rules.topology,
+            self.settings.gradient_tolerance,
         )
-        return LossOutput(per_utterance, {"transducer": per_utterance.detach()}, len(nodes))

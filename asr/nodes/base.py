@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 # Where the label arc of node (t,u) leads: to (t,u+1), so that a frame may emit any number of labels, or to
-# (t+1,u+1), so that it emits at most one.
-Topology = Literal["regular", "modified"]
+# (t+1,u+1), so that it emits at most one. "constrained" is "modified" with a forced blank: the label arc
+# passes through node (t,u+1) and takes its blank.
+Topology = Literal["regular", "modified", "constrained"]
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Nodes:
 
     A row is a valid frame of an utterance; rows of an utterance follow each other, utterances too. There
     are R = Σ T_b rows and N = Σ count_R nodes. An arc exists if and only if both its ends are in the set.
+    Within an utterance neither end of the interval ever moves down.
 
     frames_B, label_lengths_B: (B,), T_b and U_b.
     row_offsets: (B+1,), the first row of each utterance, and R.
@@ -53,42 +55,92 @@ class Nodes:
         return utterance[row], frame[row], self.first_R[row] + within
 
 
-def make_nodes(frames_B: Tensor, label_lengths_B: Tensor, first_R: Tensor, count_R: Tensor) -> Nodes:
-    """Nodes from the intervals of all rows. Raises ValueError where an invariant does not hold."""
-    nodes = Nodes(frames_B, label_lengths_B, offsets(frames_B), first_R, offsets(count_R))
-    check_nodes(nodes)
-    return nodes
+def make_nodes(
+    frames_B: Tensor, label_lengths_B: Tensor, first_BT: Tensor, last_BT: Tensor, topology: Topology = "regular"
+) -> Nodes:
+    """Nodes from intervals [first_BT, last_BT] of label positions; entries of frames beyond T_b are not read.
+
+    Raises ValueError where an interval is empty, outside of the lattice or moves down, or no path is complete.
+    """
+    valid_BT = valid_frames(frames_B, first_BT.shape[1])
+    completed = complete(frames_B, label_lengths_B, first_BT, last_BT, topology)
+    problems = {
+        "an empty interval": first_BT > last_BT,
+        "a position outside [0, U]": (first_BT < 0) | (last_BT > label_lengths_B[:, None]),
+        "an interval that moves down": valid_BT & (falls(first_BT) | falls(last_BT)),
+        "no complete path": (completed[0] != first_BT) | (completed[1] != last_BT),
+    }
+    for problem, where_BT in problems.items():
+        found = (where_BT & valid_BT).nonzero()
+        if len(found):
+            raise ValueError(f"node set with {problem}: utterance {int(found[0, 0])}, frame {int(found[0, 1])}")
+    return pack(frames_B, label_lengths_B, first_BT, last_BT)
+
+
+def all_nodes(frames_B: Tensor, label_lengths_B: Tensor) -> Nodes:
+    """Every valid node: positions 0 to U_b of every frame of every utterance, and no padding."""
+    last_BT = label_lengths_B[:, None].expand(-1, int(frames_B.max()))
+    return pack(frames_B, label_lengths_B, torch.zeros_like(last_BT), last_BT)
+
+
+def complete_nodes(
+    frames_B: Tensor, label_lengths_B: Tensor, first_BT: Tensor, last_BT: Tensor, topology: Topology
+) -> tuple[Nodes, Tensor]:
+    """Nodes of intervals that need not have a complete path: where there is none, they are widened (`complete`).
+
+    Returns the nodes and whether an utterance's intervals were widened, (B,).
+    """
+    completed = complete(frames_B, label_lengths_B, first_BT, last_BT, topology)
+    changed_BT = (completed[0] != first_BT) | (completed[1] != last_BT)
+    widened_B = (changed_BT & valid_frames(frames_B, first_BT.shape[1])).any(1)
+    return pack(frames_B, label_lengths_B, *completed), widened_B
+
+
+def complete(
+    frames_B: Tensor, label_lengths_B: Tensor, first_BT: Tensor, last_BT: Tensor, topology: Topology
+) -> tuple[Tensor, Tensor]:
+    """Intervals widened, no more than needed, until every utterance has a complete path.
+
+    Expects intervals that do not move down, and no more labels than frames where a frame emits at most one.
+    A path is at position 0 in frame 0, and at U_b after the last frame. How far it can have climbed by frame t:
+
+        regular      l_{t−1}, the last position of the frame before
+        modified     min over s ≤ t of l_s + (t − s)
+        constrained  min over s < t of l_s + (t − s − 1), since a label passes through node (s, u+1)
+    """
+    frame_T = torch.arange(first_BT.shape[1], device=first_BT.device)
+    valid_BT = frame_T < frames_B[:, None]
+    left_BT = frames_B[:, None] - frame_T  # frames that are left, this one included
+    forced = int(topology == "constrained")
+    if topology == "regular":
+        needed_BT = label_lengths_B[:, None].where(left_BT == 1, 0)
+        last_BT = last_BT.maximum(needed_BT)
+        reach_BT = torch.nn.functional.pad(last_BT[:, :-1], (1, 0))
+    else:
+        last_BT = last_BT.maximum(label_lengths_B[:, None] - left_BT + forced)
+        slack_BT = torch.nn.functional.pad((last_BT - frame_T).cummin(1).values, (forced, 0))
+        reach_BT = frame_T + (slack_BT[:, : len(frame_T)] - forced).clamp(max=0)
+        reach_BT[:, 0] = 0
+    return first_BT.minimum(reach_BT).where(valid_BT, first_BT), last_BT
+
+
+def pack(frames_B: Tensor, label_lengths_B: Tensor, first_BT: Tensor, last_BT: Tensor) -> Nodes:
+    """Nodes of intervals that are known to be sound."""
+    valid_BT = valid_frames(frames_B, first_BT.shape[1])
+    first_R, count_R = first_BT[valid_BT], (last_BT - first_BT + 1)[valid_BT]
+    return Nodes(frames_B, label_lengths_B, offsets(frames_B), first_R, offsets(count_R))
+
+
+def valid_frames(frames_B: Tensor, frames: int) -> Tensor:
+    """(B,T), true for t < T_b."""
+    return torch.arange(frames, device=frames_B.device) < frames_B[:, None]
+
+
+def falls(values_BT: Tensor) -> Tensor:
+    """(B,T), true where a value is less than the one before."""
+    return torch.nn.functional.pad(values_BT.diff(dim=1) < 0, (1, 0))
 
 
 def offsets(counts: Tensor) -> Tensor:
     """(n,) counts → (n+1,) offsets: 0, c0, c0+c1, …."""
     return torch.nn.functional.pad(counts.cumsum(0), (1, 0))
-
-
-def all_nodes(frames_B: Tensor, label_lengths_B: Tensor) -> Nodes:
-    """Every valid node: positions 0 to U_b of every frame of every utterance, and no padding."""
-    utterance = torch.repeat_interleave(frames_B)
-    return make_nodes(frames_B, label_lengths_B, torch.zeros_like(utterance), label_lengths_B[utterance] + 1)
-
-
-def check_nodes(nodes: Nodes) -> None:
-    """Raise ValueError where the set is not one interval per row, inside the lattice, with a complete path.
-
-    A path exists if and only if the first row has position 0, the last row position U_b, and every row
-    has a position in common with the next (blank leads from (t,u) to (t+1,u) alone).
-    """
-    utterance, frame = nodes.rows()
-    first, last = nodes.first_R, nodes.first_R + nodes.count_R - 1
-    labels = nodes.label_lengths_B[utterance]
-    follows = frame[1:] > 0
-    problems = {
-        "an empty row": nodes.count_R < 1,
-        "a position outside [0, U]": (first < 0) | (last > labels),
-        "no start (position 0 in frame 0)": (frame == 0) & (first > 0),
-        "no end (position U in the last frame)": (frame == nodes.frames_B[utterance] - 1) & (last < labels),
-        "rows without a common position": follows & ((first[1:] > last[:-1]) | (last[1:] < first[:-1])),
-    }
-    for problem, where in problems.items():
-        if where.any():
-            row = int(where.nonzero()[0])
-            raise ValueError(f"node set with {problem}: utterance {int(utterance[row])}, frame {int(frame[row])}")

@@ -18,6 +18,7 @@ from asr.config import OptimOptions, TrainOptions
 from asr.data.augment import seed_torch
 from asr.data.batch import Batch, Position
 from asr.errors import InputError
+from asr.losses.base import NotFiniteError
 from asr.train import state
 from asr.train.optim import make_optimizer, set_learning_rate
 from asr.train.run import RunDirectory
@@ -103,17 +104,30 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         labels = max(sum(int(batch.label_lengths.sum()) for batch in group), 1)
         sums: dict[str, float] = defaultdict(float)
+        fault = ""
         for batch in group:
-            out = self.forward(batch.to(self.device))
-            loss = out.per_utterance.sum() / labels
-            loss.backward()
-            sums["loss"] += float(loss.detach())
-            for name, value in out.parts.items():
-                sums[name] += float(value.sum()) / labels
-            sums["nodes"] += out.nodes
-        sums["gradient_norm"] = self.update()
+            try:
+                self.backward(batch, labels, sums)
+            except NotFiniteError as error:
+                fault = f"{batch.ids[error.utterance]}: {error}"
+        norm = float(torch.nn.utils.clip_grad_norm_(self.task.parameters(), self.optim.clip_norm or math.inf))
+        if fault or not math.isfinite(norm):
+            self.leave_out(fault or f"gradient norm is {norm}")
+        else:
+            self.optimizer.step()
+            self.bad_steps = 0
+            self.add_to_window(sums | {"gradient_norm": norm})
         self.step += 1
-        self.add_to_window(sums)
+
+    def backward(self, batch: Batch, labels: int, sums: dict[str, float]) -> None:
+        """Add the gradient of a batch's loss, per one of `labels` labels, and its terms to `sums`."""
+        out = self.forward(batch.to(self.device))
+        loss = out.per_utterance.sum() / labels
+        loss.backward()
+        terms = {name: value.sum() / labels for name, value in out.parts.items()}
+        counts = {"nodes": out.nodes, "kept_nodes": out.kept, "widened": out.widened, "unaligned": out.unaligned}
+        for name, value in {"loss": loss.detach(), **terms, **counts}.items():
+            sums[name] += float(value)
 
     def forward(self, batch: Batch) -> Any:
         """The task under autocast, where asked for."""
@@ -121,21 +135,14 @@ class Trainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
             return self.task(batch)
 
-    def update(self) -> float:
-        """Clip and apply the gradient, unless it is not finite. Returns its norm before clipping."""
-        limit = self.optim.clip_norm or math.inf
-        norm = float(torch.nn.utils.clip_grad_norm_(self.task.parameters(), limit))
-        if math.isfinite(norm):
-            self.optimizer.step()
-            self.bad_steps = 0
-            return norm
+    def leave_out(self, fault: str) -> None:
+        """Count a step that is not taken. Raises InputError where there are too many in a row."""
         self.bad_steps += 1
-        self.logger.warning("step %d: gradient norm is %s, step not taken", self.step + 1, norm)
+        self.logger.warning("step %d: %s; step not taken", self.step + 1, fault)
         if self.bad_steps >= PATIENCE:
             raise InputError(
                 f"training diverged: no finite gradient for {PATIENCE} steps; lower optim.lr or lengthen the warm-up"
             )
-        return norm
 
     def add_to_window(self, sums: dict[str, float]) -> None:
         """Sum up what `log` will average; the window is part of a checkpoint."""
@@ -152,9 +159,10 @@ class Trainer:
     def log(self, bar: tqdm[Any]) -> None:
         """Write the window's means to metrics.jsonl, TensorBoard and the console, and empty it."""
         window, self.window = self.window, {}
-        steps, seconds = window.pop("steps"), window.pop("seconds")
+        steps, seconds = max(window.pop("steps", 0), 1), window.pop("seconds")
         audio, waited = window.pop("audio"), window.pop("waited")
         metrics = {name: value / steps for name, value in window.items()}
+        metrics.setdefault("loss", math.nan)  # no step was taken
         metrics["lr"] = self.rate
         metrics["audio_seconds_per_second"] = audio / seconds
         metrics["waiting_share"] = waited / seconds

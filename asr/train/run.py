@@ -22,6 +22,7 @@ from tqdm import tqdm
 from asr.files import write_atomically
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from torch.utils.tensorboard import SummaryWriter
 
 
@@ -60,6 +61,11 @@ class RunDirectory:
         """Show a few hypotheses in TensorBoard."""
         assert self._writer is not None, "open_logs comes first"
         self._writer.add_text("validation/examples", text, step)
+
+    def write_figure(self, step: int, name: str, figure: Figure) -> None:
+        """Show a picture in TensorBoard."""
+        assert self._writer is not None, "open_logs comes first"
+        self._writer.add_figure(name, figure, step)
 
     def close(self) -> None:
         """Flush TensorBoard's writer."""

@@ -15,7 +15,6 @@ from asr.cli.compose import (
     from_yaml,
     list_groups,
     list_options,
-    nearest,
     search_directories,
     to_yaml,
 )
@@ -30,6 +29,7 @@ from asr.config import (
     TrainOptions,
 )
 from asr.errors import InputError
+from asr.options import nearest
 
 MANDATORY = {
     "tokenizer": ["output=o"],
@@ -37,6 +37,7 @@ MANDATORY = {
     "train": ["run=r"],
     "decode": ["run=r", "cuts=c", "output=o"],
     "transcribe": ["run=r"],
+    "plot": ["run=r", "cuts=c", "output=o"],
     "score": ["hypotheses=h", "output=o"],
 }
 TRAIN = "defaults: [train, _self_]\nrun: r\n"  # a recipe's config begins like this

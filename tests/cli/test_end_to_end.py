@@ -53,7 +53,7 @@ def test_run_directory_is_complete(trained):
     assert not list(trained.rglob("*.pt"))
 
 
-@pytest.mark.parametrize("loss", ["full", "optimized"])
+@pytest.mark.parametrize("loss", ["full", "optimized", "ar", "pruned"])
 def test_every_loss_trains_in_half_precision(tiny_corpus, tmp_path, loss):
     words = [*training_options(tiny_corpus, tmp_path / loss), f"loss={loss}", "loss.topology=modified"]
     assert main(["train", *words, "train.precision=bfloat16", "train.steps=2"]) == 0
@@ -214,3 +214,36 @@ def test_installed_package_works_outside_the_checkout(tmp_path):
     assert "encoder_dim: 96" in done.stdout
     where = [*show[:-2], "-c", "import asr; print(asr.__file__)"]
     assert str(site) in subprocess.run(where, cwd=tmp_path, env=environment, capture_output=True, text=True).stdout
+
+
+def test_a_lattice_is_plotted(trained, tiny_corpus, tmp_path, capsys):
+    picture = tmp_path / "lattice.png"
+    words = [f"run={trained}", f"cuts={tiny_corpus.dev}", f"output={picture}", "utterance=dev-2"]
+    status, out, _ = asr(capsys, "plot", "lattice", *words)
+    assert (status, out.strip()) == (0, str(picture))
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["lattice", "utterance=dev-99"], "utterance=dev-99: not in "),
+        (["latice"], "asr plot latice: name one picture; there is: lattice"),
+        ([], "name one picture; there is: lattice"),
+    ],
+)
+def test_a_plot_that_cannot_be_is_refused(trained, tiny_corpus, tmp_path, capsys, words, message):
+    options = [f"run={trained}", f"cuts={tiny_corpus.dev}", f"output={tmp_path / 'x.png'}"]
+    status, _, err = asr(capsys, "plot", *words, *options)
+    assert status == 2
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
+    assert not (tmp_path / "x.png").exists()
+
+
+def test_training_draws_a_lattice_for_tensorboard(trained):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(trained / "tensorboard"))
+    events.Reload()
+    assert "validation/lattice" in events.Tags()["images"]

@@ -1,72 +1,17 @@
-"""Lattices over node sets, and losses from packed nodes, against all paths one by one."""
+"""Losses from packed nodes and streamed logits, against the whole grid and autograd."""
 
 import math
-import random
-from itertools import pairwise
 
-import numpy as np
 import pytest
 import torch
-from lattice_paths import paths
 
-from asr.nodes.base import all_nodes, make_nodes
-from asr.ops.joint.chunked import packed_loss
+from asr.nodes.base import all_nodes
+from asr.ops.joint.chunked import PackedSettings, evaluate_arcs, index_nodes, largest, merged_gradient, packed_loss
+from asr.ops.joint.chunked import gradient_norms as norms_without_logits
 from asr.ops.joint.reference import grid_logits
-from asr.ops.lattice.cpu import forward_backward
+from asr.ops.lattice.arcs import ArcRules, occupations
 
 VOCAB, DIM = 5, 3
-
-
-def random_nodes(draw, frames, labels, topology):
-    """Random intervals that have a complete path: bounds of a random path, widened."""
-    path = [(t, u) for _, t, u in draw.choice(list(paths(frames, labels, topology)))]
-    path += [(frames - 1, labels), *((t, u) for (t, _), (_, u) in pairwise(path))]  # rows share a position
-    first, last = [], []
-    for t in range(frames):
-        positions = [u for frame, u in path if frame == t]
-        first.append(max(min(positions) - draw.randint(0, 2), 0))
-        last.append(min(max(positions) + draw.randint(0, 2), labels))
-    return first, [high - low + 1 for low, high in zip(first, last)]
-
-
-def sum_inside(blank, label, first, count, topology):
-    """log P and occupations over the paths of which every node is in the set."""
-    inside = {(t, u) for t in range(len(first)) for u in range(first[t], first[t] + count[t])}
-    arcs = {"blank": blank, "label": label}
-    chosen = [p for p in paths(*label.shape, topology) if all((t, u) in inside for _, t, u in p)]
-    scores = [math.fsum(float(arcs[kind][t, u]) for kind, t, u in path) for path in chosen]
-    log_p = max(scores) + math.log(math.fsum(math.exp(s - max(scores)) for s in scores))
-    occupations = {kind: np.zeros(values.shape) for kind, values in arcs.items()}
-    for path, score in zip(chosen, scores):
-        for kind, t, u in path:
-            occupations[kind][t, u] += math.exp(score - log_p)
-    return log_p, occupations
-
-
-@pytest.mark.parametrize("topology", ["regular", "modified"])
-@pytest.mark.parametrize("seed", range(60))
-def test_forward_backward_is_the_sum_over_paths_inside_the_set(seed, topology):
-    draw, rng = random.Random(seed), np.random.default_rng(seed)
-    sizes = [(frames := draw.randint(1, 5), draw.randint(0, min(frames, 4))) for _ in range(3)]
-    sets = [random_nodes(draw, *size, topology) for size in sizes]
-    nodes = make_nodes(
-        torch.tensor([frames for frames, _ in sizes]),
-        torch.tensor([labels for _, labels in sizes]),
-        torch.tensor([value for first, _ in sets for value in first]),
-        torch.tensor([value for _, count in sets for value in count]),
-    )
-    arcs = [(rng.normal(-1, 2, (frames, labels + 1)), rng.normal(-1, 2, (frames, labels))) for frames, labels in sizes]
-    b, t, u = (axis.tolist() for axis in nodes.coordinates())
-    blank = torch.tensor([arcs[i][0][j, k] for i, j, k in zip(b, t, u)])
-    label = torch.tensor([arcs[i][1][j, k] if k < sizes[i][1] else math.nan for i, j, k in zip(b, t, u)])
-    total, by_blank, by_label = forward_backward(nodes, blank, label, topology)
-    for i in range(3):
-        log_p, occupations = sum_inside(*arcs[i], *sets[i], topology)
-        assert float(total[i]) == pytest.approx(log_p, abs=1e-10)
-        for n in (n for n in range(len(nodes)) if b[n] == i):
-            assert float(by_blank[n]) == pytest.approx(occupations["blank"][t[n], u[n]], abs=1e-10)
-            emitted = occupations["label"][t[n], u[n]] if u[n] < sizes[i][1] else 0.0
-            assert float(by_label[n]) == pytest.approx(emitted, abs=1e-10)
 
 
 class ProductJoiner(torch.nn.Module):
@@ -95,7 +40,9 @@ def streamed(inputs, chunk_nodes, topology="regular"):
     """Loss and gradients of a weighted sum, so that the utterances' gradients differ."""
     joiner, encoder_out, predictor_out, labels, frames, lengths = inputs
     nodes = all_nodes(frames, lengths)
-    loss = packed_loss(joiner, nodes, encoder_out, predictor_out, labels, forward_backward, chunk_nodes, topology)
+    settings = PackedSettings(chunk_nodes, 0.0, ArcRules(topology))
+    loss, kept = packed_loss(joiner, nodes, encoder_out, predictor_out, labels, settings)
+    assert int(kept) == len(nodes)
     weights = torch.tensor([1.0, 3.0, -0.5], dtype=torch.double)
     return [loss, *torch.autograd.grad((loss * weights).sum(), [encoder_out, predictor_out, *joiner.parameters()])]
 
@@ -121,7 +68,7 @@ def test_streamed_gradient_is_the_finite_difference(inputs):
     nodes = all_nodes(frames, lengths)
 
     def loss(encoder_out, predictor_out):
-        return packed_loss(joiner, nodes, encoder_out, predictor_out, labels, forward_backward, 4)
+        return packed_loss(joiner, nodes, encoder_out, predictor_out, labels, PackedSettings(4, 0.0, ArcRules()))[0]
 
     assert torch.autograd.gradcheck(loss, (encoder_out, predictor_out))
 
@@ -152,15 +99,8 @@ class FrozenJoiner(torch.nn.Module):
 def test_a_joiner_with_an_unused_parameter_and_float32(inputs):
     _, encoder_out, predictor_out, labels, frames, lengths = inputs
     joiner = FrozenJoiner()
-    loss = packed_loss(
-        joiner,
-        all_nodes(frames, lengths),
-        encoder_out.float(),
-        predictor_out.float(),
-        labels,
-        forward_backward,
-        0,
-    )
+    rows = encoder_out.float(), predictor_out.float()
+    loss, _ = packed_loss(joiner, all_nodes(frames, lengths), *rows, labels, PackedSettings(0, 0.0, ArcRules()))
     assert loss.dtype == torch.float32
     loss.sum().backward()
     assert torch.equal(joiner.unused.grad, torch.zeros(2))
@@ -175,9 +115,81 @@ def test_half_precision_of_the_caller_holds_in_the_backward(inputs):
     joiner.second.register_forward_hook(lambda module, given, logits: seen.append(logits.detach()))
     with torch.autocast("cpu", torch.bfloat16):
         leaves = [encoder_out.bfloat16().detach().requires_grad_(), predictor_out.bfloat16().detach().requires_grad_()]
-        loss = packed_loss(joiner, all_nodes(frames, lengths), *leaves, labels, forward_backward, 0)
+        loss, _ = packed_loss(joiner, all_nodes(frames, lengths), *leaves, labels, PackedSettings(0, 0.0, ArcRules()))
     loss.sum().backward()
     assert loss.dtype == torch.float32
     assert [logits.dtype for logits in seen] == [torch.bfloat16] * 2
     assert torch.equal(*seen)
     assert all(torch.isfinite(leaf.grad).all() and leaf.grad.any() for leaf in leaves)
+
+
+@pytest.mark.parametrize("rules", [ArcRules(), ArcRules("modified", 0.5, 0.1), ArcRules("constrained", 0.2)], ids=str)
+def test_the_norm_of_a_nodes_gradient_is_known_without_its_logits(inputs, rules):
+    joiner, encoder_out, predictor_out, labels, frames, lengths = inputs
+    nodes = all_nodes(frames, lengths)
+    index = index_nodes(nodes, encoder_out.shape[1], labels)
+    rows = encoder_out.flatten(0, 1), predictor_out.flatten(0, 1)
+    blank, label = evaluate_arcs(joiner, index, 0, *rows)
+    _, *by_arc = occupations(nodes, blank.detach(), label.detach(), rules)
+    logits = joiner(rows[0][index.encoder_row_N], rows[1][index.predictor_row_N])
+    gradient = merged_gradient(logits, index.target_N, *by_arc)
+    found = norms_without_logits(blank, label, *by_arc, index)
+    torch.testing.assert_close(found, gradient.abs().sum(1), rtol=0, atol=1e-12)
+
+
+def test_the_largest_nodes_cover_each_utterance():
+    nodes = all_nodes(torch.tensor([2, 2]), torch.tensor([1, 1]))
+    values = torch.tensor([5.0, 90.0, 3.0, 2.0, 0.0, 1e-3, 0.0, 1e-9])
+    assert largest(values, nodes, 0.0).tolist() == [0, 1, 2, 3, 5, 7]
+    assert largest(values, nodes, 0.05).tolist() == [0, 1, 5]
+    assert largest(values, nodes, 0.2).tolist() == [1, 5]
+
+
+class ScaledJoiner(torch.nn.Module):
+    """A sum of its inputs, with weights to learn."""
+
+    def __init__(self, vocab_size):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor(1.0))
+        self.output = torch.nn.Linear(vocab_size, vocab_size)
+        torch.nn.init.eye_(self.output.weight)
+
+    def forward(self, encoder_rows, predictor_rows):
+        return self.output(self.scale * (encoder_rows + predictor_rows))
+
+
+def learnt_inputs(vocab_size, frames, labels):
+    """Inputs under which label u is nearly certain at frame 4u, and blank everywhere else."""
+    generator = torch.Generator().manual_seed(0)
+    encoder_out = torch.randn(1, frames, vocab_size, generator=generator)
+    encoder_out[..., 0] += 8
+    label_ids = torch.randint(1, vocab_size, (1, labels), generator=generator)
+    encoder_out[0, 4 * torch.arange(labels), label_ids[0]] += 20
+    predictor_out = torch.randn(1, labels + 1, vocab_size, generator=generator)
+    return encoder_out.double(), predictor_out.double(), label_ids, torch.tensor([frames]), torch.tensor([labels])
+
+
+@pytest.mark.parametrize("tolerance", [1e-3, 1e-2])
+@pytest.mark.parametrize("learnt", [False, True])
+def test_gradients_within_the_tolerance_from_few_nodes(learnt, tolerance):
+    torch.manual_seed(0)
+    vocab_size, joiner = 30, ScaledJoiner(30).double()
+    encoder_out, predictor_out, labels, frames, lengths = learnt_inputs(vocab_size, 100, 20)
+    if not learnt:
+        encoder_out = torch.randn_like(encoder_out)
+    leaves = [encoder_out.requires_grad_(), predictor_out.requires_grad_(), *joiner.parameters()]
+    nodes = all_nodes(frames, lengths)
+
+    def run(tolerance):
+        settings = PackedSettings(64, tolerance, ArcRules())
+        loss, kept = packed_loss(joiner, nodes, encoder_out, predictor_out, labels, settings)
+        return loss, torch.autograd.grad(loss.sum(), leaves), int(kept)
+
+    exact_loss, exact, every = run(0.0)
+    loss, found, kept = run(tolerance)
+    assert torch.equal(loss, exact_loss)
+    assert every == len(nodes)
+    errors = [float((a - b).norm() / b.norm()) for a, b in zip(found, exact)]
+    assert max(errors) <= tolerance
+    assert max(errors) > 0
+    assert kept < (5 * 100 if learnt else 0.8 * every)

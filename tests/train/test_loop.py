@@ -22,11 +22,12 @@ from asr.config import (
 )
 from asr.data.batch import Batch, Position, Skipped
 from asr.data.dataset import Augmentation, SpeechDataset
-from asr.data.sampler import OnePass, TrainingStream, make_loader, open_cuts
+from asr.data.manifest import open_cuts
+from asr.data.sampler import OnePass, TrainingStream, make_loader
 from asr.data.tokenizer import load_tokenizer
 from asr.decode.greedy import make_search
 from asr.errors import InputError
-from asr.losses.base import LossOutput
+from asr.losses.base import LossOutput, NotFiniteError
 from asr.models.subsampling import MIN_FRAMES
 from asr.train import state
 from asr.train.loop import PATIENCE, Trainer
@@ -236,7 +237,7 @@ def test_two_half_batches_have_the_gradient_of_the_whole(trainer_in):
         for part in (slice(0, 2), slice(2, 6))
     ]
     gradients = []
-    trainer.update = lambda: gradients.append([p.grad.clone() for p in trainer.task.parameters()]) or 0.0
+    trainer.optimizer.step = lambda: gradients.append([p.grad.clone() for p in trainer.task.parameters()])
     trainer.train_step([whole])
     trainer.train_step(halves)
     for one, other in zip(*gradients):
@@ -245,6 +246,26 @@ def test_two_half_batches_have_the_gradient_of_the_whole(trainer_in):
     assert trainer.window["loss"] == pytest.approx(
         2 * float(LinearTask.forward(trainer.task, whole).per_utterance.sum().detach()) / 12
     )
+
+
+def test_an_utterance_without_a_finite_loss_is_named_and_its_step_left_out(trainer_in, monkeypatch):
+    class Fails(LinearTask):
+        def forward(self, batch):
+            if batch.position.batch == 2:
+                raise NotFiniteError(1)
+            return super().forward(batch)
+
+    trainer, warned = trainer_in("run", task=Fails()), []
+    monkeypatch.setattr(trainer.logger, "warning", lambda message, *values: warned.append(message % values))
+    trainer.train_step([make_batch(Position(0, 1))])
+    window = dict(trainer.window)
+    trainer.train_step([make_batch(Position(0, 2))])
+    assert warned == [
+        "step 2: u1: utterance 1 of the batch: its loss is not finite: NaN or inf among its logits; step not taken"
+    ]
+    assert (trainer.step, trainer.bad_steps, trainer.window) == (2, 1, window)
+    trainer.train_step([make_batch(Position(0, 3))])
+    assert (trainer.step, trainer.bad_steps) == (3, 0)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

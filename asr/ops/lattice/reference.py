@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from asr.nodes.base import Topology
+from asr.nodes.base import Nodes, Topology
 
 IMPOSSIBLE = -1e30  # stands for log 0: finite, so that gradients of unreachable nodes are 0 and not NaN
 
@@ -40,6 +40,24 @@ def log_probability(
         after.append(alpha)
     utterance = torch.arange(len(frames_B), device=frames_B.device)
     return torch.stack(after, dim=1)[utterance, arcs_B, label_lengths_B]
+
+
+def forward_backward(
+    nodes: Nodes, blank_N: Tensor, label_N: Tensor, topology: Topology = "regular"
+) -> tuple[Tensor, Tensor, Tensor]:
+    """log P (B,) and the occupations γ_blank, γ_label (N,), float64: their derivatives, found by autograd.
+
+    blank_N, label_N: log-probability of the arcs that leave each node of the set; all other arcs have none.
+    """
+    utterance, frame, position = nodes.coordinates()
+    shape = len(nodes.frames_B), int(nodes.frames_B.max()), int(nodes.label_lengths_B.max()) + 1
+    blank_N, label_N = (arcs.detach().double().requires_grad_() for arcs in (blank_N, label_N))
+    with torch.enable_grad():
+        nothing = torch.full(shape, IMPOSSIBLE, dtype=torch.float64, device=blank_N.device)
+        blank, label = (nothing.index_put((utterance, frame, position), arcs) for arcs in (blank_N, label_N))
+        log_p = log_probability(blank, label[:, :, :-1], nodes.frames_B, nodes.label_lengths_B, topology)
+        by_blank, by_label = torch.autograd.grad(log_p.sum(), (blank_N, label_N), materialize_grads=True)
+    return log_p.detach(), by_blank, by_label
 
 
 def mask_arcs(arcs_BTU: Tensor, frames_B: Tensor, positions_B: Tensor) -> Tensor:

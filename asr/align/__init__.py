@@ -1,0 +1,1 @@
+"""Alignments: from times of words to frames of labels."""

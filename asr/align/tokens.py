@@ -1,0 +1,51 @@
+"""From the times of words, in seconds, to the frame of each label."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+from lhotse.cut import Cut
+from lhotse.supervision import AlignmentItem
+
+from asr.data.features import FRAME_SECONDS
+
+WORD_START = "\u2581"  # the piece that begins a word begins with it
+UNALIGNED = -1  # the frame of a label whose time is unknown
+
+
+def token_frames(cut: Cut, pieces: Sequence[str], frames: int) -> list[int]:
+    """The frame, after 4× subsampling, in which each piece of the cut's transcript ends; UNALIGNED where unknown.
+
+    A word's time is split evenly over its pieces. The times are the "word" alignment of the cut's supervisions,
+    in seconds from the start of the cut, and follow its speed perturbation. All pieces are unknown where an
+    utterance has no alignment, or one of another number of words.
+    """
+    words = aligned_words(cut)
+    counts = pieces_per_word(pieces)
+    if not words or len(words) != len(counts):
+        return [UNALIGNED] * len(pieces)
+    ends = (word.start + word.duration * (n + 1) / count for word, count in zip(words, counts) for n in range(count))
+    return [min(max(subsampled_frame(end), 0), frames - 1) for end in ends]
+
+
+def aligned_words(cut: Cut) -> list[AlignmentItem]:
+    """The word alignments of all supervisions of a cut, in order of time."""
+    supervisions = sorted(cut.supervisions, key=lambda supervision: supervision.start)
+    return [item for supervision in supervisions for item in (supervision.alignment or {}).get("word", [])]
+
+
+def pieces_per_word(pieces: Sequence[str]) -> list[int]:
+    """How many pieces each word has."""
+    starts = [n for n, piece in enumerate(pieces) if piece.startswith(WORD_START)] + [len(pieces)]
+    return [after - start for start, after in pairwise(starts)]
+
+
+def subsampled_frame(seconds: float) -> int:
+    """The frame after subsampling in whose 40 ms a time lies.
+
+    Frame t sees the 7 feature frames from 4t on, and is centred on feature frame 4t + 3; a feature frame
+    is centred half a frame after its start.
+    """
+    return math.floor((seconds / FRAME_SECONDS - 1.5) / 4)

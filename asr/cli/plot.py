@@ -1,0 +1,36 @@
+"""`asr plot lattice`: a picture of one utterance's lattice under a trained model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from asr.cli.load import load_task
+from asr.cli.train import choose_device
+from asr.config import PlotConfig
+from asr.data.dataset import Draw, SpeechDataset
+from asr.data.manifest import open_cuts
+from asr.errors import InputError
+from asr.files import replacing
+from asr.models.subsampling import MIN_FRAMES
+from asr.plot.lattice import draw_lattice, view_lattice
+
+
+def main(config: PlotConfig) -> None:
+    """Draw and save. Raises InputError for input at fault."""
+    if config.pictures != ["lattice"]:
+        raise InputError(f"asr plot {' '.join(config.pictures)}: name one picture; there is: lattice")
+    cut = next((cut for cut in open_cuts([config.cuts]) if config.utterance in ("", cut.id)), None)
+    if cut is None:
+        raise InputError(f"utterance={config.utterance}: not in {config.cuts}")
+    device = choose_device(config.device)
+    task, trained = load_task(config.run, config.checkpoint, device)
+    batch = SpeechDataset(trained.config.model.mel_bins, MIN_FRAMES, trained.tokenizer)[Draw([cut])]
+    for skipped in batch.skipped:
+        raise InputError(f"{skipped.id}: {skipped.reason}")
+    view = view_lattice(
+        task, batch.to(device), trained.tokenizer.pieces, config.left_frames, config.right_frames, config.prune_range
+    )
+    output = Path(config.output)
+    with replacing(output) as temporary:
+        draw_lattice(view, f"{cut.id}, {trained.checkpoint}").savefig(temporary, dpi=110, format="png")
+    print(output)

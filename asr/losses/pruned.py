@@ -1,0 +1,78 @@
+"""Pruned RNN-T: a few label positions per frame, chosen by a simple joiner that is trained along."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from asr.config import PrunedLossOptions
+from asr.errors import InputError
+from asr.losses.base import LossInputs, LossOutput, LossSizes
+from asr.losses.packed import PackedLoss
+from asr.losses.simple import SimpleJoiner
+from asr.nodes.base import Nodes, all_nodes
+from asr.nodes.pruned import fixed_width_nodes, massive_nodes
+from asr.ops.lattice.arcs import lattice_loss
+
+WARMUP_START = 1.0, 0.1  # weights of the simple and of the pruned loss at the first batch
+
+
+class PrunedLoss(PackedLoss):
+    """simple_scale · simple loss + pruned_scale · pruned loss (Kuang et al., Interspeech 2022).
+
+    The simple loss is that of `SimpleJoiner` over all nodes; where its paths pass decides which nodes the
+    pruned loss is computed on. Both weights move to their final values over the first `warmup_batches` training
+    batches, since the choice is poor at first; outside of training they are final.
+    """
+
+    batches: Tensor
+
+    def __init__(self, sizes: LossSizes, options: PrunedLossOptions) -> None:
+        super().__init__(sizes, options)
+        if options.lm_scale + options.am_scale > 1:
+            raise InputError(f"loss.lm_scale={options.lm_scale}: with loss.am_scale={options.am_scale} it exceeds 1")
+        self.simple = SimpleJoiner(
+            sizes.vocab_size, sizes.encoder_dim, sizes.predictor_dim, options.lm_scale, options.am_scale
+        )
+        self.prune_range, self.prune_mass = options.prune_range, options.prune_mass
+        self.scales, self.warmup_batches = (options.simple_scale, options.pruned_scale), options.warmup_batches
+        self.register_buffer("batches", torch.zeros((), dtype=torch.long))
+
+    def compute(self, inputs: LossInputs) -> LossOutput:
+        """See `TransducerLoss.compute`."""
+        simple, occupation_BTU = self.simple_loss(inputs)
+        nodes, widened_B = self.choose_nodes(inputs, occupation_BTU)
+        pruned, kept = self.packed_loss(inputs, nodes)
+        simple_scale, pruned_scale = self.current_scales()
+        return LossOutput(
+            simple_scale * simple + pruned_scale * pruned,
+            {"transducer": pruned.detach(), "simple": simple.detach()},
+            len(nodes),
+            kept,
+            int(widened_B.sum()),
+        )
+
+    def simple_loss(self, inputs: LossInputs) -> tuple[Tensor, Tensor]:
+        """The simple joiner's loss (B,), and γ of every node of the grid (B,T,U+1)."""
+        nodes = all_nodes(inputs.encoder_frames, inputs.label_lengths)
+        where = nodes.coordinates()
+        blank_BTU, label_BTU = self.simple(inputs)
+        per_utterance, occupation_N = lattice_loss(nodes, blank_BTU[where], label_BTU[where], self.rules)
+        occupation_BTU = torch.zeros_like(blank_BTU).index_put(where, occupation_N.to(blank_BTU.dtype))
+        return per_utterance, occupation_BTU.detach()
+
+    def choose_nodes(self, inputs: LossInputs, occupation_BTU: Tensor) -> tuple[Nodes, Tensor]:
+        """The nodes of the pruned loss, and whose intervals had to be widened (B,)."""
+        lengths, topology = (inputs.encoder_frames, inputs.label_lengths), self.rules.topology
+        if self.prune_mass is None:
+            return fixed_width_nodes(*lengths, occupation_BTU, self.prune_range, topology)
+        return massive_nodes(*lengths, occupation_BTU, self.prune_mass, topology)
+
+    def current_scales(self) -> tuple[float, float]:
+        """Weights of the simple and of the pruned loss; counts a training batch."""
+        done = 1.0
+        if self.training and torch.is_grad_enabled():
+            done = min(int(self.batches) / self.warmup_batches, 1.0) if self.warmup_batches else 1.0
+            self.batches += 1
+        simple, pruned = (start + done * (end - start) for start, end in zip(WARMUP_START, self.scales))
+        return simple, pruned

@@ -1,0 +1,82 @@
+"""The simple joiner: an addition of projected encoder and predictor output, cheap enough for every node.
+
+Kuang et al., "Pruned RNN-T for fast, memory-efficient ASR training", Interspeech 2022, sections 3.1 and 3.2.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from asr.losses.base import LossInputs
+
+
+class SimpleJoiner(nn.Module):
+    """Logits am(t) + lm(u) of every node, of which only blank and the next label are ever held.
+
+    Their normaliser is a product of matrices: Σ_v exp(am_v + lm_v) = exp(am − max) · exp(lm − max)ᵀ.
+
+    lm_scale, am_scale: shares of the log-probabilities that are replaced by those of the predictor alone, and of
+    the encoder with the average distribution of the predictor. They keep the sum from explaining everything by one.
+    """
+
+    def __init__(
+        self, vocab_size: int, encoder_dim: int, predictor_dim: int, lm_scale: float = 0.0, am_scale: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.am, self.lm = nn.Linear(encoder_dim, vocab_size), nn.Linear(predictor_dim, vocab_size)
+        self.lm_scale, self.am_scale = lm_scale, am_scale
+
+    def forward(self, inputs: LossInputs) -> tuple[Tensor, Tensor]:
+        """Log-probability of blank (B,T,U+1) and of the next label (B,T,U+1; at U: of anything), at least float32."""
+        with torch.autocast(inputs.encoder_out.device.type, enabled=False):
+            dtype = self.am.weight.dtype
+            # Padding may hold anything, even NaN, which would reach the weights' gradient as 0·NaN.
+            encoder_out = zero_padding(inputs.encoder_out, inputs.encoder_frames)
+            predictor_out = zero_padding(inputs.predictor_out, inputs.label_lengths + 1)
+            am_BTV, lm_BUV = self.am(encoder_out.to(dtype)), self.lm(predictor_out.to(dtype))
+            return smoothed_arcs(am_BTV, lm_BUV, inputs, self.lm_scale, self.am_scale)
+
+
+def zero_padding(rows_BTD: Tensor, lengths_B: Tensor) -> Tensor:
+    """(B,T,D) with zeros from each utterance's length on."""
+    used_BT = torch.arange(rows_BTD.shape[1], device=rows_BTD.device) < lengths_B[:, None]
+    return rows_BTD.where(used_BT[..., None], 0.0)
+
+
+def smoothed_arcs(
+    am_BTV: Tensor, lm_BUV: Tensor, inputs: LossInputs, lm_scale: float, am_scale: float
+) -> tuple[Tensor, Tensor]:
+    """The interpolated log-probabilities of `SimpleJoiner.forward`."""
+    targets_BU = nn.functional.pad(inputs.labels.clamp(0, am_BTV.shape[2] - 1), (0, 1))
+    joint = normalised(am_BTV, lm_BUV, targets_BU)
+    blank, label = ((1 - lm_scale - am_scale) * arcs for arcs in joint)
+    lm_log_probs = lm_BUV.log_softmax(2)
+    if lm_scale:
+        blank = blank + lm_scale * lm_log_probs[:, None, :, 0]
+        label = label + lm_scale * lm_log_probs.gather(2, targets_BU[..., None])[:, None, :, 0]
+    if am_scale:
+        unigram = unigram_log_probs(lm_log_probs, inputs.label_lengths)
+        alone = normalised(am_BTV, unigram.expand(len(am_BTV), 1, -1).expand_as(lm_BUV), targets_BU)
+        blank, label = blank + am_scale * alone[0], label + am_scale * alone[1]
+    return blank, label
+
+
+def normalised(am_BTV: Tensor, lm_BUV: Tensor, targets_BU: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-probabilities of blank and of the targets (B,T,U+1) under softmax(am + lm)."""
+    am_max, lm_max = am_BTV.amax(2, keepdim=True).detach(), lm_BUV.amax(2, keepdim=True).detach()
+    product = (am_BTV - am_max).exp() @ (lm_BUV - lm_max).exp().transpose(1, 2)
+    tiny = torch.finfo(product.dtype).tiny
+    normaliser = (product + tiny).log() + am_max + lm_max.transpose(1, 2)
+    am_label = am_BTV.gather(2, targets_BU[:, None].expand(-1, am_BTV.shape[1], -1))
+    lm_label = lm_BUV.gather(2, targets_BU[..., None]).transpose(1, 2)
+    blank = am_BTV[:, :, :1] + lm_BUV[:, :, 0][:, None]
+    return blank - normaliser, am_label + lm_label - normaliser
+
+
+def unigram_log_probs(lm_log_probs_BUV: Tensor, label_lengths_B: Tensor) -> Tensor:
+    """The mean distribution (V,) over the batch's valid label positions, as log-probabilities."""
+    position_U = torch.arange(lm_log_probs_BUV.shape[1], device=lm_log_probs_BUV.device)
+    used_BU = position_U <= label_lengths_B[:, None]
+    mean = lm_log_probs_BUV[used_BU].exp().mean(0)
+    return (mean + torch.finfo(mean.dtype).tiny).log()

@@ -1,0 +1,172 @@
+"""Nodes that a path of any weight can reach: the forward recursion, run ahead on a window of label positions.
+
+Log-probabilities are at most 0, and the arcs of a node share a mass of 1. So paths that leave a window of nodes have
+together no more mass than they had where they left it. The window is moved along with the forward recursion, a few
+frames at a time; positions with next to no mass are left behind, and what is lost is summed up. At the end it is
+compared with the mass P of the paths that arrived: the posterior of all that was left out is at most lost / P, a bound
+that holds whatever the logits are. An utterance for which that is too much gets all nodes.
+
+A model that has learnt its alignment needs a few positions of each frame. With a random model the mass that is still
+under way falls below the mass that is lost within a few frames, and the search gives up there.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from asr.nodes.base import Nodes, Topology, complete_nodes
+from asr.ops.joint.chunked import SAFETY, arc_log_probs
+from asr.ops.joint.reference import Joiner
+
+BLOCK_FRAMES = 4  # that are evaluated at a time
+CLIMB = 4  # positions by which a window is taller than its front; in `modified` no path climbs more in a block
+MARGIN = 30.0  # nats below all that is under way, at which a position is left behind
+LEAST = -1e4  # stands for log 0 where differences are taken
+
+
+@torch.no_grad()
+def live_nodes(
+    joiner: Joiner,
+    encoder_out: Tensor,
+    encoder_frames: Tensor,
+    predictor_out: Tensor,
+    labels: Tensor,
+    label_lengths: Tensor,
+    topology: Topology,
+    tolerance: float,
+) -> Nodes:
+    """Nodes outside of which too little of P(y|x) lies to change a gradient by the share `tolerance`.
+
+    The loss changes by far less. Shapes as in `asr.losses.base.TransducerLoss.forward`. All nodes of an utterance for
+    which that is not certain.
+    """
+    search = Search(joiner, encoder_out, encoder_frames, predictor_out, labels, label_lengths, topology, tolerance)
+    for begin in range(0, int(encoder_frames.max()), BLOCK_FRAMES):
+        search.advance(begin)
+    return search.nodes()
+
+
+class Search:
+    """The state of `live_nodes` between two blocks of frames.
+
+    low_B: position of the window's first entry. alpha_BW: α of the window's positions, for the frame to be read next.
+    lost_B: log of the mass that has left the window. arrived_B: log P, once the last frame has been read.
+    """
+
+    def __init__(
+        self,
+        joiner: Joiner,
+        encoder_out: Tensor,
+        encoder_frames: Tensor,
+        predictor_out: Tensor,
+        labels: Tensor,
+        label_lengths: Tensor,
+        topology: Topology,
+        tolerance: float,
+    ) -> None:
+        self.joiner, self.topology, self.tolerance = joiner, topology, tolerance / SAFETY
+        self.encoder_out, self.frames_B = encoder_out, encoder_frames
+        self.predictor_out, self.labels_B = predictor_out, label_lengths
+        self.targets_BU = torch.nn.functional.pad(labels, (0, 1))
+        batch = len(encoder_out)
+        self.low_B = torch.zeros_like(label_lengths)
+        self.alpha_BW = torch.zeros(batch, 1, dtype=torch.float64, device=encoder_out.device)
+        self.lost_B, self.arrived_B = torch.full_like(self.alpha_BW[:, 0].expand(2, batch), -math.inf)
+        self.active_B = torch.ones(batch, dtype=torch.bool, device=encoder_out.device)
+        self.first_BT = torch.zeros(batch, encoder_out.shape[1], dtype=torch.long, device=encoder_out.device)
+        self.last_BT = label_lengths[:, None].repeat(1, encoder_out.shape[1])
+
+    def advance(self, begin: int) -> None:
+        """Read the frames from `begin` on, then move the windows of the utterances that go on."""
+        (active,) = self.active_B.nonzero(as_tuple=True)
+        if not len(active):
+            return
+        alpha_AW = torch.nn.functional.pad(self.alpha_BW[active], (0, CLIMB), value=-math.inf)
+        position_AW = self.low_B[active, None] + torch.arange(alpha_AW.shape[1], device=active.device)
+        frames = min(BLOCK_FRAMES, self.first_BT.shape[1] - begin)
+        self.first_BT[active, begin : begin + frames] = position_AW[:, :1]
+        self.last_BT[active, begin : begin + frames] = position_AW[:, -1:].minimum(self.labels_B[active, None])
+        blank_AFW, label_AFW = self.arcs(active, begin, frames, position_AW)
+        for f in range(frames):
+            read_A1 = (begin + f < self.frames_B[active])[:, None]
+            after_AW, over_A = step(alpha_AW, blank_AFW[:, f], label_AFW[:, f], self.topology)
+            alpha_AW = after_AW.where(read_A1, alpha_AW)
+            self.lose(active, over_A.where(read_A1[:, 0], -math.inf))
+        self.arrive(active, begin + frames, alpha_AW, position_AW)
+        self.move(active, alpha_AW, position_AW)
+
+    def arcs(self, active: Tensor, begin: int, frames: int, position_AW: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probability of blank and of the next label (A,F,W), float64; −inf where there is no such arc."""
+        labels_A1 = self.labels_B[active, None]
+        inside_AW = position_AW.minimum(labels_A1)
+        encoder_rows = self.encoder_out[active, begin : begin + frames][:, :, None]
+        predictor_rows = self.predictor_out[active[:, None], inside_AW][:, None]
+        encoder_rows, predictor_rows = torch.broadcast_tensors(  # type: ignore[no-untyped-call]
+            encoder_rows, predictor_rows
+        )
+        target_AFW = self.targets_BU[active[:, None], inside_AW][:, None].expand(encoder_rows.shape[:3])
+        target_AFW = target_AFW.where((position_AW < labels_A1)[:, None], 0)
+        logits = self.joiner(encoder_rows.flatten(0, 2), predictor_rows.flatten(0, 2))
+        blank, label = (values.double().view_as(target_AFW) for values in arc_log_probs(logits, target_AFW.flatten()))
+        label = label.masked_fill((position_AW >= labels_A1)[:, None], -math.inf)
+        blank = blank.masked_fill((position_AW > labels_A1)[:, None], -math.inf)
+        if self.topology == "constrained":
+            label = label + torch.nn.functional.pad(blank[:, :, 1:], (0, 1))
+        return blank, label
+
+    def lose(self, active: Tensor, mass_A: Tensor) -> None:
+        """Count mass (log) that leaves the windows."""
+        self.lost_B[active] = torch.logaddexp(self.lost_B[active], mass_A)
+
+    def arrive(self, active: Tensor, read: int, alpha_AW: Tensor, position_AW: Tensor) -> None:
+        """Note log P of utterances whose last frame has been read, and search them no more."""
+        at_end = (self.frames_B[active] <= read)[:, None] & (position_AW == self.labels_B[active, None])
+        self.arrived_B[active] = alpha_AW.where(at_end, -math.inf).amax(1)
+        self.active_B[active] = self.frames_B[active] > read
+
+    def move(self, active: Tensor, alpha_AW: Tensor, position_AW: Tensor) -> None:
+        """Leave positions with next to no mass behind; give up where too much is lost."""
+        under_way_A1 = alpha_AW.logsumexp(1, keepdim=True)
+        live_AW = alpha_AW >= under_way_A1 - MARGIN
+        index_W = torch.arange(alpha_AW.shape[1], device=active.device)
+        lowest_A1 = live_AW.int().argmax(1, keepdim=True)
+        highest_A1 = (live_AW * index_W).amax(1, keepdim=True)
+        kept_AW = (index_W >= lowest_A1) & (index_W <= highest_A1)
+        goes_on_A = self.active_B[active]
+        left_A = alpha_AW.masked_fill(kept_AW, -math.inf).logsumexp(1)
+        self.lose(active, left_A.where(goes_on_A, -math.inf))
+        too_much_A = self.lost_B[active] > under_way_A1[:, 0] + math.log(self.tolerance)
+        self.active_B[active] = goes_on_A & ~too_much_A & under_way_A1[:, 0].isfinite()
+        source_AW = lowest_A1 + torch.arange(int((highest_A1 - lowest_A1).max()) + 1, device=active.device)
+        moved_AW = alpha_AW.gather(1, source_AW.clamp(max=alpha_AW.shape[1] - 1))
+        self.alpha_BW = self.alpha_BW.new_full((len(self.low_B), source_AW.shape[1]), -math.inf)
+        self.alpha_BW[active] = moved_AW.masked_fill(source_AW > highest_A1, -math.inf)
+        self.low_B[active] = position_AW.gather(1, lowest_A1)[:, 0]
+
+    def nodes(self) -> Nodes:
+        """The windows of the utterances for which the bound holds, and all nodes of the others.
+
+        A gradient has an L1 norm of about twice the loss, or more; a path that is left out changes the occupation of
+        T + U arcs, and that of as many others in turn.
+        """
+        share_B = self.tolerance * (-self.arrived_B).clamp(max=1.0) / (2 * (self.frames_B + self.labels_B))
+        certain_B1 = (self.lost_B <= self.arrived_B + share_B.log())[:, None] & self.arrived_B.isfinite()[:, None]
+        # No path comes down again: what is above a later window is lost, and has been counted as such.
+        last_BT = self.last_BT.flip(1).cummin(1).values.flip(1)
+        first_BT, last_BT = self.first_BT.where(certain_B1, 0), last_BT.where(certain_B1, self.labels_B[:, None])
+        return complete_nodes(self.frames_B, self.labels_B, first_BT, last_BT, self.topology)[0]
+
+
+def step(alpha_AW: Tensor, blank_AW: Tensor, label_AW: Tensor, topology: Topology) -> tuple[Tensor, Tensor]:
+    """α before the next frame, and log of the mass that climbs out of the window."""
+    if topology == "regular":
+        # α_k = log Σ_{j≤k} exp(α_j + label_j + … + label_{k−1}), by differences of sums of labels
+        climbed_AW = torch.nn.functional.pad(label_AW[:, :-1].clamp(min=LEAST).cumsum(1), (1, 0))
+        alpha_AW = (alpha_AW - climbed_AW).logcumsumexp(1) + climbed_AW
+        return alpha_AW + blank_AW, alpha_AW[:, -1] + label_AW[:, -1]
+    emitted_AW = alpha_AW + label_AW
+    from_label_AW = torch.nn.functional.pad(emitted_AW[:, :-1], (1, 0), value=-math.inf)
+    return torch.logaddexp(alpha_AW + blank_AW, from_label_AW), emitted_AW[:, -1]

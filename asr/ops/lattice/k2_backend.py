@@ -1,0 +1,37 @@
+"""Forward-backward by k2's `mutual_information_recursion`, for users who have k2 (https://github.com/k2-fsa/k2).
+
+Its px (B,U,T+1) and py (B,U+1,T) are the label and the blank arcs of the whole grid; px (B,U,T) asks for the
+modified topology. Nodes outside of the set get arcs of log-probability −inf, so memory is that of the grid.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from asr.nodes.base import Nodes, Topology
+
+
+def forward_backward(
+    nodes: Nodes, blank_N: Tensor, label_N: Tensor, topology: Topology = "regular"
+) -> tuple[Tensor, Tensor, Tensor]:
+    """log P (B,) and the occupations γ_blank, γ_label (N,) of both arcs of every node, float64.
+
+    blank_N, label_N: log-probability of the blank and of the label arc that leave each node; those of arcs
+    that are not in the set are not read.
+    """
+    import k2
+
+    b, t, u = nodes.coordinates()
+    batch, frames, labels = len(nodes.frames_B), int(nodes.frames_B.max()), int(nodes.label_lengths_B.max())
+    emits = u < nodes.label_lengths_B[b]
+    py = blank_N.new_full((batch, labels + 1, frames), -torch.inf, dtype=torch.float64)
+    px = py.new_full((batch, labels, frames + (topology == "regular")), -torch.inf)
+    py[b, u, t] = blank_N.double()
+    px[b[emits], u[emits], t[emits]] = label_N[emits].double()
+    zeros = torch.zeros_like(nodes.frames_B)
+    boundary = torch.stack((zeros, zeros, nodes.label_lengths_B, nodes.frames_B), dim=1)
+    log_p, (by_label, by_blank) = k2.mutual_information_recursion(px, py, boundary, return_grad=True)
+    label_occupation = torch.zeros_like(py[b, u, t])
+    label_occupation[emits] = by_label[b[emits], u[emits], t[emits]]
+    return log_p, by_blank[b, u, t], label_occupation

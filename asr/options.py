@@ -1,0 +1,157 @@
+"""What an option of a config is, and which values it may take: for the command line and for the library alike.
+
+Needs nothing but Python's own library.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import SequenceMatcher
+from typing import Any
+
+from asr.errors import InputError
+
+MISSING = "???"  # the default of an option that must be given; OmegaConf's mark for it
+
+# How alike (difflib's ratio) two names must be to suggest one for the other: in their last component, or as a
+# whole; more as a whole, because all options of one section begin alike.
+_SIMILAR_LAST, _SIMILAR_WHOLE = 0.6, 0.8
+
+
+def option(
+    default: Any, help: str, *, low: float | None = None, high: float | None = None, choices: tuple[str, ...] = ()
+) -> Any:
+    """A field with its help text and the values it may take (`low` and `high` inclusive)."""
+    metadata = {"help": help, "low": low, "high": high, "choices": choices}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option under its full name, with what may be said about its values."""
+
+    name: str
+    type: Any
+    default: Any
+    help: str = ""
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+
+
+def make_options(kind: str, name: str, classes: Mapping[str, type], values: Mapping[str, Any]) -> Any:
+    """The options of the class called `name`. Raises InputError where there is no such class or option."""
+    if name not in classes:
+        raise InputError(f"no {kind} is called {name!r}; {choose(name, classes)}")
+    known = [one.name for one in dataclasses.fields(classes[name])]
+    for key in values:
+        if key not in known:
+            raise InputError(f"{kind} {name!r}: unknown option {key}; {choose(key, known)}")
+    return classes[name](**values)
+
+
+def check_values(config: Any, prefix: str) -> None:
+    """Raise InputError where a value of the dataclass `config` is out of its range; `prefix` goes before names."""
+    for one in dataclasses.fields(config):
+        name, value = prefix + one.name, getattr(config, one.name)
+        if dataclasses.is_dataclass(value):
+            check_values(value, f"{name}.")
+        else:
+            _check_value(Option(name, one.type, one.default, **one.metadata), value)
+
+
+def _check_value(option: Option, value: Any) -> None:
+    if option.default == MISSING and value == "":
+        raise missing_values([option])
+    for element in value if isinstance(value, list) else [value]:
+        fault = _fault(option, element)
+        if fault:
+            raise InputError(f"{option.name}={shown(value)}: {fault} ({option.help})")
+
+
+def _fault(option: Option, value: Any) -> str:
+    """What is wrong with one value of an option, and what would be right; nothing if nothing is."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"must be a finite number{', ' * bool(range_text(option))}{range_text(option)}"
+    if isinstance(value, (int, float)) and not _within(option, value):
+        return f"must be {range_text(option)}"
+    if isinstance(value, str) and option.choices and value not in option.choices:
+        return f"unknown value; {choose(value, option.choices)}"
+    return ""
+
+
+def _within(option: Option, value: float) -> bool:
+    return (option.low is None or value >= option.low) and (option.high is None or value <= option.high)
+
+
+def range_text(option: Option) -> str:
+    """The values that an option may take, as text; empty if its type says it all."""
+    if option.choices:
+        return " | ".join(option.choices)
+    if option.low is not None and option.high is not None:
+        return f"{option.low} to {option.high}"
+    if option.low is not None:
+        return f">= {option.low}"
+    return "" if option.high is None else f"<= {option.high}"
+
+
+def missing_values(options: Sequence[Option]) -> InputError:
+    needed = "; ".join(f"{option.name}=... ({option.help})" for option in options)
+    return InputError(f"missing: {needed}")
+
+
+def type_name(hint: Any) -> str:
+    """A type in words: `int`, `int or null`, `list of str`."""
+    arguments = typing.get_args(hint)
+    if not arguments:
+        return str(hint.__name__)
+    if typing.get_origin(hint) is list:
+        return f"list of {type_name(arguments[0])}"
+    return " or ".join("null" if one is type(None) else type_name(one) for one in arguments)
+
+
+def shown(value: Any) -> str:
+    """A value as YAML would have it."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    return str(value)
+
+
+def nearest(word: str, names: Iterable[str], count: int = 3) -> list[str]:
+    """The names most like `word`, or whose last component is most like its last component."""
+    scores = {name: _likeness(word, name) for name in names}
+    return sorted((name for name in scores if scores[name] > 0), key=lambda name: -scores[name])[:count]
+
+
+def did_you_mean(word: str, names: Iterable[str]) -> str:
+    """A question with the nearest names; empty if none is near."""
+    close = nearest(word, names)
+    return f"did you mean {' or '.join(close)}?" if close else ""
+
+
+def choose(word: str, choices: Iterable[str]) -> str:
+    """The remedy for a wrong choice: the nearest, and all there are."""
+    listed = ", ".join(choices)
+    return f"{did_you_mean(word, choices)} choices: {listed}".lstrip()
+
+
+def _likeness(word: str, name: str) -> float:
+    """How good a suggestion `name` is for `word`; 0 if none."""
+    last, whole = _ratio(_last(word), _last(name)), _ratio(word, name)
+    if last < _SIMILAR_LAST and whole < _SIMILAR_WHOLE:
+        return 0.0
+    return last + whole
+
+
+def _ratio(one: str, other: str) -> float:
+    return SequenceMatcher(None, one.lower(), other.lower()).ratio()
+
+
+def _last(name: str) -> str:
+    return name.rpartition(".")[2]

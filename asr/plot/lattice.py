@@ -1,0 +1,117 @@
+"""A picture of one utterance's lattice: where its paths pass, and what restricted losses would keep of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from asr.data.batch import Batch
+from asr.losses.base import LossInputs
+from asr.losses.pruned import PrunedLoss
+from asr.nodes.band import band_nodes, unaligned
+from asr.nodes.base import Nodes, Topology, all_nodes
+from asr.nodes.pruned import fixed_width_nodes
+from asr.ops.joint.chunked import CHUNK_NODES, evaluate_arcs, index_nodes
+from asr.ops.lattice.arcs import ArcRules, occupations
+from asr.train.task import Task
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FRAME_SECONDS = 0.04  # after subsampling
+
+
+@dataclass(frozen=True)
+class LatticeView:
+    """What `draw_lattice` shows of an utterance.
+
+    occupation_TU: (T,U+1), how likely a path passes through each node. pieces: the U labels. loss: −log P, nats.
+    bounds: by name, lowest and highest label position that a restricted loss keeps of each frame, (T,) each.
+    """
+
+    occupation_TU: Tensor
+    pieces: list[str]
+    loss: float
+    bounds: dict[str, tuple[Tensor, Tensor]]
+
+
+@torch.no_grad()
+def view_lattice(
+    task: Task, batch: Batch, pieces: Sequence[str], left_frames: int, right_frames: int, prune_range: int
+) -> LatticeView:
+    """The lattice of a batch of one utterance, under the model's own joiner.
+
+    The band is around the utterance's alignment; where that is unknown, around the frames in which the model itself
+    emits. The pruned ranges are those of the simple joiner where the task has one, else of the model's joiner.
+    """
+    topology = task.objective.transducer.options.topology
+    encoded, frames, predicted = task.model(batch.features, batch.feature_frames, batch.labels)
+    inputs = LossInputs(task.model.joiner, encoded, frames, predicted, batch.labels, batch.label_lengths, None)
+    nodes = all_nodes(frames, batch.label_lengths)
+    index = index_nodes(nodes, encoded.shape[1], batch.labels)
+    arcs = evaluate_arcs(task.model.joiner, index, CHUNK_NODES["cpu"], encoded.flatten(0, 1), predicted.flatten(0, 1))
+    log_p, by_blank, by_label = occupations(nodes, *arcs, ArcRules(topology))  # type: ignore[arg-type]
+    occupation, emission = on_grid(nodes, by_blank + by_label), on_grid(nodes, by_label)
+    alignment = batch.alignment
+    if alignment is None or bool(unaligned(alignment, batch.label_lengths)):
+        alignment = emission[:, :, :-1].argmax(1).cummax(1).values
+    band, _ = band_nodes(frames, batch.label_lengths, alignment, left_frames, right_frames, topology)  # type: ignore[arg-type]
+    pruned = prune(task, inputs, occupation, prune_range, topology)  # type: ignore[arg-type]
+    bounds = {
+        f"ar: {left_frames} frames before, {right_frames} after": of_rows(band),
+        f"pruned: {prune_range} labels a frame": of_rows(pruned),
+    }
+    shown = [pieces[label] for label in batch.labels[0, : int(batch.label_lengths[0])].tolist()]
+    return LatticeView(occupation[0].cpu(), shown, -float(log_p[0]), bounds)
+
+
+def prune(task: Task, inputs: LossInputs, occupation_BTU: Tensor, prune_range: int, topology: Topology) -> Nodes:
+    """The nodes that the pruned loss would keep."""
+    loss = task.objective.transducer
+    if isinstance(loss, PrunedLoss):
+        return loss.choose_nodes(inputs, loss.simple_loss(inputs)[1])[0]
+    return fixed_width_nodes(inputs.encoder_frames, inputs.label_lengths, occupation_BTU, prune_range, topology)[0]
+
+
+def on_grid(nodes: Nodes, values_N: Tensor) -> Tensor:
+    """(B,T,U+1) with the values of all nodes, and 0 elsewhere."""
+    shape = len(nodes.frames_B), int(nodes.frames_B.max()), int(nodes.label_lengths_B.max()) + 1
+    return values_N.new_zeros(shape).index_put(nodes.coordinates(), values_N)
+
+
+def of_rows(nodes: Nodes) -> tuple[Tensor, Tensor]:
+    """Lowest and highest position of each row."""
+    return nodes.first_R.cpu(), (nodes.first_R + nodes.count_R - 1).cpu()
+
+
+def draw_lattice(view: LatticeView, title: str) -> Figure:
+    """Occupation as shades of grey on frames × labels, with the bounds as coloured steps."""
+    from matplotlib.figure import Figure
+
+    frames, positions = view.occupation_TU.shape
+    figure = Figure(figsize=(min(max(frames / 12, 7), 20), min(max(positions / 5, 4), 14)), layout="constrained")
+    axis = figure.subplots()
+    extent = (0.0, frames * FRAME_SECONDS, -0.5, positions - 0.5)
+    image = axis.imshow(
+        view.occupation_TU.T, origin="lower", aspect="auto", cmap="Greys", vmin=0, vmax=1, extent=extent,
+        interpolation="nearest",
+    )  # fmt: skip
+    edges = torch.arange(frames + 1) * FRAME_SECONDS
+    for (name, (first, last)), color in zip(view.bounds.items(), ("tab:blue", "tab:orange")):
+        axis.stairs(
+            last + 0.5, edges, baseline=None, color=color, label=f"{name} ({int((last - first + 1).sum())} nodes)"
+        )
+        axis.stairs(first - 0.5, edges, baseline=None, color=color)
+    axis.set_xlabel("seconds")
+    axis.set_ylabel("next label")
+    axis.set_yticks(range(positions), [*view.pieces, "end"], fontsize=7 if positions > 40 else 9)
+    figure.colorbar(image, label="occupation", shrink=0.6)
+    axis.legend(loc="upper left")
+    axis.set_title(
+        f"{title}\n{frames} frames × {positions} positions = {frames * positions} nodes, loss {view.loss:.2f} nats"
+    )
+    return figure

@@ -1,0 +1,78 @@
+"""From word times to label frames."""
+
+import pytest
+import torch
+from lhotse import MonoCut, SupervisionSegment
+from lhotse.supervision import AlignmentItem
+
+from asr.align.tokens import UNALIGNED, pieces_per_word, subsampled_frame, token_frames
+from asr.data.dataset import Draw, SpeechDataset
+from asr.data.tokenizer import load_tokenizer
+from asr.models.subsampling import MIN_FRAMES, ConvSubsampling
+
+
+def cut_with(words, duration=4.0):
+    """A cut without audio; words: (text, start, duration)."""
+    items = [AlignmentItem(*word) for word in words]
+    text = " ".join(item.symbol for item in items)
+    supervision = SupervisionSegment("a", "a", 0.0, duration, text=text, alignment={"word": items} if items else None)
+    return MonoCut("a", 0.0, duration, 0, [supervision])
+
+
+def test_a_words_time_is_split_evenly_over_its_pieces():
+    cut = cut_with([("ONE", 1.0, 0.8), ("TWO", 2.0, 0.4)])
+    frames = token_frames(cut, ["\u2581", "O", "N", "E", "\u2581TW", "O"], 98)
+    ends = [1.2, 1.4, 1.6, 1.8, 2.2, 2.4]
+    assert frames == [subsampled_frame(end) for end in ends]
+    assert frames == [29, 34, 39, 44, 54, 59]
+
+
+def test_frames_follow_the_speed():
+    cut = cut_with([("ONE", 1.0, 0.8)])
+    slow = MonoCut("a", 0.0, 4.0 / 0.8, 0, [s.perturb_speed(0.8, 16000) for s in cut.supervisions])
+    assert token_frames(slow, ["\u2581ONE"], 200) == [subsampled_frame(1.8 / 0.8)]
+
+
+def test_frames_stay_inside_the_utterance():
+    cut = cut_with([("ONE", -1.0, 0.5), ("TWO", 3.0, 2.0)])
+    assert token_frames(cut, ["\u2581ONE", "\u2581TWO"], 50) == [0, 49]
+
+
+@pytest.mark.parametrize("words", [[], [("ONE", 1.0, 0.5)]])
+def test_no_alignment_or_one_of_other_words_is_unknown(words):
+    assert token_frames(cut_with(words), ["\u2581ONE", "\u2581T", "WO"], 50) == [UNALIGNED] * 3
+
+
+def test_pieces_of_words():
+    assert pieces_per_word(["\u2581", "A", "B", "\u2581C", "\u2581", "D"]) == [3, 1, 2]
+    assert pieces_per_word([]) == []
+
+
+def test_a_frame_is_where_the_subsampling_looks():
+    """The output frame that changes most when one feature frame does is the one that holds its time."""
+    torch.manual_seed(0)
+    subsampling = ConvSubsampling(80, 8, 16, 0.0).eval()
+    features = torch.randn(1, 100, 80)
+    lengths = torch.tensor([100])
+    before = subsampling(features, lengths)[0]
+    for feature_frame in (21, 33, 57):
+        changed = features.clone()
+        changed[0, feature_frame] += 10 * torch.randn(80)
+        difference = (subsampling(changed, lengths)[0] - before).norm(dim=2)[0]
+        touched = difference.nonzero()[:, 0].tolist()
+        assert subsampled_frame((feature_frame + 0.5) * 0.01) in touched
+    assert subsampled_frame(0.01 * (4 * 7 + 3.5)) == 7  # the middle of its 7 frames
+
+
+def test_a_batch_has_the_frame_of_each_label(tiny_corpus):
+    from lhotse import CutSet
+
+    cuts = list(CutSet.from_file(tiny_corpus.dev))[:2]
+    words = cuts[0].supervisions[0].text.split()
+    cuts[0].supervisions[0].alignment = {"word": [AlignmentItem(w, 0.3 * n, 0.3) for n, w in enumerate(words)]}
+    batch = SpeechDataset(80, MIN_FRAMES, load_tokenizer(tiny_corpus.tokenizer))[Draw(cuts)]
+    assert batch.alignment.shape == batch.labels.shape
+    aligned = batch.alignment[0, : batch.label_lengths[0]]
+    assert (aligned.diff() >= 0).all()
+    assert aligned[-1] == pytest.approx(subsampled_frame(0.3 * len(words)), abs=1)
+    assert (batch.alignment[1, : batch.label_lengths[1]] == UNALIGNED).all()

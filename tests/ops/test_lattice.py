@@ -1,0 +1,161 @@
+"""Lattices over node sets: every backend against all paths one by one, with everything that changes an arc."""
+
+import importlib.util
+import math
+import os
+import random
+import sys
+import types
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from lattice_paths import paths
+
+from asr.errors import InputError
+from asr.nodes.base import all_nodes, make_nodes
+from asr.ops.lattice.arcs import ArcRules, lattice_loss, occupations
+
+BACKENDS = ["reference", "numba", "triton"]
+TOPOLOGIES = ["regular", "modified", "constrained"]
+
+
+def random_nodes(draw, frames, labels, topology):
+    """Random intervals that have a complete path and never move down: bounds of a random path, widened."""
+    path = [(t, u) for _, t, u in draw.choice(list(paths(frames, labels, topology)))]
+    path += [(t, u) for (t, _), (_, u) in pairwise(path)] if topology == "regular" else []
+    first, last = [], []
+    for t in range(frames):
+        positions = [u for frame, u in path if frame == t]
+        first.append(max(min(positions) - draw.randint(0, 2), 0))
+        last.append(min(max(positions) + draw.randint(0, 2), labels))
+    return np.minimum.accumulate(first[::-1])[::-1].tolist(), np.maximum.accumulate(last).tolist()
+
+
+def sum_inside(blank, label, first, last, topology):
+    """log P and occupations over the paths of which every node is in the set."""
+    inside = {(t, u) for t in range(len(first)) for u in range(first[t], last[t] + 1)}
+    arcs = {"blank": blank, "label": label}
+    chosen = [p for p in paths(*label.shape, topology) if all((t, u) in inside for _, t, u in p)]
+    scores = [math.fsum(float(arcs[kind][t, u]) for kind, t, u in path) for path in chosen]
+    log_p = max(scores) + math.log(math.fsum(math.exp(s - max(scores)) for s in scores))
+    occupations = {kind: np.zeros(values.shape) for kind, values in arcs.items()}
+    for path, score in zip(chosen, scores):
+        for kind, t, u in path:
+            occupations[kind][t, u] += math.exp(score - log_p)
+    return log_p, occupations
+
+
+def padded(rows):
+    width = max(map(len, rows))
+    return torch.tensor([row + [0] * (width - len(row)) for row in rows])
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # Triton's interpreter: inf − inf, masked out
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("changed", [False, True], ids=["plain", "fastemit and delay penalty"])
+def test_occupations_are_sums_over_the_paths_inside_the_set(seed, topology, backend, changed):
+    draw, rng = random.Random(seed), np.random.default_rng(seed)
+    sizes = [(frames := draw.randint(1, 5), draw.randint(0, min(frames, 4))) for _ in range(3)]
+    sets = [random_nodes(draw, *size, topology) for size in sizes]
+    frames_B, labels_B = torch.tensor(sizes).T
+    nodes = make_nodes(frames_B, labels_B, padded([s[0] for s in sets]), padded([s[1] for s in sets]), topology)
+    arcs = [(rng.normal(-1, 2, (frames, labels + 1)), rng.normal(-1, 2, (frames, labels))) for frames, labels in sizes]
+    b, t, u = (axis.tolist() for axis in nodes.coordinates())
+    blank = torch.tensor([arcs[i][0][j, k] for i, j, k in zip(b, t, u)])
+    label = torch.tensor([arcs[i][1][j, k] if k < sizes[i][1] else math.nan for i, j, k in zip(b, t, u)])
+    fastemit, delay = (0.3, 0.2) if changed else (0.0, 0.0)
+    total, by_blank, by_label = occupations(nodes, blank, label, ArcRules(topology, fastemit, delay, backend))
+    for i, (frames, labels) in enumerate(sizes):
+        late = delay * ((frames - 1) / 2 - np.arange(frames))[:, None]
+        log_p, expected = sum_inside(arcs[i][0], arcs[i][1] + late, *sets[i], topology)
+        assert float(total[i]) == pytest.approx(log_p, abs=1e-10)
+        for n in (n for n in range(len(nodes)) if b[n] == i):
+            emitted = expected["label"][t[n], u[n]] if u[n] < labels else 0.0
+            assert float(by_label[n]) == pytest.approx((1 + fastemit) * emitted, abs=1e-10)
+            assert float(by_blank[n]) == pytest.approx(expected["blank"][t[n], u[n]], abs=1e-10)
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+def test_lattice_loss_has_the_finite_difference_as_its_gradient(topology):
+    torch.manual_seed(0)
+    nodes = all_nodes(torch.tensor([4, 3]), torch.tensor([2, 3]))
+    arcs = [torch.randn(len(nodes), dtype=torch.double).requires_grad_() for _ in range(2)]
+    rules = ArcRules(topology, delay_penalty=0.1)
+    assert torch.autograd.gradcheck(lambda blank, label: lattice_loss(nodes, blank, label, rules)[0], arcs)
+
+
+def test_every_frame_of_a_path_is_occupied_once():
+    nodes = all_nodes(torch.tensor([4, 3]), torch.tensor([2, 0]))
+    blank, label = torch.randn(2, len(nodes))
+    _, occupation = lattice_loss(nodes, blank, label, ArcRules("modified"))
+    per_row = [float(part.sum()) for part in occupation.split(nodes.count_R.tolist())]
+    assert per_row == pytest.approx([1.0] * 7, abs=1e-6)
+
+
+def test_float32_arcs_of_a_long_utterance_are_summed_without_loss():
+    torch.manual_seed(0)
+    nodes = all_nodes(torch.tensor([900]), torch.tensor([150]))
+    blank, label = -3 * torch.rand(2, len(nodes))
+    exact = occupations(nodes, blank.double(), label.double(), ArcRules(backend="reference"))
+    found = occupations(nodes, blank, label, ArcRules(backend="numba"))
+    for value, wanted in zip(found, exact):
+        torch.testing.assert_close(value, wanted, rtol=1e-9, atol=1e-12)
+
+
+def test_a_backend_that_is_missing_is_named(monkeypatch):
+    monkeypatch.setattr("asr.ops.lattice.arcs.find_spec", lambda name: None)
+    nodes = all_nodes(torch.tensor([2]), torch.tensor([1]))
+    for name in ("triton", "k2"):
+        with pytest.raises(InputError, match=f"loss.backend={name}: {name} is not installed .*; or use backend=auto"):
+            occupations(nodes, torch.zeros(4), torch.zeros(4), ArcRules(backend=name))
+
+
+def by_documentation(px, py, boundary, return_grad):
+    """k2's recursion as its documentation has it: p[s,t] = logadd(p[s-1,t'] + px[s-1,t'], p[s,t-1] + py[s,t-1]),
+    t' = t, or t − 1 where px has no column T; and its derivatives."""
+    assert return_grad
+    px, py = px.clone().requires_grad_(), py.clone().requires_grad_()
+    frames = py.shape[2]
+    back = 0 if px.shape[2] == frames + 1 else 1
+    scores = []
+    for b, (first_label, first_frame, labels, last) in enumerate(boundary.tolist()):
+        assert first_label == first_frame == 0
+        p = {(0, 0): torch.zeros((), dtype=px.dtype)}
+        for t in range(last + 1):
+            for s in range(labels + 1):
+                ways = [p[s - 1, t - back] + px[b, s - 1, t - back]] if s and t >= back else []
+                ways += [p[s, t - 1] + py[b, s, t - 1]] if t else []
+                ways = [way for way in ways if way > -torch.inf]
+                if (s, t) != (0, 0):
+                    p[s, t] = torch.stack(ways).logsumexp(0) if ways else torch.tensor(-torch.inf).double()
+        scores.append(p[labels, last])
+    total = torch.stack(scores)
+    return total.detach(), torch.autograd.grad(total.sum(), (px, py), materialize_grads=True)
+
+
+@pytest.fixture
+def k2(monkeypatch):
+    """k2, or a stand-in for its one function that is used; ASR_REQUIRE_K2=1 asks for the real one."""
+    if importlib.util.find_spec("k2") is None:
+        assert os.environ.get("ASR_REQUIRE_K2") != "1", "ASR_REQUIRE_K2=1, but k2 is not installed"
+        stand_in = types.SimpleNamespace(mutual_information_recursion=by_documentation)
+        monkeypatch.setitem(sys.modules, "k2", stand_in)
+        monkeypatch.setattr("asr.ops.lattice.arcs.find_spec", lambda name: "found")
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+def test_k2_gives_the_same(k2, topology):
+    draw = random.Random(0)
+    sizes = [(5, 3), (4, 4), (2, 0)]
+    sets = [random_nodes(draw, *size, topology) for size in sizes]
+    frames_B, labels_B = torch.tensor(sizes).T
+    nodes = make_nodes(frames_B, labels_B, padded([s[0] for s in sets]), padded([s[1] for s in sets]), topology)
+    torch.manual_seed(0)
+    arcs = -3 * torch.rand(2, len(nodes))
+    rules = [ArcRules(topology, 0.1, 0.2, backend) for backend in ("k2", "numba")]
+    for found, wanted in zip(*(occupations(nodes, *arcs, rule) for rule in rules)):
+        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-6)
