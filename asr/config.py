@@ -62,7 +62,7 @@ class PackedLossOptions(LossOptions):
     """What the losses on packed nodes have in common."""
 
     chunk_nodes: Optional[int] = option(
-        None, "nodes whose logits are held at a time; 0: all; null: 1024 on a CPU, 16384 on a GPU", low=0
+        None, "nodes whose logits are held at a time; 0: all; null: as many as suit V and the device", low=0
     )
     gradient_tolerance: float = option(
         0.0, "relative error that the gradients may have, for skipping nodes; 0: none", low=0, high=0.5

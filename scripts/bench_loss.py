@@ -422,15 +422,15 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
     figure, axes = pyplot.subplots(len(settings), 2, figsize=(11, 0.6 + 2.6 * len(settings)), squeeze=False)
     for row, setting in zip(axes, settings):
         chosen = [r for r in results if (r["lattice"], r["vocab"], r["dtype"]) == setting][::-1]
-        for axis, key, unit in zip(row, ("seconds", "peak_mb"), ("seconds", "peak MB above the inputs")):
+        for axis, key, unit in zip(row, ("seconds", "peak_mb"), ("seconds", "peak MB")):
             values = [r[key] for r in chosen]
             colors = ["tab:gray" if r["implementation"] != "asr" else "tab:blue" for r in chosen]
             bars = axis.barh([r["name"] for r in chosen], values, color=colors)
             axis.bar_label(bars, [f"{value:.2f}" if value < 10 else f"{value:.0f}" for value in values], padding=3)
             axis.set_xlim(0, 1.15 * max(values))
-            axis.set_title(f"{setting[0]} lattice, V={setting[1]}, {setting[2]}: {unit}", fontsize=10)
+            axis.set_title(f"{setting[0]}, V={setting[1]}, {setting[2]}: {unit}", fontsize=9)
             axis.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
+    figure.tight_layout(pad=1.5)
     figure.savefig(path, dpi=110)
 
 

@@ -18,7 +18,7 @@ class PackedLoss(TransducerLoss):
     def __init__(self, sizes: LossSizes, options: PackedLossOptions) -> None:
         super().__init__(sizes, options)
         self.rules = ArcRules(options.topology, options.fastemit, options.delay_penalty, options.backend)  # type: ignore[arg-type]
-        self.settings = PackedSettings(options.chunk_nodes, options.gradient_tolerance, self.rules)
+        self.settings = PackedSettings(options.chunk_nodes, options.gradient_tolerance, self.rules, sizes.vocab_size)
 
     def packed_loss(self, inputs: LossInputs, nodes: Nodes) -> tuple[Tensor, int]:
         """−log P over the paths inside `nodes`, (B,), and of how many nodes the gradient is evaluated."""

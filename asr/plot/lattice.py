@@ -15,13 +15,14 @@ from asr.losses.pruned import PrunedLoss
 from asr.nodes.band import band_nodes, unaligned
 from asr.nodes.base import Nodes, Topology, all_nodes
 from asr.nodes.pruned import fixed_width_nodes
-from asr.ops.joint.chunked import CHUNK_NODES, evaluate_arcs, index_nodes
+from asr.ops.joint.chunked import evaluate_arcs, index_nodes
 from asr.ops.lattice.arcs import ArcRules, occupations
 from asr.train.task import Task
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+CHUNK_NODES = 1024
 FRAME_SECONDS = 0.04  # after subsampling
 
 
@@ -53,7 +54,7 @@ def view_lattice(
     inputs = LossInputs(task.model.joiner, encoded, frames, predicted, batch.labels, batch.label_lengths, None)
     nodes = all_nodes(frames, batch.label_lengths)
     index = index_nodes(nodes, encoded.shape[1], batch.labels)
-    arcs = evaluate_arcs(task.model.joiner, index, CHUNK_NODES["cpu"], encoded.flatten(0, 1), predicted.flatten(0, 1))
+    arcs = evaluate_arcs(task.model.joiner, index, CHUNK_NODES, encoded.flatten(0, 1), predicted.flatten(0, 1))
     log_p, by_blank, by_label = occupations(nodes, *arcs, ArcRules(topology))  # type: ignore[arg-type]
     occupation, emission = on_grid(nodes, by_blank + by_label), on_grid(nodes, by_label)
     alignment = batch.alignment

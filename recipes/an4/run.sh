@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # CMU AN4: spelling, dates and numbers, 42 minutes of real speech.
 #
-# About 25 minutes and 2 GB on 2 CPU cores. See README.md for results.
+# About 25 minutes and 2.5 GB on 2 CPU cores. See README.md for results.
 #
 #   stage 0  download (or --corpus-dir DIR, the folder that holds etc/ and wav/), manifests
 #                                        data/cuts_{train,dev,test}.jsonl.gz

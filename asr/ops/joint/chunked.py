@@ -28,7 +28,8 @@ from asr.ops.joint.reference import Joiner
 from asr.ops.lattice.arcs import ArcRules, occupations
 
 SAFETY = 8  # of the gradient tolerance
-CHUNK_NODES = {"cpu": 1024, "cuda": 16384}  # few enough to stay in a CPU's cache, enough to fill a GPU
+CHUNK_LOGITS = {"cpu": 2**19, "cuda": 2**23}  # few enough to stay in a CPU's cache, enough to fill a GPU
+FEWEST_CHUNK_NODES = 128  # or a product of matrices is no longer fast
 
 
 @dataclass(frozen=True)
@@ -63,17 +64,22 @@ def index_nodes(nodes: Nodes, frames: int, labels_BU: Tensor) -> PackedIndex:
 class PackedSettings:
     """How a loss over packed nodes is computed.
 
-    chunk_nodes: nodes whose logits are held at a time; 0: all; None: `CHUNK_NODES` of the device. gradient_tolerance: relative error that the
-    gradients may have, for leaving out nodes in the backward; 0: none is left out. rules: see `ArcRules`.
+    chunk_nodes: nodes whose logits are held at a time; 0: all; None: as many as make `CHUNK_LOGITS` logits.
+    gradient_tolerance: relative error that the gradients may have, for leaving out nodes in the backward; 0: none
+    is left out. rules: see `ArcRules`. vocab_size: V, for chunk_nodes=None.
     """
 
     chunk_nodes: int | None
     gradient_tolerance: float
     rules: ArcRules
+    vocab_size: int = 500
 
     def chunk_on(self, device: torch.device) -> int:
         """The number of nodes, 0 for all."""
-        return CHUNK_NODES.get(device.type, CHUNK_NODES["cpu"]) if self.chunk_nodes is None else self.chunk_nodes
+        if self.chunk_nodes is not None:
+            return self.chunk_nodes
+        logits = CHUNK_LOGITS.get(device.type, CHUNK_LOGITS["cpu"])
+        return max(logits // self.vocab_size, FEWEST_CHUNK_NODES)
 
 
 class StreamedLoss(torch.autograd.Function):
