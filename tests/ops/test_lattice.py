@@ -4,6 +4,7 @@ import importlib.util
 import math
 import os
 import random
+import subprocess
 import sys
 import types
 from itertools import pairwise
@@ -104,6 +105,18 @@ def test_float32_arcs_of_a_long_utterance_are_summed_without_loss():
     found = occupations(nodes, blank, label, ArcRules(backend="numba"))
     for value, wanted in zip(found, exact):
         torch.testing.assert_close(value, wanted, rtol=1e-9, atol=1e-12)
+
+
+def test_torch_keeps_its_number_of_threads():
+    """Numba and torch share OpenMP's settings, and another number of threads rounds differently."""
+    script = (
+        "import torch\n"
+        "from asr.nodes.base import all_nodes\n"
+        "from asr.ops.lattice.cpu import forward_backward\n"
+        "forward_backward(all_nodes(torch.tensor([2]), torch.tensor([1])), torch.zeros(4), torch.zeros(4))\n"
+        "assert torch.get_num_threads() == 1, torch.get_num_threads()\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
 def test_a_backend_that_is_missing_is_named(monkeypatch):

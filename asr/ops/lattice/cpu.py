@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 
 import numba
 import numpy as np
@@ -93,6 +95,21 @@ def _forward_backward(
     return total, by_blank, by_label
 
 
+@contextlib.contextmanager
+def threads_of_torch() -> Iterator[None]:
+    """Run numba in as many threads as torch, and leave torch as many as it had.
+
+    Both share OpenMP's settings: numba's first parallel loop would give torch all cores, and torch, which rounds
+    differently with another number of threads, other results from there on.
+    """
+    threads = torch.get_num_threads()
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def forward_backward(
     nodes: Nodes, blank_N: Tensor, label_N: Tensor, topology: Topology = "regular"
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -104,6 +121,7 @@ def forward_backward(
     shape = (nodes.row_offsets, nodes.label_lengths_B, nodes.first_R, nodes.node_offsets)
     offsets, labels, first, offset = (array.numpy(force=True) for array in shape)
     blank, label = blank_N.double().numpy(force=True), label_N.double().numpy(force=True)
-    results = _forward_backward(offsets, labels, first, offset, blank, label, 1 if topology == "modified" else 0)
+    with threads_of_torch():
+        results = _forward_backward(offsets, labels, first, offset, blank, label, 1 if topology == "modified" else 0)
     total, by_blank, by_label = (torch.from_numpy(result).to(blank_N.device) for result in results)
     return total, by_blank, by_label
