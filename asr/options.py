@@ -102,6 +102,7 @@ def range_text(option: Option) -> str:
 
 
 def missing_values(options: Sequence[Option]) -> InputError:
+    """The error that names options which must be given."""
     needed = "; ".join(f"{option.name}=... ({option.help})" for option in options)
     return InputError(f"missing: {needed}")
 

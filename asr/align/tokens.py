@@ -15,19 +15,20 @@ WORD_START = "\u2581"  # the piece that begins a word begins with it
 UNALIGNED = -1  # the frame of a label whose time is unknown
 
 
-def token_frames(cut: Cut, pieces: Sequence[str], frames: int) -> list[int]:
+def token_frames(cut: Cut, pieces: Sequence[str]) -> list[int]:
     """The frame, after 4× subsampling, in which each piece of the cut's transcript ends; UNALIGNED where unknown.
 
     A word's time is split evenly over its pieces. The times are the "word" alignment of the cut's supervisions,
     in seconds from the start of the cut, and follow its speed perturbation. All pieces are unknown where an
-    utterance has no alignment, or one of another number of words.
+    utterance has no alignment, or one of another number of words. A word that ends after the utterance has frames
+    beyond its last.
     """
     words = aligned_words(cut)
     counts = pieces_per_word(pieces)
     if not words or len(words) != len(counts):
         return [UNALIGNED] * len(pieces)
     ends = (word.start + word.duration * (n + 1) / count for word, count in zip(words, counts) for n in range(count))
-    return [min(max(subsampled_frame(end), 0), frames - 1) for end in ends]
+    return [max(subsampled_frame(end), 0) for end in ends]
 
 
 def aligned_words(cut: Cut) -> list[AlignmentItem]:

@@ -18,7 +18,6 @@ from asr.data.batch import Batch, Position, Skipped
 from asr.data.features import load_features, make_fbank
 from asr.data.tokenizer import Tokenizer
 from asr.errors import InputError
-from asr.models.subsampling import subsampled_length
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ class SpeechDataset(torch.utils.data.Dataset[Batch]):
         """Pad and stack."""
         texts = [transcript(cut) for cut in cuts]
         labels = [torch.tensor(self.encode(text), dtype=torch.long) for text in texts]
-        aligned = [self.align(cut, ids, len(f)) for cut, ids, f in zip(cuts, labels, features)]
+        aligned = [self.align(cut, ids) for cut, ids in zip(cuts, labels)]
         nothing = torch.zeros(0, 0, self.fbank.config.num_filters)
         return Batch(
             ids=[cut.id for cut in cuts],
@@ -99,10 +98,10 @@ class SpeechDataset(torch.utils.data.Dataset[Batch]):
             skipped=skipped,
         )
 
-    def align(self, cut: Cut, ids: Tensor, feature_frames: int) -> Tensor:
+    def align(self, cut: Cut, ids: Tensor) -> Tensor:
         """Frame after subsampling of each label (U,); UNALIGNED where unknown."""
         pieces = [self.pieces[token] for token in ids.tolist()]
-        return torch.tensor(token_frames(cut, pieces, int(subsampled_length(feature_frames))), dtype=torch.long)
+        return torch.tensor(token_frames(cut, pieces), dtype=torch.long)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a transcript; none without a tokenizer."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from asr.config import ArLossOptions
 from asr.errors import InputError
-from asr.losses.base import LossInputs, LossOutput, LossSizes
+from asr.losses.base import LossOutput, LossSizes
 from asr.losses.packed import PackedLoss
 from asr.nodes.band import band_nodes, unaligned
+from asr.ops.joint.reference import LossInputs
 
 
 class ArLoss(PackedLoss):

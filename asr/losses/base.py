@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from asr.config import LossOptions
 from asr.errors import InputError
-from asr.ops.joint.reference import Joiner
+from asr.ops.joint.reference import Joiner, LossInputs
 
 
 @dataclass
@@ -37,19 +37,6 @@ class NotFiniteError(InputError):
     def __init__(self, utterance: int) -> None:
         super().__init__(f"utterance {utterance} of the batch: its loss is not finite: NaN or inf among its logits")
         self.utterance = utterance
-
-
-@dataclass(frozen=True)
-class LossInputs:
-    """The checked arguments of `TransducerLoss.forward`; the shapes are there."""
-
-    joiner: Joiner
-    encoder_out: Tensor
-    encoder_frames: Tensor
-    predictor_out: Tensor
-    labels: Tensor
-    label_lengths: Tensor
-    alignment: Tensor | None
 
 
 @dataclass(frozen=True)

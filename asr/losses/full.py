@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from asr.losses.base import LossInputs, LossOutput, TransducerLoss
+from asr.losses.base import LossOutput, TransducerLoss
 from asr.nodes.base import Topology
-from asr.ops.joint.reference import grid_logits
+from asr.ops.joint.reference import LossInputs, grid_logits
 from asr.ops.lattice.reference import log_probability
 
 

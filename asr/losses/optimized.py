@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from asr.losses.base import LossInputs, LossOutput
+from asr.losses.base import LossOutput
 from asr.losses.packed import PackedLoss
 from asr.nodes.base import Nodes, all_nodes
 from asr.ops.joint.live import live_nodes
+from asr.ops.joint.reference import LossInputs
 
 
 class OptimizedLoss(PackedLoss):
@@ -24,13 +25,4 @@ class OptimizedLoss(PackedLoss):
         """All nodes, but for those that are certain not to matter."""
         if not self.settings.gradient_tolerance or self.rules.delay_penalty:  # which makes log-probabilities positive
             return all_nodes(inputs.encoder_frames, inputs.label_lengths)
-        return live_nodes(
-            inputs.joiner,
-            inputs.encoder_out,
-            inputs.encoder_frames,
-            inputs.predictor_out,
-            inputs.labels,
-            inputs.label_lengths,
-            self.rules.topology,
-            self.settings.gradient_tolerance,
-        )
+        return live_nodes(inputs, self.rules.topology, self.settings.gradient_tolerance)

@@ -6,10 +6,11 @@ from torch import Tensor, nn
 
 from asr.config import PackedLossOptions
 from asr.errors import InputError
-from asr.losses.base import LossInputs, LossSizes, TransducerLoss
+from asr.losses.base import LossSizes, TransducerLoss
 from asr.nodes.base import Nodes
 from asr.ops.joint.chunked import PackedSettings, packed_loss
-from asr.ops.lattice.arcs import ArcRules
+from asr.ops.joint.reference import LossInputs
+from asr.ops.lattice.arcs import ArcRules, check_installed
 
 
 class PackedLoss(TransducerLoss):
@@ -17,6 +18,7 @@ class PackedLoss(TransducerLoss):
 
     def __init__(self, sizes: LossSizes, options: PackedLossOptions) -> None:
         super().__init__(sizes, options)
+        check_installed(options.backend)
         self.rules = ArcRules(options.topology, options.fastemit, options.delay_penalty, options.backend)  # type: ignore[arg-type]
         self.settings = PackedSettings(options.chunk_nodes, options.gradient_tolerance, self.rules, sizes.vocab_size)
 

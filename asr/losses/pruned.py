@@ -7,11 +7,12 @@ from torch import Tensor
 
 from asr.config import PrunedLossOptions
 from asr.errors import InputError
-from asr.losses.base import LossInputs, LossOutput, LossSizes
+from asr.losses.base import LossOutput, LossSizes
 from asr.losses.packed import PackedLoss
 from asr.losses.simple import SimpleJoiner
 from asr.nodes.base import Nodes, all_nodes
 from asr.nodes.pruned import fixed_width_nodes, massive_nodes
+from asr.ops.joint.reference import LossInputs
 from asr.ops.lattice.arcs import lattice_loss
 
 WARMUP_START = 1.0, 0.1  # weights of the simple and of the pruned loss at the first batch

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from asr.losses.base import LossInputs
+from asr.ops.joint.reference import LossInputs
 
 
 class SimpleJoiner(nn.Module):

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from asr.data.batch import Batch
-from asr.losses.base import LossInputs
 from asr.losses.pruned import PrunedLoss
 from asr.nodes.band import band_nodes, unaligned
 from asr.nodes.base import Nodes, Topology, all_nodes
 from asr.nodes.pruned import fixed_width_nodes
 from asr.ops.joint.chunked import evaluate_arcs, index_nodes
+from asr.ops.joint.reference import LossInputs
 from asr.ops.lattice.arcs import ArcRules, occupations
 from asr.train.task import Task
 
@@ -51,7 +51,7 @@ def view_lattice(
     """
     topology = task.objective.transducer.options.topology
     encoded, frames, predicted = task.model(batch.features, batch.feature_frames, batch.labels)
-    inputs = LossInputs(task.model.joiner, encoded, frames, predicted, batch.labels, batch.label_lengths, None)
+    inputs = LossInputs(task.model.joiner, encoded, frames, predicted, batch.labels, batch.label_lengths)
     nodes = all_nodes(frames, batch.label_lengths)
     index = index_nodes(nodes, encoded.shape[1], batch.labels)
     arcs = evaluate_arcs(task.model.joiner, index, CHUNK_NODES, encoded.flatten(0, 1), predicted.flatten(0, 1))

@@ -319,4 +319,4 @@ def test_the_library_needs_neither_hydra_nor_lhotse():
         "import asr.losses\n"
         "asr.losses.make('pruned', vocab_size=5, encoder_dim=3, predictor_dim=3, prune_range=5)\n"
     )
-    subprocess.run([sys.executable, "-c", script], check=True)
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from asr.nodes.base import Nodes, Topology, complete_nodes
 from asr.ops.joint.chunked import SAFETY, arc_log_probs
-from asr.ops.joint.reference import Joiner
+from asr.ops.joint.reference import LossInputs
 
 BLOCK_FRAMES = 4  # that are evaluated at a time
 CLIMB = 4  # positions by which a window is taller than its front; in `modified` no path climbs more in a block
@@ -28,23 +28,13 @@ LEAST = -1e4  # stands for log 0 where differences are taken
 
 
 @torch.no_grad()
-def live_nodes(
-    joiner: Joiner,
-    encoder_out: Tensor,
-    encoder_frames: Tensor,
-    predictor_out: Tensor,
-    labels: Tensor,
-    label_lengths: Tensor,
-    topology: Topology,
-    tolerance: float,
-) -> Nodes:
+def live_nodes(inputs: LossInputs, topology: Topology, tolerance: float) -> Nodes:
     """Nodes outside of which too little of P(y|x) lies to change a gradient by the share `tolerance`.
 
-    The loss changes by far less. Shapes as in `asr.losses.base.TransducerLoss.forward`. All nodes of an utterance for
-    which that is not certain.
+    The loss changes by far less. All nodes of an utterance for which that is not certain.
     """
-    search = Search(joiner, encoder_out, encoder_frames, predictor_out, labels, label_lengths, topology, tolerance)
-    for begin in range(0, int(encoder_frames.max()), BLOCK_FRAMES):
+    search = Search(inputs, topology, tolerance)
+    for begin in range(0, int(inputs.encoder_frames.max()), BLOCK_FRAMES):
         search.advance(begin)
     return search.nodes()
 
@@ -56,28 +46,18 @@ class Search:
     lost_B: log of the mass that has left the window. arrived_B: log P, once the last frame has been read.
     """
 
-    def __init__(
-        self,
-        joiner: Joiner,
-        encoder_out: Tensor,
-        encoder_frames: Tensor,
-        predictor_out: Tensor,
-        labels: Tensor,
-        label_lengths: Tensor,
-        topology: Topology,
-        tolerance: float,
-    ) -> None:
-        self.joiner, self.topology, self.tolerance = joiner, topology, tolerance / SAFETY
-        self.encoder_out, self.frames_B = encoder_out, encoder_frames
-        self.predictor_out, self.labels_B = predictor_out, label_lengths
-        self.targets_BU = torch.nn.functional.pad(labels, (0, 1))
-        batch = len(encoder_out)
-        self.low_B = torch.zeros_like(label_lengths)
-        self.alpha_BW = torch.zeros(batch, 1, dtype=torch.float64, device=encoder_out.device)
+    def __init__(self, inputs: LossInputs, topology: Topology, tolerance: float) -> None:
+        self.joiner, self.topology, self.tolerance = inputs.joiner, topology, tolerance / SAFETY
+        self.encoder_out, self.frames_B = inputs.encoder_out, inputs.encoder_frames
+        self.predictor_out, self.labels_B = inputs.predictor_out, inputs.label_lengths
+        self.targets_BU = torch.nn.functional.pad(inputs.labels, (0, 1))
+        batch, frames, _ = self.encoder_out.shape
+        self.low_B = torch.zeros_like(self.labels_B)
+        self.alpha_BW = torch.zeros(batch, 1, dtype=torch.float64, device=self.encoder_out.device)
         self.lost_B, self.arrived_B = torch.full_like(self.alpha_BW[:, 0].expand(2, batch), -math.inf)
-        self.active_B = torch.ones(batch, dtype=torch.bool, device=encoder_out.device)
-        self.first_BT = torch.zeros(batch, encoder_out.shape[1], dtype=torch.long, device=encoder_out.device)
-        self.last_BT = label_lengths[:, None].repeat(1, encoder_out.shape[1])
+        self.active_B = torch.ones_like(self.labels_B, dtype=torch.bool)
+        self.first_BT = torch.zeros_like(self.low_B)[:, None].repeat(1, frames)
+        self.last_BT = self.labels_B[:, None].repeat(1, frames)
 
     def advance(self, begin: int) -> None:
         """Read the frames from `begin` on, then move the windows of the utterances that go on."""

@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from torch import Tensor
 
 Joiner = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class LossInputs:
+    """The arguments of `asr.losses.base.TransducerLoss.forward`, checked; the shapes are there."""
+
+    joiner: Joiner
+    encoder_out: Tensor
+    encoder_frames: Tensor
+    predictor_out: Tensor
+    labels: Tensor
+    label_lengths: Tensor
+    alignment: Tensor | None = None
 
 
 def grid_logits(joiner: Joiner, encoder_out_BTD: Tensor, predictor_out_BUD: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ FastEmit       the gradient of label arcs is 1 + λ times what it would be (Yu e
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -76,12 +77,19 @@ def passed_through(nodes: Nodes) -> Tensor:
     return above
 
 
+def check_installed(name: str) -> None:
+    """Raise InputError where what a backend needs is not installed."""
+    if name in INSTALLATION and find_spec(name) is None:
+        raise InputError(f"loss.backend={name}: {name} is not installed ({INSTALLATION[name]}); or use backend=auto")
+
+
 def find_backend(name: str, device: torch.device) -> ForwardBackward:
     """The forward-backward called `name`. Raises InputError where it does not run here."""
     if name == "auto":
         name = "triton" if device.type == "cuda" else "numba"
-    if name in INSTALLATION and find_spec(name) is None:
-        raise InputError(f"loss.backend={name}: {name} is not installed ({INSTALLATION[name]}); or use backend=auto")
+    check_installed(name)
+    if name == "triton" and device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
+        raise InputError(f"loss.backend=triton: needs a GPU, but the logits are on {device.type}; use backend=auto")
     backend: ForwardBackward = import_module(f"asr.ops.lattice.{MODULES[name]}").forward_backward
     return backend
 
