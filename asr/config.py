@@ -90,9 +90,14 @@ class ArLossOptions(PackedLossOptions):
 
 @dataclass
 class PrunedLossOptions(PackedLossOptions):
-    """A few label positions per frame, chosen by a simple joiner that is trained along."""
+    """A few label positions per frame, chosen by a simple joiner that is trained along, or around an alignment."""
 
     name: str = option("pruned", "which transducer loss", choices=("pruned",))
+    bounds: str = option(
+        "simple",
+        "what chooses them: a simple joiner that is trained along, or the alignment",
+        choices=("simple", "alignment"),
+    )
     prune_range: int = option(5, "label positions kept per frame (S)", low=2)
     prune_mass: Optional[float] = option(
         None, "instead: as many as hold this share of the simple joiner's occupation", low=0.01, high=1
@@ -228,6 +233,7 @@ class ScoreConfig:
     """`asr score`: word error rate of a hypotheses file, with readable reports."""
 
     hypotheses: str = option(MISSING, "hypotheses.jsonl, one {id, reference, hypothesis} per line")
+    cuts: str = option("", "Lhotse manifest with the times of the words, for emission delays")
     output: str = option(MISSING, "directory for the reports")
     name: str = option("", "name in the WER line; default: the file's directory")
 
@@ -246,6 +252,34 @@ class PlotConfig:
     prune_range: int = option(5, "label positions that pruning keeps per frame", low=2)
     checkpoint: str = option("average", "best, last, average, or the name of one checkpoint")
     device: str = option("auto", "where to compute", choices=("auto", "cpu", "cuda"))
+
+
+@dataclass
+class AlignConfig:
+    """`asr align`: find out when each word of the transcripts was said."""
+
+    aligner: str = option(
+        MISSING,
+        "pocketsphinx: an English HMM model; ctc, transducer: a trained model, named by run=",
+        choices=("pocketsphinx", "ctc", "transducer"),
+    )
+    cuts: str = option(MISSING, "Lhotse manifest to align")
+    output: str = option(MISSING, "CTM file to write; what is done is kept beside it until all is")
+    run: str = option("", "run directory of `asr train`, for aligner=ctc and transducer")
+    checkpoint: str = option("average", "best, last, average, or the name of one checkpoint")
+    device: str = option("auto", "where the trained model runs", choices=("auto", "cpu", "cuda"))
+    jobs: int = option(2, "processes", low=1)
+
+
+@dataclass
+class AttachConfig:
+    """`asr attach`: put times of words onto a CutSet, for alignment-restricted losses and for delays."""
+
+    words: str = option(
+        MISSING, "file with times of words, or a directory of such: CTM, TextGrid, .alignment.txt, Lhotse"
+    )
+    cuts: str = option(MISSING, "Lhotse manifest to read")
+    output: str = option(MISSING, "Lhotse manifest to write; OUTPUT.coverage.txt names every fault")
 
 
 @dataclass
@@ -274,6 +308,8 @@ class FeaturesConfig:
 
 COMMANDS: dict[str, type] = {
     "tokenizer": TokenizerConfig,
+    "align": AlignConfig,
+    "attach": AttachConfig,
     "features": FeaturesConfig,
     "train": TrainConfig,
     "decode": DecodeConfig,

@@ -68,13 +68,20 @@ prepare_corpus() {
     fi
 }
 
-# make_features SPLIT [OPTION…]: data/fbank/cuts_SPLIT.jsonl.gz, unless it is newer than data/cuts_SPLIT.jsonl.gz.
+# align_words SPLIT: data/aligned/cuts_SPLIT.jsonl.gz, data/cuts_SPLIT.jsonl.gz with the times of the words as an
+# English HMM model finds them; unless it is newer.
+align_words() {
+    [ "data/aligned/cuts_$1.jsonl.gz" -nt "data/cuts_$1.jsonl.gz" ] && return
+    asr align aligner=pocketsphinx "cuts=data/cuts_$1.jsonl.gz" "output=data/aligned/$1.ctm"
+    asr attach "words=data/aligned/$1.ctm" "cuts=data/cuts_$1.jsonl.gz" "output=data/aligned/cuts_$1.jsonl.gz"
+}
+
+# make_features SPLIT DIR [OPTION…]: data/fbank/cuts_SPLIT.jsonl.gz of DIR/cuts_SPLIT.jsonl.gz, unless it is newer.
 make_features() {
-    local split=$1
-    shift
-    [ "data/fbank/cuts_$split.jsonl.gz" -nt "data/cuts_$split.jsonl.gz" ] ||
-        asr features "cuts=data/cuts_$split.jsonl.gz" "output=data/fbank/cuts_$split.jsonl.gz" \
-            "storage=data/fbank/$split" "$@"
+    local split=$1 cuts=$2/cuts_$1.jsonl.gz
+    shift 2
+    [ "data/fbank/cuts_$split.jsonl.gz" -nt "$cuts" ] ||
+        asr features "cuts=$cuts" "output=data/fbank/cuts_$split.jsonl.gz" "storage=data/fbank/$split" "$@"
 }
 
 [ -x "$root/.venv/bin/asr" ] && PATH="$root/.venv/bin:$PATH"

@@ -27,8 +27,13 @@ def token_frames(cut: Cut, pieces: Sequence[str]) -> list[int]:
     counts = pieces_per_word(pieces)
     if not words or len(words) != len(counts):
         return [UNALIGNED] * len(pieces)
-    ends = (word.start + word.duration * (n + 1) / count for word, count in zip(words, counts) for n in range(count))
+    ends = (end for word, count in zip(words, counts) for end in split_evenly(word, count))
     return [max(subsampled_frame(end), 0) for end in ends]
+
+
+def split_evenly(word: AlignmentItem, count: int) -> list[float]:
+    """Where each of the `count` pieces of a word ends, seconds."""
+    return [word.start + word.duration * (n + 1) / count for n in range(count)]
 
 
 def aligned_words(cut: Cut) -> list[AlignmentItem]:
@@ -41,6 +46,11 @@ def pieces_per_word(pieces: Sequence[str]) -> list[int]:
     """How many pieces each word has."""
     starts = [n for n, piece in enumerate(pieces) if piece.startswith(WORD_START)] + [len(pieces)]
     return [after - start for start, after in pairwise(starts)]
+
+
+def frame_seconds(frame: int) -> float:
+    """The middle of a frame after subsampling, in seconds: of the time that `subsampled_frame` gives to it."""
+    return (4 * (frame + 0.5) + 1.5) * FRAME_SECONDS
 
 
 def subsampled_frame(seconds: float) -> int:

@@ -9,7 +9,9 @@ from pathlib import Path
 import torch
 from lhotse import CutSet
 
+from asr.align.tokens import aligned_words
 from asr.cli.load import Trained, load_trained
+from asr.cli.score import report
 from asr.cli.train import choose_device
 from asr.config import DataOptions, DecodeConfig, DecodeOptions
 from asr.data.batch import Skipped
@@ -17,10 +19,10 @@ from asr.data.dataset import SpeechDataset
 from asr.data.manifest import open_cuts
 from asr.data.sampler import OnePass, make_loader
 from asr.decode.greedy import make_search
+from asr.decode.search import recognised
 from asr.errors import InputError
 from asr.models.subsampling import MIN_FRAMES
 from asr.progress import progress
-from asr.score.report import write_report
 from asr.score.wer import Utterance
 
 
@@ -29,7 +31,8 @@ def main(config: DecodeConfig) -> None:
     cuts = open_cuts([config.cuts])
     device = choose_device(config.device)
     trained = load_trained(config.run, config.checkpoint, device)
-    order = [cut.id for cut in cuts]
+    words = {cut.id: aligned_words(cut) for cut in cuts}
+    order = list(words)
     decoded: dict[str, Utterance] = {}
     utterances = decode(trained, cuts, config.decode, device)
     for result in progress(utterances, len(order), "decoding", "utterances"):
@@ -44,9 +47,8 @@ def main(config: DecodeConfig) -> None:
         print(f"{missing} of {len(order)} utterances were skipped and are not scored", file=sys.stderr)
     name = config.name or Path(config.cuts).name.split(".")[0].removeprefix("cuts_")
     output = Path(config.output)
-    scored = write_report(output, [decoded[i] for i in order if i in decoded], name)
     print(f"{output}: hypotheses.jsonl, alignments.txt, errors.txt ({trained.checkpoint})")
-    print(scored.line(name))
+    report(output, [decoded[i] for i in order if i in decoded], name, words)
 
 
 @torch.inference_mode()
@@ -63,6 +65,4 @@ def decode(
             continue
         batch = batch.to(device)
         hypotheses = search(*trained.model.encode(batch.features, batch.feature_frames))
-        texts = (trained.tokenizer.decode(hypothesis.tokens) for hypothesis in hypotheses)
-        for row in zip(batch.ids, batch.texts, texts):
-            yield Utterance(*row)
+        yield from recognised(batch, hypotheses, trained.tokenizer)

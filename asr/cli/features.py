@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import sys
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
 import torch
@@ -20,6 +16,7 @@ from asr.data.corpus import write_cuts
 from asr.data.features import SAMPLING_RATE, load_samples, make_fbank
 from asr.data.manifest import open_cuts
 from asr.errors import InputError
+from asr.parallel import chunked, map_in_order, process_pool
 from asr.progress import progress
 
 CHUNK = 50  # cuts that a process takes at a time
@@ -29,15 +26,14 @@ def main(config: FeaturesConfig) -> None:
     """Compute, store, and write the new manifest. Unreadable utterances are named, counted and left out."""
     cuts = open_cuts([config.cuts])
     factors = [1.0, *(factor for factor in config.speed_factors if factor != 1.0)]
-    spawn = multiprocessing.get_context("spawn")  # forking after torch has started threads can hang
     done: list[Cut] = []
     skipped: list[Skipped] = []
     total = -(-sum(1 for _ in cuts) // CHUNK)
-    with ProcessPoolExecutor(config.jobs, mp_context=spawn) as pool:
-        tasks = (
-            (chunk, factors, str(Path(config.storage).resolve()), config.mel_bins) for chunk in chunks(cuts, CHUNK)
-        )
-        for stored, unreadable in progress(pool.map(store_chunk, tasks), total, "features", f"batches of {CHUNK}"):
+    storage = str(Path(config.storage).resolve())
+    tasks = ((chunk, factors, storage, config.mel_bins) for chunk in chunked(cuts, CHUNK))
+    with process_pool(config.jobs) as pool:
+        results = map_in_order(pool, store_chunk, tasks)
+        for stored, unreadable in progress(results, total, "features", f"batches of {CHUNK}"):
             done += stored
             skipped += unreadable
     for utterance in skipped:
@@ -46,13 +42,6 @@ def main(config: FeaturesConfig) -> None:
         raise InputError(f"{config.cuts}: no utterance could be read")
     write_cuts(CutSet.from_cuts(done), Path(config.output))
     print(f"{config.output}: {len(done)} utterances with features, {len(skipped)} skipped")
-
-
-def chunks(cuts: CutSet, size: int) -> Iterator[list[Cut]]:
-    """Lists of `size` cuts."""
-    iterator = iter(cuts)
-    while chunk := list(islice(iterator, size)):
-        yield chunk
 
 
 def store_chunk(task: tuple[list[Cut], list[float], str, int]) -> tuple[list[Cut], list[Skipped]]:

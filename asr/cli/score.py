@@ -1,16 +1,31 @@
-"""`asr score`: word error rate of a hypotheses file."""
+"""`asr score`: word error rate of a hypotheses file, and emission delays where the times of words are known."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from asr.align.tokens import aligned_words
 from asr.config import ScoreConfig
+from asr.data.manifest import open_cuts
+from asr.files import write_atomically
+from asr.score.delay import Words, emission_delays
 from asr.score.report import read_hypotheses, write_report
+from asr.score.wer import Utterance
 
 
 def main(config: ScoreConfig) -> None:
     """Write the reports; the WER line is the last line printed. Raises InputError for input at fault."""
     path = Path(config.hypotheses)
-    name = config.name or path.resolve().parent.name
-    scored = write_report(Path(config.output), read_hypotheses(path), name)
+    utterances = read_hypotheses(path)
+    words = {cut.id: aligned_words(cut) for cut in open_cuts([config.cuts])} if config.cuts else {}
+    report(Path(config.output), utterances, config.name or path.resolve().parent.name, words)
+
+
+def report(output: Path, utterances: list[Utterance], name: str, words: Words) -> None:
+    """Write all reports and print their lines; `words` are the times of words by utterance, where known."""
+    scored = write_report(output, utterances, name)
+    if any(words.values()):
+        line = emission_delays(utterances, words).line()
+        write_atomically(output / "delay.txt", f"{line}\n".encode())
+        print(line)
     print(scored.line(name))

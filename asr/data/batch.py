@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from lhotse.supervision import AlignmentItem
 
 
 class Position(NamedTuple):
@@ -32,6 +35,7 @@ class Batch:
     features: (B,T,F) log-mel filterbank, 10 ms a frame, padded with zeros.
     feature_frames: (B,), valid frames.
     labels: (B,U) token ids, padded with 0; label_lengths: (B,). All lengths are 0 without a tokenizer.
+    words: for each utterance the times of its words, seconds from its start; none where they are unknown.
     alignment: (B,U), frame after subsampling of each label, negative where unknown; None for an empty batch.
     seconds: of audio, without padding.
     position: where the stream stands once this batch is done; None outside training.
@@ -46,6 +50,7 @@ class Batch:
     label_lengths: Tensor
     seconds: float
     alignment: Tensor | None = None
+    words: list[list[AlignmentItem]] = field(default_factory=list)
     position: Position | None = None
     skipped: list[Skipped] = field(default_factory=list)
 

@@ -11,7 +11,7 @@ from lhotse.cut import Cut
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from asr.align.tokens import token_frames
+from asr.align.tokens import aligned_words, token_frames
 from asr.config import SpecAugmentOptions
 from asr.data.augment import keyed_random, spec_augment
 from asr.data.batch import Batch, Position, Skipped
@@ -93,6 +93,7 @@ class SpeechDataset(torch.utils.data.Dataset[Batch]):
             labels=pad_sequence(labels, batch_first=True) if labels else torch.zeros(0, 0, dtype=torch.long),
             label_lengths=torch.tensor([len(ids) for ids in labels], dtype=torch.long),
             alignment=pad_sequence(aligned, batch_first=True) if labels else None,
+            words=[aligned_words(cut) for cut in cuts],
             seconds=sum(cut.duration for cut in cuts),
             position=position,
             skipped=skipped,

@@ -9,12 +9,12 @@ from asr.losses.ar import ArLoss
 from asr.losses.base import LossOutput, LossSizes, TransducerLoss
 from asr.losses.full import FullLoss
 from asr.losses.optimized import OptimizedLoss
-from asr.losses.pruned import PrunedLoss
+from asr.losses.pruned import make_pruned
 from asr.options import check_values, make_options
 
 __all__ = ["LossOutput", "TransducerLoss", "make"]
 
-LOSSES: dict[str, Any] = {"full": FullLoss, "optimized": OptimizedLoss, "ar": ArLoss, "pruned": PrunedLoss}
+LOSSES: dict[str, Any] = {"full": FullLoss, "optimized": OptimizedLoss, "ar": ArLoss, "pruned": make_pruned}
 
 
 def make(name: str, *, vocab_size: int, encoder_dim: int, predictor_dim: int, **options: Any) -> TransducerLoss:

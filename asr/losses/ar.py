@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from asr.config import ArLossOptions
-from asr.errors import InputError
 from asr.losses.base import LossOutput, LossSizes
 from asr.losses.packed import PackedLoss
 from asr.nodes.band import band_nodes, unaligned
@@ -24,12 +23,11 @@ class ArLoss(PackedLoss):
 
     def compute(self, inputs: LossInputs) -> LossOutput:
         """See `TransducerLoss.compute`. Raises InputError where there is no alignment."""
-        if inputs.alignment is None:
-            raise InputError("loss ar needs `alignment`, the frame of each label (B,U); -1 where it is unknown")
+        alignment = inputs.required_alignment("loss ar")
         nodes, widened_B = band_nodes(
             inputs.encoder_frames,
             inputs.label_lengths,
-            inputs.alignment,
+            alignment,
             self.left_frames,
             self.right_frames,
             self.rules.topology,
@@ -41,5 +39,5 @@ class ArLoss(PackedLoss):
             len(nodes),
             kept,
             widened=int(widened_B.sum()),
-            unaligned=int(unaligned(inputs.alignment, inputs.label_lengths).sum()),
+            unaligned=int(unaligned(alignment, inputs.label_lengths).sum()),
         )

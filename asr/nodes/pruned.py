@@ -5,16 +5,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from asr.nodes.base import Nodes, Topology, complete_nodes, pack
+from asr.nodes.band import unaligned
+from asr.nodes.base import Nodes, Topology, complete_nodes, pack, valid_frames
 
 
 def fixed_width_nodes(
-    frames_B: Tensor, label_lengths_B: Tensor, occupation_BTU: Tensor, width: int, topology: Topology = "regular"
+    frames_B: Tensor,
+    label_lengths_B: Tensor,
+    occupation_BTU: Tensor,
+    width: int | Tensor,
+    topology: Topology = "regular",
 ) -> tuple[Nodes, Tensor]:
     """`width` label positions a frame (S), those of most occupation (Kuang et al., Interspeech 2022, section 3.3).
 
     occupation_BTU: (B,T,U+1), how likely a path passes through each node; entries beyond an utterance are not
-    read. width: at least 2.
+    read. width: at least 2, for all utterances or for each (B,).
 
     The first position p_t of a frame is the one that holds most of the frame's occupation; then p is changed until
     p_0 = 0, p never falls, rises by at most S − 1 a frame (by 1 where a frame emits at most one label), and the
@@ -22,7 +27,7 @@ def fixed_width_nodes(
 
     Returns the nodes and whether an utterance's intervals are wider than `width` for that reason, (B,).
     """
-    width_B = torch.full_like(frames_B, width)
+    width_B = wanted_B = torch.zeros_like(frames_B) + width
     step_B = torch.ones_like(frames_B)
     if topology == "regular":
         width_B = width_B.maximum(1 + -(-label_lengths_B // frames_B))
@@ -30,7 +35,26 @@ def fixed_width_nodes(
     highest_B = (label_lengths_B - width_B + 1).clamp(min=0)
     first_BT = steady(best_start(occupation_BTU, label_lengths_B, width_B, highest_B), frames_B, highest_B, step_B)
     last_BT = (first_BT + width_B[:, None] - 1).minimum(label_lengths_B[:, None])
-    return pack(frames_B, label_lengths_B, first_BT, last_BT), width_B > width
+    return pack(frames_B, label_lengths_B, first_BT, last_BT), width_B > wanted_B
+
+
+def aligned_nodes(
+    frames_B: Tensor, label_lengths_B: Tensor, alignment_BU: Tensor, width: int, topology: Topology = "regular"
+) -> tuple[Nodes, Tensor]:
+    """`width` label positions a frame, around the position that an alignment is at; all for one that is unknown.
+
+    alignment_BU: (B,U), as in `band_nodes`. Returns what `fixed_width_nodes` returns.
+    """
+    used_BU = valid_frames(label_lengths_B, alignment_BU.shape[1])
+    frame_BT = torch.arange(int(frames_B.max()), device=frames_B.device).repeat(len(frames_B), 1)
+    emitted_BU = alignment_BU.cummax(1).values.where(used_BU, int(frames_B.max()))
+    position_BT = torch.searchsorted(emitted_BU.contiguous(), frame_BT, right=True)
+    position_U = torch.arange(alignment_BU.shape[1] + 1, device=frames_B.device)
+    near_BTU = (
+        -(position_U - position_BT[..., None]).abs().double()
+    ).exp()  # so a window has most if this is its middle
+    width_B = (label_lengths_B + 1).where(unaligned(alignment_BU, label_lengths_B), width)
+    return fixed_width_nodes(frames_B, label_lengths_B, near_BTU, width_B, topology)
 
 
 def best_start(occupation_BTU: Tensor, label_lengths_B: Tensor, width_B: Tensor, highest_B: Tensor) -> Tensor:

@@ -14,15 +14,14 @@ from asr.losses.pruned import PrunedLoss
 from asr.nodes.band import band_nodes, unaligned
 from asr.nodes.base import Nodes, Topology, all_nodes
 from asr.nodes.pruned import fixed_width_nodes
-from asr.ops.joint.chunked import evaluate_arcs, index_nodes
+from asr.ops.joint.chunked import node_arcs
 from asr.ops.joint.reference import LossInputs
-from asr.ops.lattice.arcs import ArcRules, occupations
+from asr.ops.lattice.arcs import ArcRules, best_alignment, occupations
 from asr.train.task import Task
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-CHUNK_NODES = 1024
 FRAME_SECONDS = 0.04  # after subsampling
 
 
@@ -53,13 +52,12 @@ def view_lattice(
     encoded, frames, predicted = task.model(batch.features, batch.feature_frames, batch.labels)
     inputs = LossInputs(task.model.joiner, encoded, frames, predicted, batch.labels, batch.label_lengths)
     nodes = all_nodes(frames, batch.label_lengths)
-    index = index_nodes(nodes, encoded.shape[1], batch.labels)
-    arcs = evaluate_arcs(task.model.joiner, index, CHUNK_NODES, encoded.flatten(0, 1), predicted.flatten(0, 1))
+    arcs = node_arcs(inputs, nodes)
     log_p, by_blank, by_label = occupations(nodes, *arcs, ArcRules(topology))  # type: ignore[arg-type]
-    occupation, emission = on_grid(nodes, by_blank + by_label), on_grid(nodes, by_label)
+    occupation = on_grid(nodes, by_blank + by_label)
     alignment = batch.alignment
     if alignment is None or bool(unaligned(alignment, batch.label_lengths)):
-        alignment = emission[:, :, :-1].argmax(1).cummax(1).values
+        alignment = best_alignment(nodes, *arcs, topology).to(frames.device)  # type: ignore[arg-type]
     band, _ = band_nodes(frames, batch.label_lengths, alignment, left_frames, right_frames, topology)  # type: ignore[arg-type]
     pruned = prune(task, inputs, occupation, prune_range, topology)  # type: ignore[arg-type]
     bounds = {

@@ -19,7 +19,7 @@ _FIELDS = ("id", "reference", "hypothesis")
 def read_hypotheses(path: Path | str) -> list[Utterance]:
     """Read utterances from JSON lines with the strings "id", "reference" and "hypothesis".
 
-    Blank lines are skipped and other fields ignored.
+    The lists "tokens" and "times" may be there; blank lines are skipped and other fields ignored.
 
     Raises:
         InputError: the file cannot be read, or a line (named as file:line) is not of this form.
@@ -34,7 +34,8 @@ def read_hypotheses(path: Path | str) -> list[Utterance]:
 
 def write_hypotheses(path: Path | str, utterances: Iterable[Utterance]) -> None:
     """Write utterances as JSON lines in UTF-8, in the form `read_hypotheses` reads."""
-    _write_lines(path, [json.dumps(asdict(utterance), ensure_ascii=False) for utterance in utterances])
+    rows = ({name: value for name, value in asdict(one).items() if value or name in _FIELDS} for one in utterances)
+    _write_lines(path, [json.dumps(row, ensure_ascii=False) for row in rows])
 
 
 def write_alignments(path: Path | str, score: Score) -> None:
@@ -88,7 +89,14 @@ def _parse(line: bytes, where: str) -> Utterance:
     for field in _FIELDS:
         if not isinstance(record.get(field), str):
             raise InputError(f"{where}: no string '{field}'; give the strings {', '.join(_FIELDS)}")
-    return Utterance(*(record[field] for field in _FIELDS))
+    tokens, times = record.get("tokens", []), record.get("times", [])
+    if not (_is_list_of(tokens, str) and _is_list_of(times, (int, float)) and len(tokens) == len(times)):
+        raise InputError(f"{where}: 'tokens' must be strings, and 'times' as many numbers; or leave both out")
+    return Utterance(record["id"], record["reference"], record["hypothesis"], tuple(tokens), tuple(times))
+
+
+def _is_list_of(values: object, kind: type | tuple[type, ...]) -> bool:
+    return isinstance(values, list) and all(isinstance(value, kind) for value in values)
 
 
 def _block(scored: ScoredUtterance, unit: Unit) -> list[str]:

@@ -21,11 +21,16 @@ Alignment = list[tuple[str, str]]
 
 @dataclass(frozen=True)
 class Utterance:
-    """One utterance's id, what was said and what was recognised."""
+    """One utterance's id, what was said and what was recognised.
+
+    tokens, times: the pieces of the hypothesis and when each was emitted, seconds; empty where that is not known.
+    """
 
     id: str
     reference: str
     hypothesis: str
+    tokens: tuple[str, ...] = ()
+    times: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
+from lhotse.supervision import AlignmentItem
 
 from asr.data.batch import Batch
 from asr.data.tokenizer import Tokenizer
-from asr.decode.search import Search
+from asr.decode.search import Search, recognised
+from asr.score.delay import emission_delays
 from asr.score.wer import Utterance, score
 from asr.train.task import Task
 
@@ -17,13 +19,16 @@ from asr.train.task import Task
 def validate(
     task: Task, batches: Iterable[Batch], search: Search, tokenizer: Tokenizer, device: torch.device
 ) -> tuple[dict[str, float], list[Utterance]]:
-    """Metrics "loss" (nats per label) and "wer" (percent), and the hypotheses that were scored.
+    """Metrics "loss" (nats per label), "wer" (percent) and, of utterances with times of words, "delay" and
+    "last_delay" (means, seconds; see `asr.score.delay`); and the hypotheses that were scored.
 
     Draws no random number, so that validating changes nothing in training.
     """
     was_training = task.training
     task.eval()
-    loss, labels, utterances = 0.0, 0, []
+    loss, labels = 0.0, 0
+    utterances: list[Utterance] = []
+    words: dict[str, Sequence[AlignmentItem]] = {}
     for batch in batches:
         if not len(batch):
             continue
@@ -31,9 +36,10 @@ def validate(
         loss += float(task(batch).per_utterance.double().sum())
         labels += int(batch.label_lengths.sum())
         hypotheses = search(*task.model.encode(batch.features, batch.feature_frames))
-        texts = (tokenizer.decode(hypothesis.tokens) for hypothesis in hypotheses)
-        utterances += [Utterance(*row) for row in zip(batch.ids, batch.texts, texts)]
+        utterances += recognised(batch, hypotheses, tokenizer)
+        words.update(zip(batch.ids, batch.words))
     task.train(was_training)
     if not utterances:
         return {}, []
-    return {"loss": loss / max(labels, 1), "wer": score(utterances).errors.rate}, utterances
+    metrics = {"loss": loss / max(labels, 1), "wer": score(utterances).errors.rate}
+    return metrics | emission_delays(utterances, words).metrics(), utterances

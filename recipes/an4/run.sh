@@ -5,7 +5,8 @@
 #
 #   stage 0  download (or --corpus-dir DIR, the folder that holds etc/ and wav/), manifests
 #                                        data/cuts_{train,dev,test}.jsonl.gz
-#   stage 1  tokenizer and features      data/char, data/fbank/cuts_{train,dev}.jsonl.gz
+#   stage 1  times of the words          data/aligned/cuts_{train,dev,test}.jsonl.gz
+#            tokenizer and features      data/char, data/fbank/cuts_{train,dev}.jsonl.gz
 #   stage 2  train                       exp/NAME
 #   stage 3  decode and score            exp/NAME/decode_test
 
@@ -18,10 +19,13 @@ if stage_is 0 "manifests"; then
     prepare_corpus
 fi
 
-if stage_is 1 "tokenizer and features"; then
+if stage_is 1 "times of the words, tokenizer and features"; then
+    for split in train dev test; do
+        align_words $split
+    done
     asr tokenizer "cuts=[data/cuts_train.jsonl.gz]" output=data/char kind=char
-    make_features train "speed_factors=[0.9,1.1]"
-    make_features dev
+    make_features train data/aligned "speed_factors=[0.9,1.1]"
+    make_features dev data/aligned
 fi
 
 if stage_is 2 "train"; then
@@ -29,5 +33,5 @@ if stage_is 2 "train"; then
 fi
 
 if stage_is 3 "decode and score"; then
-    asr decode run="exp/$name" cuts=data/cuts_test.jsonl.gz output="exp/$name/decode_test" name=an4_test
+    asr decode run="exp/$name" cuts=data/aligned/cuts_test.jsonl.gz output="exp/$name/decode_test" name=an4_test
 fi

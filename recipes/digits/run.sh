@@ -20,8 +20,8 @@ fi
 
 if stage_is 1 "tokenizer and features"; then
     asr tokenizer "cuts=[data/cuts_train.jsonl.gz]" output=data/bpe kind=bpe vocab_size=60
-    make_features train
-    make_features dev
+    make_features train data
+    make_features dev data
 fi
 
 if stage_is 2 "train"; then

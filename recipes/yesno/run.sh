@@ -20,9 +20,9 @@ fi
 
 if stage_is 1 "tokenizer and features"; then
     asr tokenizer "cuts=[data/cuts_train.jsonl.gz]" output=data/bpe kind=bpe vocab_size=13
-    make_features train "speed_factors=[0.9,1.1]"
-    make_features shuffled "speed_factors=[0.9,1.1]"
-    make_features test
+    make_features train data "speed_factors=[0.9,1.1]"
+    make_features shuffled data "speed_factors=[0.9,1.1]"
+    make_features test data
 fi
 
 if stage_is 2 "train"; then

@@ -32,6 +32,8 @@ from asr.errors import InputError
 from asr.options import nearest
 
 MANDATORY = {
+    "align": ["aligner=ctc", "cuts=cuts.jsonl.gz", "output=words.ctm"],
+    "attach": ["words=words.ctm", "cuts=cuts.jsonl.gz", "output=aligned.jsonl.gz"],
     "tokenizer": ["output=o"],
     "features": ["cuts=c", "output=o", "storage=s"],
     "train": ["run=r"],

@@ -1,5 +1,6 @@
 """The whole path on a tiny corpus: tokenizer, features, training, decoding, scoring, transcribing."""
 
+import gzip
 import json
 import os
 import re
@@ -115,7 +116,10 @@ def test_decode_prints_the_wer_line_last(trained, tiny_corpus, tmp_path, capsys,
     assert re.fullmatch(r"%WER \d+\.\d\d \[ \d+ / \d+, \d+ ins, \d+ del, \d+ sub \] dev", out.splitlines()[-1])
     lines = (tmp_path / "hypotheses.jsonl").read_text().splitlines()
     assert len(lines) == 6
-    assert set(json.loads(lines[0])) == {"id", "reference", "hypothesis"}
+    rows = [json.loads(line) for line in lines]
+    assert all(list(row)[:3] == ["id", "reference", "hypothesis"] for row in rows)
+    assert all(len(row.get("tokens", [])) == len(row.get("times", [])) for row in rows)
+    assert any(row.get("tokens") for row in rows)
     assert (tmp_path / "wer.txt").read_text() == out.splitlines()[-1] + "\n"
     assert (tmp_path / "alignments.txt").exists()
     assert (tmp_path / "errors.txt").exists()
@@ -247,3 +251,77 @@ def test_training_draws_a_lattice_for_tensorboard(trained):
     events = EventAccumulator(str(trained / "tensorboard"))
     events.Reload()
     assert "validation/lattice" in events.Tags()["images"]
+
+
+@pytest.fixture(scope="module")
+def aligned(trained, tiny_corpus, tmp_path_factory) -> Path:
+    """The validation cuts with times of words from the trained model."""
+    directory = tmp_path_factory.mktemp("aligned")
+    words = [f"cuts={tiny_corpus.dev}", f"output={directory / 'words.ctm'}", f"run={trained}", "device=cpu", "jobs=1"]
+    assert main(["align", "aligner=transducer", *words]) == 0
+    output = directory / "cuts_dev.jsonl.gz"
+    assert main(["attach", f"words={directory / 'words.ctm'}", f"cuts={tiny_corpus.dev}", f"output={output}"]) == 0
+    return output
+
+
+def test_alignments_are_made_and_attached(aligned, tiny_corpus):
+    from lhotse import CutSet
+
+    from asr.align.tokens import aligned_words
+
+    assert not list(aligned.parent.glob(".*"))
+    for cut, before in zip(CutSet.from_file(aligned), CutSet.from_file(tiny_corpus.dev), strict=True):
+        words = aligned_words(cut)
+        assert [item.symbol for item in words] == before.supervisions[0].text.split()
+        assert all(0 <= item.start <= item.end <= cut.duration + 0.002 for item in words)
+    report = (aligned.parent / "cuts_dev.jsonl.gz.coverage.txt").read_text()
+    assert report == "6 of 6 utterances aligned (100.0 %)\n"
+
+
+@pytest.mark.parametrize("loss", [["loss=ar"], ["loss=pruned", "loss.bounds=alignment"]])
+def test_alignments_restrict_the_loss_and_validation_has_delays(aligned, tiny_corpus, tmp_path, loss):
+    words = [*training_options(tiny_corpus, tmp_path / "run"), *loss, f"data.train_cuts=[{aligned}]"]
+    words += [f"data.valid_cuts=[{aligned}]", "train.steps=4", "train.validate_every=4", "train.log_every=1"]
+    assert main(["train", *words]) == 0
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert all(line["train/unaligned"] == 0 for line in lines if "train/unaligned" in line)
+    assert "validation/wer" in lines[-1]
+
+
+def test_decoding_and_scoring_report_the_delay_before_the_wer(aligned, tiny_corpus, tmp_path, capsys):
+    with gzip.open(aligned, "rt") as file:
+        reference = {cut["id"]: cut for cut in map(json.loads, file)}
+    rows = []
+    for utterance, cut in reference.items():
+        items = cut["supervisions"][0]["alignment"]["word"]
+        ends = [start + duration + 0.1 for _, start, duration, *_ in items]
+        text = " ".join(symbol for symbol, *_ in items)
+        tokens = ["\u2581" + symbol for symbol, *_ in items]
+        rows.append({"id": utterance, "reference": text, "hypothesis": text, "tokens": tokens, "times": ends})
+    (tmp_path / "hypotheses.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = [f"hypotheses={tmp_path / 'hypotheses.jsonl'}", f"output={tmp_path / 'out'}", f"cuts={aligned}"]
+    status, out, _ = asr(capsys, "score", *words)
+    assert status == 0
+    delay, wer = out.splitlines()
+    assert delay.startswith("delay: mean 0.100, median 0.100, 90 % 0.100, last token 0.100 s [ ")
+    assert wer.startswith("%WER 0.00")
+    assert (tmp_path / "out" / "delay.txt").read_text() == f"{delay}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["align", "aligner=ctc", "cuts={dev}", "output={out}"], "aligner=ctc needs run="),
+        (["align", "aligner=mfa", "cuts={dev}", "output={out}"], "choices: pocketsphinx, ctc, transducer"),
+        (["align", "aligner=transducer", "cuts={dev}", "output={out}", "run={out}"], "not a run directory"),
+        (["attach", "words={missing}", "cuts={dev}", "output={out}"], "no such file or directory"),
+        (["attach", "words={ctm}", "cuts={dev}", "output={out}"], "0 of 6 utterances aligned (0.0 %), 6 missing"),
+    ],
+)
+def test_bad_alignments_are_one_line(trained, tiny_corpus, tmp_path, capsys, words, message):
+    (tmp_path / "other.ctm").write_text("other 1 0 1 a\n")
+    places = {"dev": tiny_corpus.dev, "out": tmp_path / "out", "missing": tmp_path / "gone", "run": trained}
+    status, _, err = asr(capsys, *[word.format(**places, ctm=tmp_path / "other.ctm") for word in words])
+    assert status == 2
+    assert message in err.strip().splitlines()[-1]
+    assert not places["out"].exists()

@@ -23,14 +23,19 @@ WIDE = {  # the options with which a loss is the full one
     "optimized": {},
     "ar": {"left_frames": 5, "right_frames": 5},
     "pruned": {"prune_range": 5, "simple_scale": 0.0, "warmup_batches": 0},
+    "pruned by alignment": {"prune_range": 5, "bounds": "alignment"},
 }
 PACKED = [name for name in WIDE if name != "full"]
-NARROW = {"ar": {"left_frames": 0, "right_frames": 1}, "pruned": {"prune_range": 2, "warmup_batches": 0}}
+NARROW = {
+    "ar": {"left_frames": 0, "right_frames": 1},
+    "pruned": {"prune_range": 2, "warmup_batches": 0},
+    "pruned by alignment": {"prune_range": 2, "bounds": "alignment"},
+}
 
 
 def make_loss(name, seed=3, **options):
     torch.manual_seed(seed)
-    return make(name, **SIZES, **options).double()
+    return make(name.split()[0], **SIZES, **options).double()
 
 
 @pytest.fixture
@@ -127,7 +132,7 @@ def test_ar_is_the_sum_over_paths_in_the_windows(joiner, batch, left, right, top
         torch.testing.assert_close(out.per_utterance[b], expected, rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize("name", ["ar", "pruned"])
+@pytest.mark.parametrize("name", NARROW)
 @pytest.mark.parametrize("topology", TOPOLOGIES)
 def test_restricted_losses_have_the_finite_difference_as_their_gradient(joiner, batch, name, topology):
     loss = make_loss(name, topology=topology, delay_penalty=0.1, chunk_nodes=5, **NARROW[name])
@@ -212,22 +217,38 @@ def test_prune_mass_keeps_more_where_more_is_asked(joiner, batch):
 
 
 @pytest.mark.parametrize("topology", TOPOLOGIES)
-@pytest.mark.parametrize("name", ["ar", "pruned"])
+@pytest.mark.parametrize("name", NARROW)
 def test_a_node_set_without_a_path_is_widened_and_counted(joiner, batch, name, topology):
     batch["label_lengths"] = torch.tensor([4, 2, 3, 3])
     batch["encoder_frames"] = torch.tensor([5, 2, 4, 3] if topology != "regular" else [5, 2, 1, 1])
     batch["alignment"] = torch.tensor([[4, 2, 1, 0]] * 4)
-    options = {"ar": {"left_frames": 0, "right_frames": 0}, "pruned": {"prune_range": 2}}[name]
+    options = NARROW[name] | ({"right_frames": 0} if name == "ar" else {})
     values = with_gradients(make_loss(name, topology=topology, **options), joiner, batch)
     assert all(value.isfinite().all() for value in values)
     expected = {"ar": 1, "pruned": 2} if topology == "regular" else {"ar": 4, "pruned": 0}
-    assert make_loss(name, topology=topology, **options)(joiner, **batch).widened == expected[name]
+    assert make_loss(name, topology=topology, **options)(joiner, **batch).widened == expected[name.split()[0]]
 
 
-def test_ar_without_an_alignment(joiner, batch):
+@pytest.mark.parametrize(("name", "who"), [("ar", "loss ar"), ("pruned by alignment", "loss.bounds=alignment")])
+def test_a_restriction_without_an_alignment(joiner, batch, name, who):
     del batch["alignment"]
-    with pytest.raises(InputError, match="loss ar needs `alignment`"):
-        make_loss("ar")(joiner, **batch)
+    with pytest.raises(InputError, match=f"{who} needs `alignment`"):
+        make_loss(name, **NARROW[name])(joiner, **batch)
+
+
+@pytest.mark.parametrize("name", ["ar", "pruned by alignment"])
+def test_an_utterance_without_an_alignment_is_not_restricted_and_counted(joiner, batch, name):
+    full = make_loss("full")(joiner, **batch).per_utterance
+    batch["alignment"][2, 1] = -1
+    out = make_loss(name, **NARROW[name])(joiner, **batch)
+    assert (out.unaligned, out.widened) == (1, 0)
+    torch.testing.assert_close(out.per_utterance[2], full[2], rtol=0, atol=1e-10)
+    assert out.per_utterance[0] > full[0] + 1e-3
+
+
+def test_an_alignment_has_no_mass():
+    with pytest.raises(InputError, match="loss.prune_mass=0.9: an alignment has no mass"):
+        make_loss("pruned", bounds="alignment", prune_mass=0.9)
 
 
 @pytest.mark.parametrize("name", WIDE)
@@ -272,7 +293,7 @@ def test_fewer_frames_than_labels_are_legal_in_the_regular_topology(joiner, batc
 
 @pytest.mark.parametrize("name", PACKED)
 def test_a_joiner_that_is_no_module_is_refused(batch, name):
-    with pytest.raises(InputError, match=f"loss {name}: the joiner must be a torch.nn.Module"):
+    with pytest.raises(InputError, match=f"loss {name.split()[0]}: the joiner must be a torch.nn.Module"):
         make_loss(name)(lambda a, b: a + b, **batch)
 
 

@@ -1,5 +1,6 @@
 """The alignment band against a definition by paths: which frames emit which labels."""
 
+import itertools
 import math
 import random
 
@@ -8,6 +9,7 @@ import torch
 from lattice_paths import paths
 
 from asr.nodes.band import band_nodes
+from asr.ops.lattice.arcs import ArcRules, occupations
 
 TOPOLOGIES = ["regular", "modified", "constrained"]
 
@@ -42,6 +44,38 @@ def test_the_paths_inside_the_band_are_those_with_every_label_in_its_window(seed
         wanted = chosen_paths(topology, frames, labels, in_windows)
         assert bool(widened[b]) == (not wanted)
         assert found == wanted if wanted else found
+
+
+def sum_of_paths_in_windows(blank_CTU, label_CTU, alignment_CU, left, right, topology):
+    """log of the sum over paths with every label in its window, (C,), of C cases of one size; −inf where none is."""
+    _, frames, positions = blank_CTU.shape
+    scores = []
+    for path in paths(frames, positions - 1, topology):
+        score = sum((blank_CTU if kind == "blank" else label_CTU)[:, t, u] for kind, t, u in path)
+        emitted = torch.tensor([t for kind, t, _ in path if kind == "label"], dtype=torch.long)
+        allowed = ((emitted >= alignment_CU - left) & (emitted <= alignment_CU + right)).all(1)
+        scores.append(score.masked_fill(~allowed, -math.inf))
+    return torch.stack(scores).logsumexp(0)
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+def test_ten_thousand_lattices_sum_over_the_paths_in_their_windows(topology):
+    generator = torch.Generator().manual_seed(0)
+    compared = 0
+    for frames, labels, left, right in itertools.product(range(1, 6), range(5), range(2), range(3)):
+        if topology != "regular" and labels > frames:
+            continue
+        cases = 80
+        frames_B, labels_B = torch.full((cases,), frames), torch.full((cases,), labels)
+        alignment = torch.randint(0, frames, (cases, labels), generator=generator).sort(1).values
+        arcs = torch.randn(2, cases, frames, labels + 1, generator=generator, dtype=torch.float64)
+        nodes, widened = band_nodes(frames_B, labels_B, alignment, left, right, topology)
+        found, _, _ = occupations(nodes, *(arc[nodes.coordinates()] for arc in arcs), ArcRules(topology))
+        expected = sum_of_paths_in_windows(*arcs, alignment, left, right, topology)
+        assert torch.equal(widened, expected.isinf())
+        torch.testing.assert_close(found[~widened], expected[~widened], rtol=0, atol=1e-10)
+        compared += cases
+    assert compared >= 8000 if topology != "regular" else compared >= 12000
 
 
 def test_windows_as_wide_as_the_utterance_are_no_restriction():

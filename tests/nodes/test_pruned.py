@@ -7,7 +7,7 @@ import torch
 from lattice_paths import paths
 
 from asr.nodes.base import make_nodes
-from asr.nodes.pruned import fixed_width_nodes, massive_nodes
+from asr.nodes.pruned import aligned_nodes, fixed_width_nodes, massive_nodes
 
 TOPOLOGIES = ["regular", "modified", "constrained"]
 FRAMES, LENGTHS = torch.tensor([6, 4, 1, 5, 2, 6]), torch.tensor([5, 4, 1, 0, 2, 3])
@@ -105,3 +105,27 @@ def test_a_lattice_that_knows_its_alignment_keeps_few_nodes():
     nodes, _ = massive_nodes(torch.tensor([6]), torch.tensor([5]), occupation, 0.999)
     members = set(zip(*(axis.tolist() for axis in nodes.coordinates()[1:])))
     assert {(t, u) for _, t, u in path} <= members
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+def test_nodes_around_an_alignment_hold_its_path_in_their_middle(topology):
+    alignment = torch.tensor([[0, 1, 2, 3, 4], [0, 1, 2, 3, 3], [0] * 5, [9] * 5, [0, 1, 9, 9, 9], [1, 3, 5, 9, 9]])
+    nodes, widened = aligned_nodes(FRAMES, LENGTHS, alignment, 3, topology)
+    check_sound(nodes, topology)
+    assert not widened.any()
+    for b, t, first, last in by_row(nodes):
+        length = int(LENGTHS[b])
+        position = sum(frame <= t for frame in alignment[b, :length].tolist())
+        assert first <= position <= last
+        if t not in (0, int(FRAMES[b]) - 1) and 0 < position < length and length >= 2:
+            assert (first, last) == (position - 1, position + 1)
+
+
+def test_an_utterance_without_alignment_keeps_all_nodes():
+    alignment = torch.tensor([[0, 1, 2, 3, 4], [0, -1, 2, 3, 3], [0] * 5, [9] * 5, [-1, 1, 9, 9, 9], [1, 3, 5, 9, 9]])
+    nodes, widened = aligned_nodes(FRAMES, LENGTHS, alignment, 3)
+    kept = torch.bincount(nodes.coordinates()[0], minlength=len(FRAMES))
+    everything = FRAMES * (LENGTHS + 1)
+    assert torch.equal(kept[[1, 4]], everything[[1, 4]])
+    assert (kept < everything)[[0, 5]].all()
+    assert not widened.any()

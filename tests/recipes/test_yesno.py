@@ -25,6 +25,19 @@ def test_text_equals_the_file_names(prepare, shared_data, tmp_path):
             assert digits[0] == first
 
 
+def test_words_have_times_where_silence_separates_them(prepare, shared_data, tmp_path):
+    prepare.main(["--corpus-dir", str(shared_data / "waves_yesno"), "--output", str(tmp_path)])
+    cuts = [cut for split in ("train", "test") for cut in CutSet.from_file(tmp_path / f"cuts_{split}.jsonl.gz")]
+    aligned = [cut for cut in cuts if cut.supervisions[0].alignment]
+    assert len(aligned) >= 50
+    for cut in aligned:
+        words = cut.supervisions[0].alignment["word"]
+        assert [word.symbol for word in words] == cut.supervisions[0].text.split()
+        assert all(0.1 < word.duration < 0.8 for word in words)
+        assert words[0].start >= 0
+        assert words[-1].end <= cut.duration
+
+
 def test_audio_is_resampled_to_16_khz(prepare, shared_data, tmp_path):
     prepare.main(["--corpus-dir", str(shared_data / "waves_yesno"), "--output", str(tmp_path)])
     cut = next(iter(CutSet.from_file(tmp_path / "cuts_test.jsonl.gz")))

@@ -22,7 +22,8 @@ UTTERANCES = [
 
 
 def test_hypotheses_round_trip(tmp_path):
-    utterances = [*UTTERANCES, Utterance('"\\\u2028', "zoë\n日本", "")]
+    timed = Utterance("utt-4", "yes", "yes no", ("\u2581YES", "\u2581NO"), (0.5, 1.25))
+    utterances = [*UTTERANCES, timed, Utterance('"\\\u2028', "zoë\n日本", "")]
     path = tmp_path / "made" / "hypotheses.jsonl"
     write_hypotheses(path, utterances)
     assert read_hypotheses(path) == utterances
@@ -37,6 +38,8 @@ def test_hypotheses_round_trip(tmp_path):
         (b'{"id": "a", "reference": "x"}', "no string 'hypothesis'"),
         (b'{"id": 1, "reference": "x", "hypothesis": "x"}', "no string 'id'"),
         (b'{"id": "\xff"}', "not JSON"),
+        (b'{"id": "a", "reference": "x", "hypothesis": "x", "tokens": ["x"]}', "'tokens' must be strings"),
+        (b'{"id": "a", "reference": "x", "hypothesis": "x", "tokens": ["x"], "times": ["1"]}', "'tokens' must be"),
     ],
 )
 def test_bad_line_is_named(tmp_path, line, complaint):

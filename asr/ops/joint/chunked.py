@@ -24,11 +24,12 @@ import torch
 from torch import Tensor, nn
 
 from asr.nodes.base import Nodes
-from asr.ops.joint.reference import Joiner
+from asr.ops.joint.reference import Joiner, LossInputs
 from asr.ops.lattice.arcs import ArcRules, occupations
 
 SAFETY = 8  # of the gradient tolerance
 CHUNK_LOGITS = {"cpu": 2**19, "cuda": 2**23}  # few enough to stay in a CPU's cache, enough to fill a GPU
+EVALUATED_NODES = 1024  # at a time, where only their arcs are wanted
 FEWEST_CHUNK_NODES = 128  # or a product of matrices is no longer fast
 
 
@@ -156,6 +157,14 @@ def packed_loss(
     rows = encoder_out.flatten(0, 1), predictor_out.flatten(0, 1)
     out: tuple[Tensor, Tensor] = StreamedLoss.apply(joiner, nodes, index, settings, *rows, *parameters)  # type: ignore[no-untyped-call]
     return out
+
+
+def node_arcs(inputs: LossInputs, nodes: Nodes) -> tuple[Tensor, Tensor]:
+    """Log-probability of blank and of the label (N,) at every node; no gradient."""
+    encoded, predicted = inputs.encoder_out, inputs.predictor_out
+    index = index_nodes(nodes, encoded.shape[1], inputs.labels)
+    with torch.no_grad():
+        return evaluate_arcs(inputs.joiner, index, EVALUATED_NODES, encoded.flatten(0, 1), predicted.flatten(0, 1))
 
 
 def evaluate_arcs(

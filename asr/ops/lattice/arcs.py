@@ -30,6 +30,8 @@ INSTALLATION = {
     "k2": "see https://k2-fsa.github.io/k2/installation for the wheel of your torch",
 }
 
+TEMPERATURE = 1e-6  # nats; float64 resolves that for log P down to −1e9
+
 
 @dataclass(frozen=True)
 class ArcRules:
@@ -62,6 +64,20 @@ def occupations(nodes: Nodes, blank_N: Tensor, label_N: Tensor, rules: ArcRules)
         log_p, by_blank, by_label = forward_backward(nodes, blank_N, label_N, "modified")
         by_blank[1:] += by_label[:-1]
     return log_p, by_blank, by_label * (1 + rules.fastemit) if rules.fastemit else by_label
+
+
+def best_alignment(nodes: Nodes, blank_N: Tensor, label_N: Tensor, topology: Topology) -> Tensor:
+    """The frame that emits each label on the likeliest path, (B,U) on the CPU; 0 beyond an utterance's labels.
+
+    The lattice under max instead of sum: log Σ exp(s/τ) · τ goes to the maximum of s as τ goes to 0, and the
+    occupations to 1 on the likeliest path and 0 elsewhere. Paths that differ by less than a few τ share them.
+    """
+    nodes = Nodes(*(values.cpu() for values in vars(nodes).values()))
+    blank_N, label_N = (arcs.detach().cpu().double() / TEMPERATURE for arcs in (blank_N, label_N))
+    _, _, by_label = occupations(nodes, blank_N, label_N, ArcRules(topology, backend="numba"))
+    shape = len(nodes.frames_B), int(nodes.frames_B.max()), int(nodes.label_lengths_B.max()) + 1
+    emitted_BTU = by_label.new_zeros(shape).index_put(nodes.coordinates(), by_label)[:, :, :-1]
+    return emitted_BTU.argmax(1).cummax(1).values.masked_fill(emitted_BTU.amax(1) == 0, 0)
 
 
 def earliness(nodes: Nodes) -> Tensor:

@@ -4,6 +4,7 @@
 The file names are the transcripts: 1 is YES, 0 is NO. Names that begin with 0 are for training, those
 with 1 for the test. There is no development set: 60 utterances are too few to spare one. A third file,
 `cuts_shuffled.jsonl.gz`, holds new strings made of the words of the training utterances (see shuffle.py).
+Silence separates the words; where it does so clearly, their times are kept as alignments.
 
 Lhotse's own yesno recipe splits differently (every other file), hence this one.
 """
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile
-from shuffle import Word, cut_words, shuffled_strings
+from shuffle import Word, cut_words, shuffled_strings, word_times
 
 from asr.data.corpus import add_corpus_options, describe_recording, fetch, make_cut, run, write_cuts, write_flac
 from asr.errors import InputError
@@ -89,8 +90,14 @@ def _string_cut(path: Path, words: list[Word], rate: int) -> "lhotse.MonoCut":
 
 
 def _cut(path: Path) -> "lhotse.MonoCut":
-    recording = describe_recording(path.stem, path).resample(SAMPLING_RATE)
-    return make_cut(recording, transcript(path.stem), speaker="yesno", language="he")
+    from lhotse.supervision import AlignmentItem
+
+    recording, text = describe_recording(path.stem, path), transcript(path.stem)
+    samples, rate = soundfile.read(path, dtype="int16")
+    times = word_times(samples, rate, len(text.split()))
+    words = [AlignmentItem(word, *time) for word, time in zip(text.split(), times)]
+    alignment = {"word": words} if words else None
+    return make_cut(recording.resample(SAMPLING_RATE), text, "yesno", language="he", alignment=alignment)
 
 
 if __name__ == "__main__":

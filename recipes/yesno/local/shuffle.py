@@ -40,6 +40,12 @@ def cut_words(samples: np.ndarray, rate: int, text: str) -> list[Word]:
     return [Word(word, samples[a * shift : b * shift]) for word, a, b in zip(words, bounds, bounds[1:])]
 
 
+def word_times(samples: np.ndarray, rate: int, count: int) -> list[tuple[float, float]]:
+    """Start and duration of each of `count` words, seconds; none where silence does not separate as many."""
+    spoken = find_words(loudness(samples, rate), count)
+    return [(round(a * FRAME_SECONDS, 2), round((b - a) * FRAME_SECONDS, 2)) for a, b in spoken]
+
+
 def loudness(samples: np.ndarray, rate: int) -> np.ndarray:
     """Smoothed root mean square of frames of 10 ms, (n,)."""
     shift = round(rate * FRAME_SECONDS)

@@ -1,0 +1,149 @@
+"""Times of words onto cuts, where they agree with the transcripts; and a report of how far they do."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise, zip_longest
+from pathlib import Path
+
+from lhotse.cut import Cut
+from lhotse.supervision import AlignmentItem, SupervisionSegment
+from lhotse.utils import fastcopy
+
+from asr.align.read import WordTimes
+from asr.files import write_atomically
+
+SLACK_SECONDS = 0.05  # by which rounding may move a word beyond its utterance, or into the word before
+VARIANT = re.compile(r"\(\d+\)$")  # "read(2)": a dictionary's second pronunciation
+
+# What can be wrong with the times of an utterance, in the order in which it is looked for.
+KINDS = ("missing", "other words", "reversed", "crossing", "outside")
+
+
+@dataclass
+class Coverage:
+    """How many utterances got times, and why the others did not.
+
+    refused: kind and description of what was wrong, by cut. unread: lines that could not be read. unused: utterances
+    with times that belong to no cut.
+    """
+
+    aligned: int = 0
+    refused: dict[str, tuple[str, str]] = field(default_factory=dict)
+    unread: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
+
+    @property
+    def utterances(self) -> int:
+        """All utterances, aligned or not."""
+        return self.aligned + len(self.refused)
+
+    def line(self) -> str:
+        """The counts in one line."""
+        counts = Counter(kind for kind, _ in self.refused.values())
+        kinds = [f"{counts[kind]} {kind}" for kind in KINDS if counts[kind]]
+        rest = [f"{len(self.unread)} unreadable lines"] * bool(self.unread)
+        rest += [f"{len(self.unused)} that belong to no cut"] * bool(self.unused)
+        share = 100 * self.aligned / max(self.utterances, 1)
+        return ", ".join([f"{self.aligned} of {self.utterances} utterances aligned ({share:.1f} %)", *kinds, *rest])
+
+    def details(self) -> Iterator[str]:
+        """Every fault by name."""
+        yield from (f"{utterance}: {kind}: {what}" for utterance, (kind, what) in self.refused.items())
+        yield from (f"unreadable: {fault}" for fault in self.unread)
+        yield from (f"{utterance}: belongs to no cut" for utterance in self.unused)
+
+    def write(self, path: Path) -> None:
+        """The line, then every fault."""
+        write_atomically(path, "".join(f"{line}\n" for line in (self.line(), *self.details())).encode())
+
+
+class Attachment:
+    """Puts times onto cuts, one by one, and keeps the account."""
+
+    def __init__(self, times: WordTimes) -> None:
+        self.times, self.used = times, set[str]()
+        self.coverage = Coverage(unread=times.faults, unused=list(times.by_id))
+
+    def __call__(self, cuts: Iterable[Cut]) -> Iterator[Cut]:
+        """All cuts, with times where they could be had; without any alignment of words where not."""
+        for cut in cuts:
+            words = self.find(cut)
+            fault = find_fault(cut, words)
+            if fault:
+                self.coverage.refused[cut.id] = fault
+                yield with_words(cut, [])
+            else:
+                self.coverage.aligned += 1
+                yield with_words(cut, words or [])
+        self.coverage.unused = [utterance for utterance in self.times.by_id if utterance not in self.used]
+
+    def find(self, cut: Cut) -> list[AlignmentItem] | None:
+        """The words of a cut, from its start: by its own id, its supervisions', or its recording's."""
+        if cut.id in self.times.by_id:
+            return self.take(cut.id, 0.0)
+        found = [self.take(s.id, s.start) for s in in_order(cut) if s.id in self.times.by_id]
+        if found:
+            return [item for words in found for item in words]
+        recording = cut.recording_id if cut.has_recording else None
+        if recording not in self.times.by_id:
+            return None
+        words = self.take(recording, -cut.start)
+        return [item for item in words if 0 <= item.start + item.duration / 2 < cut.duration]
+
+    def take(self, utterance: str, offset: float) -> list[AlignmentItem]:
+        """The words of an utterance that begins at `offset` seconds of a cut."""
+        self.used.add(utterance)
+        words = self.times.by_id[utterance]
+        return [item.with_offset(offset) for item in words] if offset else words
+
+
+def find_fault(cut: Cut, words: list[AlignmentItem] | None) -> tuple[str, str] | None:
+    """Kind and description of the first thing wrong with the words of a cut."""
+    if words is None:
+        return "missing", "no times"
+    spoken = transcript_words(cut)
+    for position, (said, item) in enumerate(zip_longest(spoken, words)):
+        if said is None or item is None or not same_word(said, item.symbol):
+            timed = "nothing" if item is None else f"{item.symbol!r}"
+            return "other words", f"word {position + 1} is {said!r} in the transcript, {timed} in the times"
+    for item in words:
+        if item.duration < 0:
+            return "reversed", f"{item.symbol!r} ends at {item.end:g} s, before it begins at {item.start:g} s"
+    for before, item in pairwise(words):
+        if item.start < before.end - SLACK_SECONDS:
+            return "crossing", f"{item.symbol!r} begins at {item.start:g} s, {before.symbol!r} ends at {before.end:g} s"
+    for item in words:
+        if item.start < -SLACK_SECONDS or item.end > cut.duration + SLACK_SECONDS:
+            return "outside", f"{item.symbol!r} is at {item.start:g} to {item.end:g} s of {cut.duration:g} s"
+    return None
+
+
+def same_word(said: str, timed: str) -> bool:
+    """Whether two spellings are of one word: case and a mark of its pronunciation do not count."""
+    return said.casefold() == VARIANT.sub("", timed).casefold()
+
+
+def with_words(cut: Cut, words: list[AlignmentItem]) -> Cut:
+    """A copy of a cut whose supervisions have these words, spelt as in the transcript, as their "word" alignment."""
+    rest = iter(words)
+    supervisions = {}
+    for supervision in in_order(cut):
+        items = [item._replace(symbol=said) for said, item in zip((supervision.text or "").split(), rest)]
+        others = {kind: found for kind, found in (supervision.alignment or {}).items() if kind != "word"}
+        alignment = {**others, "word": items} if items else others or None
+        supervisions[supervision.id] = fastcopy(supervision, alignment=alignment)
+    return cut.map_supervisions(lambda supervision: supervisions[supervision.id])
+
+
+def transcript_words(cut: Cut) -> list[str]:
+    """The words of all supervisions of a cut, in order of time."""
+    return [said for supervision in in_order(cut) for said in (supervision.text or "").split()]
+
+
+def in_order(cut: Cut) -> list[SupervisionSegment]:
+    """The supervisions of a cut in order of time."""
+    return sorted(cut.supervisions, key=lambda supervision: supervision.start)

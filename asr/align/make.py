@@ -1,0 +1,127 @@
+"""Forced alignment: when each word of a transcript was said. The aligners' protocol, and their work in parallel."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from lhotse.cut import Cut
+from lhotse.supervision import AlignmentItem
+
+from asr.data.batch import Skipped
+from asr.files import replacing
+from asr.parallel import chunked, map_in_order, process_pool
+from asr.progress import progress
+
+CHUNK = 20  # cuts that a process takes at a time
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """The words of an utterance with their times, in seconds from its start."""
+
+    id: str
+    words: list[AlignmentItem]
+
+
+class Aligner(Protocol):
+    """Cuts with transcripts → the times of their words, or why there are none; an utterance at a time or in batches."""
+
+    def __call__(self, cuts: Sequence[Cut]) -> list[Aligned | Skipped]:
+        """One result per cut, in order; independent of which cuts come together."""
+
+
+MakeAligner = Callable[[], Aligner]  # to be called in each process, so picklable
+
+
+@dataclass
+class Journal:
+    """What is done of a long alignment, on disk after every chunk: JSON lines, the first of which tells its settings.
+
+    A line that was cut off, by a power cut say, does not count; nor does a journal of other settings.
+    """
+
+    path: Path
+    settings: dict[str, str]
+    done: dict[str, Aligned | Skipped] = field(default_factory=dict)
+
+    def open(self) -> None:
+        """Read what an earlier run has done, and begin anew where that is not of these settings."""
+        lines = list(complete_lines(self.path))
+        if not lines or lines[0] != self.settings:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.write_text(json.dumps(self.settings) + "\n")
+            return
+        for row in lines[1:]:
+            self.done[row["id"]] = from_row(row)
+        self.path.write_text("".join(json.dumps(row) + "\n" for row in lines))
+
+    def add(self, results: Iterable[Aligned | Skipped]) -> None:
+        """Write the results of a chunk."""
+        with self.path.open("a") as file:
+            for result in results:
+                self.done[result.id] = result
+                file.write(json.dumps(vars(result)) + "\n")
+
+
+def complete_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The JSON objects of a file, up to the first line that is not whole."""
+    for line in path.read_text().splitlines(keepends=True) if path.exists() else []:
+        try:
+            row = json.loads(line) if line.endswith("\n") else None
+        except ValueError:
+            return
+        if not isinstance(row, dict):
+            return
+        yield row
+
+
+def from_row(row: dict[str, Any]) -> Aligned | Skipped:
+    """The result that a line of the journal holds."""
+    if "reason" in row:
+        return Skipped(row["id"], row["reason"])
+    return Aligned(row["id"], [AlignmentItem(*item) for item in row["words"]])
+
+
+def align_all(make_aligner: MakeAligner, cuts: Iterable[Cut], total: int, journal: Journal, jobs: int) -> None:
+    """Align every cut that the journal does not have yet, `jobs` processes at a time."""
+    journal.open()
+    left = (cut for cut in cuts if cut.id not in journal.done)
+    count = -(-(total - len(journal.done)) // CHUNK)
+    with process_pool(jobs, start_worker, (make_aligner,)) as pool:
+        batches = map_in_order(pool, work, chunked(left, CHUNK))
+        for results in progress(batches, count, "aligning", f"batches of {CHUNK}"):
+            journal.add(results)
+
+
+_aligner: Aligner | None = None  # of a worker process
+
+
+def start_worker(make_aligner: MakeAligner) -> None:
+    """Make a worker's aligner."""
+    global _aligner
+    torch.set_num_threads(1)
+    _aligner = make_aligner()
+
+
+def work(cuts: list[Cut]) -> list[Aligned | Skipped]:
+    """Align a chunk in a worker."""
+    assert _aligner is not None
+    return _aligner(cuts)
+
+
+def write_ctm(path: Path, utterances: Iterable[Aligned]) -> None:
+    """Write NIST CTM: `utterance channel start duration word [confidence]`, seconds with milliseconds."""
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for utterance in utterances:
+            file.writelines(f"{ctm_line(utterance.id, item)}\n" for item in utterance.words)
+
+
+def ctm_line(utterance: str, item: AlignmentItem) -> str:
+    """A word as a line of a CTM."""
+    confidence = "" if item.score is None else f" {item.score:.3f}"
+    return f"{utterance} 1 {item.start:.3f} {item.duration:.3f} {item.symbol}{confidence}"

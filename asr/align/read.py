@@ -1,0 +1,181 @@
+"""Times of words from the files that aligners write: CTM, TextGrid, LibriSpeech-Alignments, Lhotse manifests.
+
+Lhotse and praatio read well-formed files; these readers exist because a line that is not well-formed must be named,
+and must not cost the rest of the file. Whether the words are those of a transcript is `asr.align.attach`'s business.
+"""
+
+from __future__ import annotations
+
+import codecs
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+from lhotse import CutSet, SupervisionSet
+from lhotse.cut import Cut
+from lhotse.serialization import load_manifest_lazy
+from lhotse.supervision import AlignmentItem, SupervisionSegment
+
+from asr.align.tokens import aligned_words
+from asr.data.features import one_line
+from asr.errors import InputError
+
+SILENCES = frozenset({"", "<eps>", "<sil>", "[sil]", "!sil", "sil", "sp", "spn", "<s>", "</s>", "(null)"})
+ALIGNMENT_TEXT = ".alignment.txt"  # LibriSpeech-Alignments, condensed form
+UTF_16 = codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE
+
+
+@dataclass
+class WordTimes:
+    """The words of utterances with their times, in seconds, in the order of the file; silences are left out.
+
+    by_id: keyed by what the file calls an utterance: a cut, a supervision or a recording. Times count from its start.
+    faults: lines and files that could not be read, with their place.
+    """
+
+    by_id: dict[str, list[AlignmentItem]] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+
+    def add(self, utterance: str, word: AlignmentItem) -> None:
+        """Append a word; a silence only makes the utterance known."""
+        words = self.by_id.setdefault(utterance, [])
+        if word.symbol.lower() not in SILENCES:
+            words.append(word)
+
+
+def read_words(path: Path) -> WordTimes:
+    """The words of a file, or of all files below a directory, by their endings:
+
+    .ctm               NIST CTM: `utterance channel start duration word`, more fields are ignored
+    .TextGrid          Praat; the tier "words" (or "… - words"), as the Montreal Forced Aligner writes it; named
+                       after the utterance
+    .alignment.txt     LibriSpeech-Alignments: `utterance ",A,,B" "0.5,0.9,1.0,1.4"`, the ends of words and silences
+    .jsonl, .jsonl.gz  Lhotse cuts or supervisions with "word" alignments
+
+    Raises InputError where there is no such file, or nothing in it can be read.
+    """
+    files = sorted(p for p in path.rglob("*") if reader_of(p)) if path.is_dir() else [path]
+    if not path.exists():
+        raise InputError(f"{path}: no such file or directory")
+    times = WordTimes()
+    for file in files:
+        read = reader_of(file)
+        if read is None:
+            raise InputError(f"{file}: unknown kind of file; there are {', '.join(READERS)}")
+        read(file, times)
+    if not times.by_id:
+        reason = times.faults[0] if times.faults else f"{path}: no times of words there ({', '.join(READERS)})"
+        raise InputError(reason)
+    return times
+
+
+def read_ctm(path: Path, times: WordTimes) -> None:
+    """Add the words of a CTM file; comments begin with `;;`."""
+    for place, line in text_lines(path, times):
+        if not line or line.startswith(";;"):
+            continue
+        try:
+            utterance, _, start, duration, symbol = line.split()[:5]
+            times.add(utterance, word(symbol, float(start), float(duration)))
+        except ValueError as error:
+            times.faults.append(
+                f"{place}: not `utterance channel start duration word` ({one_line(error)}): {line[:80]}"
+            )
+
+
+def read_alignment_text(path: Path, times: WordTimes) -> None:
+    """Add the words of a file of LibriSpeech-Alignments."""
+    for place, line in text_lines(path, times):
+        if not line:
+            continue
+        try:
+            utterance, symbols, ends = (part.strip('"') for part in line.split())
+            seconds = [0.0, *map(float, ends.split(","))]
+            spans = zip(symbols.split(","), pairwise(seconds), strict=True)
+            items = [word(symbol, start, round(end - start, 8)) for symbol, (start, end) in spans]
+        except ValueError as error:
+            times.faults.append(f'{place}: not `utterance ",WORD,…" "end,…"` ({one_line(error)}): {line[:80]}')
+            continue
+        for item in items:
+            times.add(utterance, item)
+
+
+def read_textgrid(path: Path, times: WordTimes) -> None:
+    """Add the words of a TextGrid named after its utterance."""
+    try:
+        from praatio import textgrid
+    except ModuleNotFoundError:
+        raise InputError(f"{path}: praatio is not installed: pip install 'asr-transducer[align]'") from None
+    try:
+        grid = textgrid.openTextgrid(str(path), includeEmptyIntervals=True, duplicateNamesMode="rename")
+    except Exception as error:  # praatio has a family of exceptions, and some files escape it
+        times.faults.append(f"{path}: not a readable TextGrid ({one_line(error)})")
+        return
+    tiers = [name for name in grid.tierNames if name.lower() == "words" or name.lower().endswith("- words")]
+    if not tiers:
+        times.faults.append(f"{path}: no tier called words; it has {', '.join(grid.tierNames) or 'none'}")
+    intervals = [entry for name in tiers for entry in grid.getTier(name).entries]
+    for start, end, symbol in sorted(intervals, key=lambda entry: entry[0]):
+        times.add(path.stem, word(symbol.strip(), start, round(end - start, 8)))
+
+
+def read_lhotse(path: Path, times: WordTimes) -> None:
+    """Add the "word" alignments of a Lhotse manifest of cuts or of supervisions."""
+    done = 0
+    try:
+        manifest = load_manifest_lazy(path)
+        if not isinstance(manifest, (CutSet, SupervisionSet)):
+            raise TypeError(f"a {type(manifest).__name__}, not cuts or supervisions")
+        for entry in manifest:
+            for item in entry_words(entry):
+                times.add(entry.id, item)
+            done += 1
+    except Exception as error:  # gzip, JSON and Lhotse each have their own exceptions
+        times.faults.append(f"{path}: unreadable after {done} entries ({one_line(error)})")
+
+
+def entry_words(entry: Cut | SupervisionSegment) -> list[AlignmentItem]:
+    """The words of a cut, from its start; or of a supervision, whose own times count from the recording's."""
+    if isinstance(entry, SupervisionSegment):
+        return [item.with_offset(-entry.start) for item in (entry.alignment or {}).get("word", [])]
+    return aligned_words(entry)
+
+
+def word(symbol: str, start: float, duration: float) -> AlignmentItem:
+    """A word. Raises ValueError where a time is not a finite number."""
+    if not (math.isfinite(start) and math.isfinite(duration)):
+        raise ValueError("a time that is not finite")
+    return AlignmentItem(symbol, start, duration)
+
+
+def text_lines(path: Path, times: WordTimes) -> Iterator[tuple[str, str]]:
+    """Place and text of each line; a line that is not UTF-8 becomes a fault."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot read it ({error.strerror})") from error
+    if content.startswith(UTF_16):
+        times.faults.append(f"{path}: is UTF-16; convert it: iconv -f UTF-16 -t UTF-8")
+        return
+    for number, line in enumerate(content.removeprefix(codecs.BOM_UTF8).split(b"\n"), 1):
+        try:
+            yield f"{path}:{number}", line.decode().strip()
+        except UnicodeDecodeError:
+            times.faults.append(f"{path}:{number}: not UTF-8: {line[:80]!r}")
+
+
+Reader = Callable[[Path, WordTimes], None]
+READERS: dict[str, Reader] = {
+    ".ctm": read_ctm,
+    ".TextGrid": read_textgrid,
+    ALIGNMENT_TEXT: read_alignment_text,
+    ".jsonl": read_lhotse,
+    ".jsonl.gz": read_lhotse,
+}
+
+
+def reader_of(path: Path) -> Reader | None:
+    """What reads a file of this name, if anything does."""
+    return next((read for ending, read in READERS.items() if path.name.lower().endswith(ending.lower())), None)

@@ -1,0 +1,121 @@
+"""Alignment by a transducer of ours: by the CTC head that was trained along, or by the transducer's own best path."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+import torch
+from lhotse.cut import Cut
+from lhotse.supervision import AlignmentItem
+from torch import Tensor
+from torchaudio.functional import forced_align
+
+from asr.align.make import Aligned
+from asr.align.tokens import frame_seconds, pieces_per_word
+from asr.data.batch import Batch, Skipped
+from asr.data.dataset import Draw, SpeechDataset
+from asr.errors import InputError
+from asr.nodes.base import Topology, all_nodes
+from asr.ops.joint.chunked import node_arcs
+from asr.ops.joint.reference import LossInputs
+from asr.ops.lattice.arcs import best_alignment
+from asr.train.task import Task
+
+# Where a model emits within a word, against the boundaries of an HMM aligner: medians over AN4's dev set.
+BEFORE_SECONDS = 0.1  # from a word's beginning to its first letter
+AFTER_SECONDS = 0.2  # from its last letter to its end
+PAUSE_SECONDS = 0.4  # a shorter gap between two words is no pause, but belongs to the first
+
+
+class TrainedAligner:
+    """Forced alignment with a model, one utterance at a time, so that no batch can change a result.
+
+    kind: "ctc" (the CTC head; Graves et al., ICML 2006) or "transducer" (the lattice with max for sum).
+    """
+
+    def __init__(self, task: Task, dataset: SpeechDataset, kind: str) -> None:
+        if kind == "ctc" and task.objective.ctc is None:
+            raise InputError("aligner=ctc: the run was trained with train.ctc_weight=0; use aligner=transducer")
+        self.task, self.dataset = task, dataset
+        self.frames_of_labels = {"ctc": self.by_ctc, "transducer": self.by_lattice}[kind]
+        self.device = next(task.parameters()).device
+
+    def __call__(self, cuts: Sequence[Cut]) -> list[Aligned | Skipped]:
+        """See `Aligner`."""
+        return [self.align(cut) for cut in cuts]
+
+    @torch.inference_mode()
+    def align(self, cut: Cut) -> Aligned | Skipped:
+        """The words of one cut, or why they could not be found."""
+        try:
+            batch = self.dataset[Draw([cut])]
+        except InputError as error:  # a transcript that the tokenizer cannot spell
+            return Skipped(cut.id, str(error))
+        if batch.skipped:
+            return batch.skipped[0]
+        words, labels = batch.texts[0].split(), int(batch.label_lengths[0])
+        if not labels:
+            return Aligned(cut.id, [])
+        try:
+            frames = self.frames_of_labels(batch.to(self.device))
+        except InputError as error:
+            return Skipped(cut.id, str(error))
+        pieces = [self.dataset.pieces[label] for label in batch.labels[0].tolist()]
+        return Aligned(cut.id, word_times(words, pieces, frames, cut.duration))
+
+    def by_ctc(self, batch: Batch) -> list[tuple[int, int]]:
+        """First and last frame of each label on the best path of CTC."""
+        assert self.task.objective.ctc is not None
+        encoded, frames_B = self.task.model.encode(batch.features, batch.feature_frames)
+        log_probs = self.task.objective.ctc.log_probs(encoded)
+        try:
+            path, _ = forced_align(log_probs, batch.labels, frames_B, batch.label_lengths)
+        except RuntimeError as error:
+            raise InputError(f"{int(batch.label_lengths[0])} labels do not fit {int(frames_B[0])} frames") from error
+        return runs(path[0])
+
+    def by_lattice(self, batch: Batch) -> list[tuple[int, int]]:
+        """The frame that emits each label on the transducer's likeliest path, twice."""
+        encoded, frames_B, predicted = self.task.model(batch.features, batch.feature_frames, batch.labels)
+        topology: Topology = self.task.objective.transducer.options.topology  # type: ignore[assignment]
+        if topology != "regular" and int(batch.label_lengths[0]) > int(frames_B[0]):
+            raise InputError(f"{int(batch.label_lengths[0])} labels do not fit {int(frames_B[0])} frames")
+        inputs = LossInputs(self.task.model.joiner, encoded, frames_B, predicted, batch.labels, batch.label_lengths)
+        nodes = all_nodes(frames_B, batch.label_lengths)
+        frames = best_alignment(nodes, *node_arcs(inputs, nodes), topology)[0].tolist()
+        return list(zip(frames, frames))
+
+
+def runs(path_T: Tensor) -> list[tuple[int, int]]:
+    """First and last frame of each label of a CTC path; 0 is blank."""
+    found, frame = [], 0
+    for label, group in groupby(path_T.tolist()):
+        count = len(list(group))
+        if label:
+            found.append((frame, frame + count - 1))
+        frame += count
+    return found
+
+
+def word_times(
+    words: Sequence[str], pieces: Sequence[str], frames: Sequence[tuple[int, int]], duration: float
+) -> list[AlignmentItem]:
+    """Times of words from the frames (first, last) of their pieces.
+
+    A model emits a label somewhere inside its sound, so words begin a little before their first letter and end a
+    little after their last, as far as their neighbours leave room. A lone mark of a word's start is no letter.
+    """
+    starts, ends, piece = [], [], 0
+    for count in pieces_per_word(pieces):
+        alone = count > 1 and len(pieces[piece]) == 1
+        starts.append(frame_seconds(frames[piece + alone][0]) - BEFORE_SECONDS)
+        ends.append(frame_seconds(frames[piece + count - 1][1]))
+        piece += count
+    starts = [max(start, before) for start, before in zip(starts, [0.0, *ends])]
+    for n, limit in enumerate([*starts[1:], duration]):
+        ends[n] = limit if limit - ends[n] < AFTER_SECONDS + PAUSE_SECONDS else ends[n] + AFTER_SECONDS
+    return [
+        AlignmentItem(word, round(min(start, end), 3), round(max(end - start, 0.0), 3))
+        for word, start, end in zip(words, starts, ends, strict=True)
+    ]

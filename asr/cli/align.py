@@ -1,0 +1,63 @@
+"""`asr align`: find out when each word of the transcripts was said."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from asr.align.hmm import HmmAligner
+from asr.align.make import Aligned, Aligner, Journal, MakeAligner, align_all, write_ctm
+from asr.align.trained import TrainedAligner
+from asr.cli.load import load_task
+from asr.cli.train import choose_device
+from asr.config import AlignConfig
+from asr.data.dataset import SpeechDataset
+from asr.data.manifest import open_cuts
+from asr.errors import InputError
+from asr.models.subsampling import MIN_FRAMES
+
+
+def main(config: AlignConfig) -> None:
+    """Align, and write a CTM; interrupted, go on where it was. Raises InputError for input at fault."""
+    cuts = open_cuts([config.cuts])
+    order = [cut.id for cut in cuts]
+    make_aligner = choose_aligner(config)
+    make_aligner()  # here first: what is missing is better said by one process than by all
+    output = Path(config.output)
+    settings = {name: getattr(config, name) for name in ("aligner", "run", "checkpoint", "cuts")}
+    settings["changed"] = str(Path(config.cuts).stat().st_mtime_ns)
+    journal = Journal(output.with_name(f".{output.name}.journal"), settings)
+    align_all(make_aligner, cuts, len(order), journal, config.jobs)
+    results = [journal.done[utterance] for utterance in order]
+    aligned = [result for result in results if isinstance(result, Aligned)]
+    for result in results:
+        if not isinstance(result, Aligned):
+            print(f"not aligned: {result.id}: {result.reason}", file=sys.stderr)
+    if not aligned:
+        raise InputError(f"{config.cuts}: no utterance could be aligned")
+    write_ctm(output, aligned)
+    journal.path.unlink()
+    print(f"{output}: {len(aligned)} of {len(order)} utterances aligned")
+
+
+@dataclass(frozen=True)
+class MakeTrained:
+    """Makes a `TrainedAligner` in whatever process it is called."""
+
+    config: AlignConfig
+
+    def __call__(self) -> Aligner:
+        """Load the model."""
+        task, trained = load_task(self.config.run, self.config.checkpoint, choose_device(self.config.device))
+        dataset = SpeechDataset(trained.config.model.mel_bins, MIN_FRAMES, trained.tokenizer)
+        return TrainedAligner(task, dataset, self.config.aligner)
+
+
+def choose_aligner(config: AlignConfig) -> MakeAligner:
+    """What makes the aligner that a configuration names. Raises InputError where it lacks its model."""
+    if config.aligner == "pocketsphinx":
+        return HmmAligner
+    if not config.run:
+        raise InputError(f"aligner={config.aligner} needs run=..., the run directory of a trained model")
+    return MakeTrained(config)

@@ -1,0 +1,69 @@
+"""Emission delay: how long after a token was said it is put out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from kaldialign import align
+from lhotse.supervision import AlignmentItem
+
+from asr.align.tokens import pieces_per_word, split_evenly
+from asr.score.wer import GAP, Utterance
+
+Words = Mapping[str, Sequence[AlignmentItem]]
+
+
+@dataclass(frozen=True)
+class Delays:
+    """Delays of the tokens of correctly recognised words, seconds; negative ones came early.
+
+    A token counts as said where its word's time, split evenly over the word's tokens, has it end; it is put out in the
+    middle of the frame that emits it. The last tokens are those of utterances whose last word is correct.
+    utterances: how many had times of their words.
+    """
+
+    tokens: np.ndarray
+    last_tokens: np.ndarray
+    utterances: int
+
+    def metrics(self) -> dict[str, float]:
+        """Means of all and of last tokens; nothing where there are none."""
+        pairs = {"delay": self.tokens, "last_delay": self.last_tokens}
+        return {name: float(values.mean()) for name, values in pairs.items() if len(values)}
+
+    def line(self) -> str:
+        """Everything in one line."""
+        if not len(self.tokens):
+            return f"delay: none, of {self.utterances} utterances with times of words"
+        mean, median, late = self.tokens.mean(), np.median(self.tokens), np.percentile(self.tokens, 90)
+        last = f"{self.last_tokens.mean():.3f}" if len(self.last_tokens) else "unknown"
+        return (
+            f"delay: mean {mean:.3f}, median {median:.3f}, 90 % {late:.3f}, last token {last} s "
+            f"[ {len(self.tokens)} tokens, {self.utterances} utterances ]"
+        )
+
+
+def emission_delays(utterances: Iterable[Utterance], words: Words) -> Delays:
+    """Delays of the utterances whose words have times; `words` are those by utterance."""
+    timed = [one for one in utterances if words.get(one.id)]
+    pairs = [utterance_delays(one, words[one.id]) for one in timed]
+    tokens = [delay for delays, _ in pairs for delay in delays]
+    return Delays(np.array(tokens), np.array([delays[-1] for delays, ends in pairs if ends]), len(timed))
+
+
+def utterance_delays(utterance: Utterance, words: Sequence[AlignmentItem]) -> tuple[list[float], bool]:
+    """Delays of the tokens of an utterance's correct words, and whether the last word is one of them."""
+    counts = pieces_per_word(utterance.tokens)
+    spoken, heard = [item.symbol for item in words], utterance.hypothesis.split()
+    if len(counts) != len(heard):  # not the tokens of this text
+        return [], False
+    times, delays, ends, reference, hypothesis = iter(utterance.times), [], False, iter(words), iter(counts)
+    for said, recognised in align(spoken, heard, GAP):
+        item = next(reference) if said != GAP else None
+        emitted = [next(times) for _ in range(next(hypothesis))] if recognised != GAP else []
+        ends = item is not None and said == recognised
+        if item is not None and ends:
+            delays += [time - end for time, end in zip(emitted, split_evenly(item, len(emitted)))]
+    return delays, ends

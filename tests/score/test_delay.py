@@ -1,0 +1,51 @@
+"""Emission delays: which tokens count, and how late they are."""
+
+import numpy as np
+import pytest
+from lhotse.supervision import AlignmentItem
+
+from asr.score.delay import emission_delays
+from asr.score.wer import Utterance
+
+WORDS = {"a": [AlignmentItem("ONE", 0.2, 0.4), AlignmentItem("TWO", 1.0, 0.2)]}
+
+
+def delays(hypothesis, tokens, times, words=WORDS):
+    return emission_delays([Utterance("a", "ONE TWO", hypothesis, tuple(tokens), tuple(times))], words)
+
+
+def test_a_token_is_late_against_its_even_share_of_the_word():
+    found = delays("ONE TWO", ["\u2581O", "NE", "\u2581TWO"], [0.5, 0.7, 1.1])
+    assert found.tokens == pytest.approx([0.5 - 0.4, 0.7 - 0.6, 1.1 - 1.2])
+    assert found.last_tokens == pytest.approx([-0.1])
+    assert found.utterances == 1
+
+
+def test_wrong_deleted_and_inserted_words_do_not_count():
+    assert delays("SUN TWO", ["\u2581SUN", "\u2581TWO"], [0.5, 1.3]).tokens == pytest.approx([0.1])
+    assert delays("TWO", ["\u2581TWO"], [1.3]).tokens == pytest.approx([0.1])
+    inserted = delays("OH ONE TWO", ["\u2581OH", "\u2581ONE", "\u2581TWO"], [0.1, 0.7, 1.3])
+    assert inserted.tokens == pytest.approx([0.1, 0.1])
+    wrong_end = delays("ONE TO", ["\u2581ONE", "\u2581TO"], [0.7, 1.3])
+    assert (len(wrong_end.tokens), len(wrong_end.last_tokens)) == (1, 0)
+    trailing = delays("ONE TWO OH", ["\u2581ONE", "\u2581TWO", "\u2581OH"], [0.7, 1.3, 1.5])
+    assert len(trailing.last_tokens) == 0
+
+
+def test_without_times_or_tokens_there_are_no_delays():
+    assert emission_delays([Utterance("b", "ONE", "ONE", ("\u2581ONE",), (0.5,))], WORDS).utterances == 0
+    assert len(delays("ONE TWO", [], []).tokens) == 0
+    assert delays("", [], []).line() == "delay: none, of 1 utterances with times of words"
+    assert delays("", [], []).metrics() == {}
+
+
+def test_the_line_has_mean_median_90_percent_and_last():
+    utterances, words = [], {}
+    for n, late in enumerate(np.linspace(0, 1, 11)):
+        words[str(n)] = [AlignmentItem("A", 0.0, 1.0)]
+        utterances.append(Utterance(str(n), "A", "A", ("\u2581A",), (1.0 + late**2,)))
+    found = emission_delays(utterances, words)
+    assert found.line() == (
+        "delay: mean 0.350, median 0.250, 90 % 0.810, last token 0.350 s [ 11 tokens, 11 utterances ]"
+    )
+    assert found.metrics() == pytest.approx({"delay": 0.35, "last_delay": 0.35})
