@@ -283,6 +283,19 @@ class AttachConfig:
 
 
 @dataclass
+class SpliceConfig:
+    """`asr splice`: make new utterances from the words of others, cut out by their times."""
+
+    cuts: str = option(MISSING, "Lhotse manifest with times of words")
+    output: str = option(MISSING, "Lhotse manifest to write")
+    audio: str = option(MISSING, "directory for the audio of the new utterances")
+    count: int = option(1000, "new utterances", low=1)
+    shortest: int = option(3, "words in a new utterance at least", low=1)
+    longest: int = option(8, "words in a new utterance at most", low=1)
+    seed: int = option(0, "seed of the choice of words", low=0)
+
+
+@dataclass
 class TokenizerConfig:
     """`asr tokenizer`: train a SentencePiece tokenizer on the transcripts of manifests."""
 
@@ -310,6 +323,7 @@ COMMANDS: dict[str, type] = {
     "tokenizer": TokenizerConfig,
     "align": AlignConfig,
     "attach": AttachConfig,
+    "splice": SpliceConfig,
     "features": FeaturesConfig,
     "train": TrainConfig,
     "decode": DecodeConfig,

@@ -76,6 +76,13 @@ align_words() {
     asr attach "words=data/aligned/$1.ctm" "cuts=data/cuts_$1.jsonl.gz" "output=data/aligned/cuts_$1.jsonl.gz"
 }
 
+# splice_words DIR COUNT: DIR/cuts_spliced.jsonl.gz, COUNT new utterances from the words of DIR/cuts_train.jsonl.gz,
+# unless it is newer.
+splice_words() {
+    [ "$1/cuts_spliced.jsonl.gz" -nt "$1/cuts_train.jsonl.gz" ] ||
+        asr splice "cuts=$1/cuts_train.jsonl.gz" "output=$1/cuts_spliced.jsonl.gz" audio=data/audio/spliced "count=$2"
+}
+
 # make_features SPLIT DIR [OPTION…]: data/fbank/cuts_SPLIT.jsonl.gz of DIR/cuts_SPLIT.jsonl.gz, unless it is newer.
 make_features() {
     local split=$1 cuts=$2/cuts_$1.jsonl.gz

@@ -4,8 +4,9 @@
 # About 2 minutes and 1 GB on 2 CPU cores. See README.md for results.
 #
 #   stage 0  download (or --corpus-dir DIR, the folder that holds the wav files), manifests
-#                                        data/cuts_{train,shuffled,test}.jsonl.gz
-#   stage 1  tokenizer and features      data/bpe, data/fbank/cuts_{train,shuffled,test}.jsonl.gz
+#                                        data/cuts_{train,test}.jsonl.gz
+#   stage 1  new strings of the words    data/cuts_spliced.jsonl.gz
+#            tokenizer and features      data/bpe, data/fbank/cuts_{train,spliced,test}.jsonl.gz
 #   stage 2  train                       exp/NAME
 #   stage 3  decode and score            exp/NAME/decode_test
 
@@ -18,10 +19,11 @@ if stage_is 0 "manifests"; then
     prepare_corpus
 fi
 
-if stage_is 1 "tokenizer and features"; then
+if stage_is 1 "new strings of the words, tokenizer and features"; then
     asr tokenizer "cuts=[data/cuts_train.jsonl.gz]" output=data/bpe kind=bpe vocab_size=13
+    splice_words data 600
     make_features train data "speed_factors=[0.9,1.1]"
-    make_features shuffled data "speed_factors=[0.9,1.1]"
+    make_features spliced data "speed_factors=[0.9,1.1]"
     make_features test data
 fi
 

@@ -32,8 +32,9 @@ from asr.errors import InputError
 from asr.options import nearest
 
 MANDATORY = {
-    "align": ["aligner=ctc", "cuts=cuts.jsonl.gz", "output=words.ctm"],
-    "attach": ["words=words.ctm", "cuts=cuts.jsonl.gz", "output=aligned.jsonl.gz"],
+    "align": ["aligner=ctc", "cuts=c", "output=o"],
+    "attach": ["words=w", "cuts=c", "output=o"],
+    "splice": ["cuts=c", "output=o", "audio=a"],
     "tokenizer": ["output=o"],
     "features": ["cuts=c", "output=o", "storage=s"],
     "train": ["run=r"],

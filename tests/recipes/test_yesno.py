@@ -79,48 +79,18 @@ def spoken(words, rng):
 
 
 @pytest.fixture
-def shuffle(prepare):
-    import shuffle
+def pauses(prepare):
+    import pauses
 
-    return shuffle
-
-
-def test_words_are_cut_in_the_pauses(shuffle):
-    text = "NO YES NO"
-    samples = spoken(text.split(), np.random.default_rng(0))
-    words = shuffle.cut_words(samples, 8000, text)
-    assert [word.text for word in words] == text.split()
-    for word in words:
-        loud = shuffle.loudness(word.samples, 8000) > 300
-        assert 28 <= loud.sum() <= 36
-        assert not loud[:3].any()
-        assert not loud[-3:].any()
-    assert len(words[1].samples) == pytest.approx(80 * 50, abs=80 * 3)
+    return pauses
 
 
-def test_an_utterance_whose_pauses_do_not_fit_its_text_gives_no_word(shuffle):
-    samples = spoken(["NO"] * 3, np.random.default_rng(0))
-    assert shuffle.cut_words(samples, 8000, "NO YES NO YES") == []
-    assert shuffle.cut_words(noise(200, 3000, np.random.default_rng(0)), 8000, "NO YES") == []
+def test_words_are_found_between_the_pauses(pauses):
+    times = pauses.word_times(spoken(["NO"] * 3, np.random.default_rng(0)), 8000, 3)
+    for found, start in zip(times, (0.3, 0.8, 1.3), strict=True):
+        assert found == pytest.approx((start, 0.3), abs=0.05)
 
 
-def test_shuffled_strings_are_drawn_from_the_words_given(shuffle):
-    words = [shuffle.Word(text, np.array([n])) for n, text in enumerate(["NO"] * 9 + ["YES"])]
-    strings = shuffle.shuffled_strings(words, 2000, (3, 8), seed=0)
-    assert strings == shuffle.shuffled_strings(words, 2000, (3, 8), seed=0)
-    assert {len(string) for string in strings} == set(range(3, 9))
-    assert {id(word) for string in strings for word in string} == {id(word) for word in words}
-    first = [string[0].text for string in strings]
-    assert 0.45 < first.count("YES") / len(first) < 0.55
-
-
-def test_new_strings_of_the_real_corpus(prepare, shared_data, tmp_path, capsys):
-    prepare.main(["--corpus-dir", str(shared_data / "waves_yesno"), "--output", str(tmp_path)])
-    assert "0_1_0_1_0_0_0_0: silence does not separate its words" in capsys.readouterr().out
-    cuts = list(CutSet.from_file(tmp_path / "cuts_shuffled.jsonl.gz"))
-    assert len(cuts) == 600
-    for cut in cuts[:20]:
-        words = cut.supervisions[0].text.split()
-        assert 3 <= len(words) <= 8
-        assert 0.4 * len(words) < cut.duration < 1.0 * len(words) + 0.6
-        assert cut.sampling_rate == 16000
+def test_an_utterance_whose_pauses_do_not_fit_its_text_gives_no_word(pauses):
+    assert pauses.word_times(spoken(["NO"] * 3, np.random.default_rng(0)), 8000, 4) == []
+    assert pauses.word_times(noise(200, 3000, np.random.default_rng(0)), 8000, 2) == []

@@ -2,9 +2,8 @@
 """Prepare the yesno corpus (OpenSLR 1): 60 recordings of one speaker, 8 words YES or NO each.
 
 The file names are the transcripts: 1 is YES, 0 is NO. Names that begin with 0 are for training, those
-with 1 for the test. There is no development set: 60 utterances are too few to spare one. A third file,
-`cuts_shuffled.jsonl.gz`, holds new strings made of the words of the training utterances (see shuffle.py).
-Silence separates the words; where it does so clearly, their times are kept as alignments.
+with 1 for the test. There is no development set: 60 utterances are too few to spare one.
+Silence separates the words; where it does so clearly, their times are kept as alignments (see pauses.py).
 
 Lhotse's own yesno recipe splits differently (every other file), hence this one.
 """
@@ -14,11 +13,10 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import soundfile
-from shuffle import Word, cut_words, shuffled_strings, word_times
+from pauses import word_times
 
-from asr.data.corpus import add_corpus_options, describe_recording, fetch, make_cut, run, write_cuts, write_flac
+from asr.data.corpus import add_corpus_options, describe_recording, fetch, make_cut, run, write_cuts
 from asr.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,9 +27,6 @@ SHA256 = "c3f49e0cca421f96b75b41640749167b52118f232498667ca7a5f9416aef8e73"
 WORDS = {"0": "NO", "1": "YES"}
 SPLITS = {"train": "0", "test": "1"}
 SAMPLING_RATE = 16000
-SHUFFLED = 600  # new strings, of 3 to 8 words
-SHUFFLED_WORDS = (3, 8)
-SEED = 1
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -47,8 +42,6 @@ def main(arguments: list[str] | None = None) -> None:
     for split in SPLITS:
         write_cuts(cuts[split], options.output / f"cuts_{split}.jsonl.gz")
         print(f"{split}: {len(cuts[split])} utterances")
-    shuffled = shuffle(cuts["train"], options.output.absolute() / "audio")
-    write_cuts(shuffled, options.output / "cuts_shuffled.jsonl.gz")
 
 
 def split_files(corpus: Path) -> dict[str, list[Path]]:
@@ -66,27 +59,6 @@ def transcript(name: str) -> str:
     if not re.fullmatch(r"[01](_[01])*", name):
         raise InputError(f"{name}.wav: the name is not made of 0 and 1; remove the file from the corpus")
     return " ".join(WORDS[digit] for digit in name.split("_"))
-
-
-def shuffle(cuts: "list[lhotse.MonoCut]", directory: Path) -> "list[lhotse.MonoCut]":
-    """New strings of the words of `cuts`, their audio written into `directory`."""
-    words: list[Word] = []
-    rate = 0
-    for cut in cuts:
-        samples, rate = soundfile.read(cut.recording.sources[0].source, dtype="int16")
-        found = cut_words(samples, rate, cut.supervisions[0].text)
-        if not found:
-            print(f"{cut.id}: silence does not separate its words; not used for new strings")
-        words += found
-    strings = shuffled_strings(words, SHUFFLED, SHUFFLED_WORDS, SEED) if words else []
-    print(f"shuffled: {len(strings)} utterances from {len(words)} words")
-    return [_string_cut(directory / f"shuffled-{n:03d}.flac", string, rate) for n, string in enumerate(strings)]
-
-
-def _string_cut(path: Path, words: list[Word], rate: int) -> "lhotse.MonoCut":
-    write_flac(path, np.concatenate([word.samples for word in words]), rate)
-    recording = describe_recording(path.stem, path).resample(SAMPLING_RATE)
-    return make_cut(recording, " ".join(word.text for word in words), speaker="yesno", language="he")
 
 
 def _cut(path: Path) -> "lhotse.MonoCut":

@@ -1,12 +1,4 @@
-"""New strings of words from recordings whose words are separated by silence.
-
-The 31 training utterances all begin with NO and are soon known by heart. Cut into their words and put
-together again at random, they give strings in which neither the first word nor the order tells anything.
-"""
-
-import random
-from dataclasses import dataclass
-from itertools import pairwise
+"""The times of words that silence separates: an aligner for recordings as simple as these."""
 
 import numpy as np
 
@@ -16,28 +8,6 @@ SHORTEST_WORD_FRAMES = 15
 LONGEST_WORD_FRAMES = 65
 SHORTEST_PAUSE_FRAMES = 8
 THRESHOLDS = np.arange(0.03, 0.5, 0.01)  # of the loudness of speech, tried in this order
-EDGE_SECONDS = 0.3  # of silence, at most, that the first and the last word of an utterance keep on the outside
-
-
-@dataclass(frozen=True)
-class Word:
-    """A word with half of the silence to each side: samples (n,) int16."""
-
-    text: str
-    samples: np.ndarray
-
-
-def cut_words(samples: np.ndarray, rate: int, text: str) -> list[Word]:
-    """The words of an utterance (int16, shape (n,)); none where silence does not separate as many as `text` has."""
-    words = text.split()
-    spoken = find_words(loudness(samples, rate), len(words))
-    if not spoken:
-        return []
-    shift = round(rate * FRAME_SECONDS)
-    edge = round(EDGE_SECONDS / FRAME_SECONDS)
-    inner = [(a[1] + b[0]) // 2 for a, b in pairwise(spoken)]
-    bounds = [max(spoken[0][0] - edge, 0), *inner, spoken[-1][1] + edge]
-    return [Word(word, samples[a * shift : b * shift]) for word, a, b in zip(words, bounds, bounds[1:])]
 
 
 def word_times(samples: np.ndarray, rate: int, count: int) -> list[tuple[float, float]]:
@@ -73,13 +43,3 @@ def stretches(loud: np.ndarray) -> list[tuple[int, int]]:
         else:
             merged.append((begin, end))
     return [(begin, end) for begin, end in merged if end - begin >= SHORTEST_WORD_FRAMES]
-
-
-def shuffled_strings(words: list[Word], count: int, lengths: tuple[int, int], seed: int) -> list[list[Word]]:
-    """`count` strings of words, their lengths drawn from `lengths` (inclusive), each text equally likely."""
-    draw = random.Random(seed)
-    by_text: dict[str, list[Word]] = {}
-    for word in words:
-        by_text.setdefault(word.text, []).append(word)
-    texts = sorted(by_text)
-    return [[draw.choice(by_text[draw.choice(texts)]) for _ in range(draw.randint(*lengths))] for _ in range(count)]

@@ -1,0 +1,41 @@
+"""`asr splice`: make new utterances from the words of others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from lhotse.cut import Cut
+
+from asr.config import SpliceConfig
+from asr.data.corpus import describe_recording, make_cut, write_cuts, write_flac
+from asr.data.features import SAMPLING_RATE
+from asr.data.manifest import open_cuts
+from asr.data.splice import Vocabulary, by_speaker, join, random_strings
+from asr.errors import InputError
+from asr.progress import progress
+
+
+def main(config: SpliceConfig) -> None:
+    """Write the audio, then the manifest. Raises InputError where no word has a time."""
+    if config.longest < config.shortest:
+        raise InputError(f"longest={config.longest} is less than shortest={config.shortest}")
+    cuts = list(open_cuts([config.cuts]))
+    speakers = by_speaker(progress(cuts, len(cuts), "reading", "utterances"))
+    if not speakers:
+        raise InputError(f"{config.cuts}: no utterance has times of its words; see `asr align` and `asr attach`")
+    new = spliced_cuts(config, speakers, cuts[0].supervisions[0].language or "")
+    write_cuts(progress(new, config.count, "splicing", "utterances"), Path(config.output))
+    words = sum(len(spoken) for vocabulary in speakers.values() for spoken in vocabulary.values())
+    print(f"{config.output}: {config.count} utterances from {words} words of {len(speakers)} speakers")
+
+
+def spliced_cuts(config: SpliceConfig, speakers: dict[str, Vocabulary], language: str) -> Iterator[Cut]:
+    """The new cuts, one by one, their audio written."""
+    strings = random_strings(speakers, config.count, config.shortest, config.longest, config.seed)
+    for number, (speaker, words) in enumerate(strings):
+        samples, items = join(words)
+        path = Path(config.audio).absolute() / f"spliced-{number:05d}.flac"
+        write_flac(path, samples, SAMPLING_RATE)
+        text = " ".join(item.symbol for item in items)
+        yield make_cut(describe_recording(path.stem, path), text, speaker, language, {"word": items})
