@@ -4,9 +4,11 @@
     python scripts/bench_loss.py                          10 utterances, V=500: a few minutes on 2 cores
     python scripts/bench_loss.py --utterances 30 --vocab 500 5000 --dtype float32 bfloat16 --device cuda
     python scripts/bench_loss.py --only optimized torchaudio --lattice peaked
+    python scripts/bench_loss.py --budget-mb 2000 --only full ar --output docs/bench/batch
 
 Every case runs in a process of its own. Two lattices: of random weights, and one in which each label is nearly
 certain at its frame, as in a trained model (skipping depends on it). Writes OUTPUT.json, OUTPUT.md and OUTPUT.png.
+With a budget it finds the largest batch instead whose inputs, joiner and loss fit into it, and writes OUTPUT.md.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,7 @@ QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 FRAMES = (31, 105, 284, 343, 382, 432, 680)
 LABELS_PER_FRAME = (0.034, 0.152, 0.188, 0.213, 0.241, 0.283, 0.45)
 BATCH_FRAMES = 10_000  # of a length-sorted batch
+MOST_UTTERANCES = 4096  # that a largest batch is looked for among
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,9 @@ def main() -> None:
     """Run all cases, then write the three reports."""
     options = parse_options()
     cases = list(make_cases(options))
+    if options.budget_mb:
+        write_largest_batches(cases, options)
+        return
     results = []
     for number, case in enumerate(cases, start=1):
         print(
@@ -98,6 +104,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--only", nargs="+", choices=tuple(IMPLEMENTATIONS), default=list(IMPLEMENTATIONS))
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--budget-mb", type=int, help="memory that a batch may take")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
@@ -146,6 +153,47 @@ def draw_shape(draw: random.Random) -> tuple[int, int]:
     return frames, max(round(frames * at(LABELS_PER_FRAME, draw.random())), 1)
 
 
+# The largest batch of a memory budget
+
+
+def write_largest_batches(cases: list[Case], options: argparse.Namespace) -> None:
+    """Print a table of the largest batch of every case, and write it to OUTPUT.md."""
+    lines = [
+        f"Utterances whose inputs, joiner and loss (forward and backward) fit into {options.budget_mb} MB: "
+        f"LibriSpeech, unsorted, J={options.joiner_dim}, {machine(options.device)}, {time.strftime('%Y-%m-%d')}.",
+        "",
+        "| lattice | V | dtype | loss | utterances | peak MB | × the first |",
+        "|---|---:|---|---|---:|---:|---:|",
+    ]
+    counts: dict[tuple[Any, ...], int] = {}
+    for case in cases:
+        setting = case.lattice, case.vocab, case.dtype
+        count, peak_mb = largest_batch(case, options)
+        counts.setdefault(setting, count)  # of the loss that was named first
+        cells = *setting, case.name, count, f"{peak_mb:.0f}", f"{count / max(counts[setting], 1):.1f}"
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+        print(lines[-1], flush=True)
+    options.output.with_suffix(".md").write_text("\n".join(lines) + "\n")
+
+
+def largest_batch(case: Case, options: argparse.Namespace) -> tuple[int, float]:
+    """Utterances of the largest batch that fits, within 3 %, and the memory that it takes in MB."""
+    everything = make_shapes(argparse.Namespace(**{**vars(options), "utterances": MOST_UTTERANCES}))
+
+    def memory(count: int) -> float:
+        result = run_apart(replace(case, shapes=everything[:count], repeats=0))
+        return float("inf") if "error" in result else result["peak_mb"] + result["inputs_mb"]
+
+    fits, taken, beyond = 0, 0.0, 0
+    while not beyond or beyond - fits > max(0.03 * fits, 1):
+        count = (fits + beyond) // 2 if beyond else max(2 * fits, 1)
+        if count > MOST_UTTERANCES or (peak := memory(count)) > options.budget_mb:
+            beyond = count
+        else:
+            fits, taken = count, peak
+    return fits, taken
+
+
 # One case, in a process of its own
 
 
@@ -178,7 +226,8 @@ def measure(case: Case) -> dict[str, Any]:
         problem.step()
         synchronize(case.device)
         seconds.append(time.perf_counter() - start)
-    return {"seconds": statistics.median(seconds), "peak_mb": peak_mb, **info}
+    median = statistics.median(seconds) if seconds else None
+    return {"seconds": median, "peak_mb": peak_mb, "inputs_mb": problem.inputs_mb(), **info}
 
 
 def synchronize(device: str) -> None:
@@ -268,6 +317,10 @@ class Problem:
             per_utterance, info = self.loss()
         per_utterance.sum().backward()
         return {"loss": float(per_utterance.detach().sum()), "frames": int(self.frames.sum()), **info}
+
+    def inputs_mb(self) -> float:
+        """What encoder and predictor output take."""
+        return sum(tensor.nbytes for tensor in (self.encoder_out, self.predictor_out)) / 2**20
 
     def grid(self) -> Any:
         """Logits of the whole padded grid (B,T,U+1,V)."""
