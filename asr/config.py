@@ -49,6 +49,11 @@ class LossOptions:
     fastemit: float = option(0.0, "share that the gradient of label arcs is raised by (FastEmit)", low=0)
     delay_penalty: float = option(0.0, "nats per frame that a label's log-probability falls with time", low=0)
 
+    @property
+    def uses_alignment(self) -> bool:
+        """Whether utterances are to have the times of their words."""
+        return False
+
 
 @dataclass
 class FullLossOptions(LossOptions):
@@ -87,6 +92,11 @@ class ArLossOptions(PackedLossOptions):
     left_frames: int = option(5, "frames (after subsampling) that a label may come before its aligned one", low=0)
     right_frames: int = option(10, "frames (after subsampling) that a label may come after its aligned one", low=0)
 
+    @property
+    def uses_alignment(self) -> bool:
+        """See `LossOptions`."""
+        return True
+
 
 @dataclass
 class PrunedLossOptions(PackedLossOptions):
@@ -109,6 +119,11 @@ class PrunedLossOptions(PackedLossOptions):
     )
     lm_scale: float = option(0.25, "share of the simple loss that sees the predictor alone", low=0, high=1)
     am_scale: float = option(0.0, "share of the simple loss that sees the encoder and a unigram", low=0, high=1)
+
+    @property
+    def uses_alignment(self) -> bool:
+        """See `LossOptions`."""
+        return self.bounds == "alignment"
 
 
 LOSSES: dict[str, type[LossOptions]] = {

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
+from asr.align.tokens import aligned_words
 from asr.cli.compose import from_yaml, to_yaml
 from asr.config import TrainConfig
 from asr.data.batch import Batch, Position
@@ -32,6 +34,7 @@ from asr.train.task import Task
 from asr.train.validate import validate
 
 LEFT_FRAMES, RIGHT_FRAMES, PRUNE_RANGE = 5, 10, 5  # of the bounds drawn over the lattice in TensorBoard
+ALIGNMENT_UTTERANCES = 1000  # that are looked at for times of words
 NORMALIZE_UTTERANCES = 500  # that the statistics of the features are estimated on
 MAY_CHANGE = {  # options that a run may be continued with at another value
     "data.workers",
@@ -86,6 +89,8 @@ def main(config: TrainConfig) -> None:
         f"step {trainer.step} of {config.train.steps}",
         device,
     )
+    if config.loss.uses_alignment:
+        warn_of_unaligned(data)
     stop_on_signals(trainer)
     try:
         done = trainer.fit()
@@ -95,6 +100,18 @@ def main(config: TrainConfig) -> None:
     logger.info("%s at step %d; checkpoints in %s", "done" if done else "stopped", trainer.step, run.checkpoints)
     if not done:
         raise KeyboardInterrupt("run the same command again to go on")
+
+
+def warn_of_unaligned(data: TrainingData) -> None:
+    """Say so where the first training utterances have no times of their words."""
+    sample = [bool(aligned_words(cut)) for cut in data.train_cuts.subset(first=ALIGNMENT_UTTERANCES)]
+    if not all(sample):
+        logging.getLogger("asr").warning(
+            "%d of the first %d training utterances have no times of words and are not restricted: "
+            "see `asr align` and `asr attach`",
+            sample.count(False),
+            len(sample),
+        )
 
 
 def stop_on_signals(trainer: Trainer) -> None:

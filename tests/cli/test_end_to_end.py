@@ -279,13 +279,20 @@ def test_alignments_are_made_and_attached(aligned, tiny_corpus):
 
 
 @pytest.mark.parametrize("loss", [["loss=ar"], ["loss=pruned", "loss.bounds=alignment"]])
-def test_alignments_restrict_the_loss_and_validation_has_delays(aligned, tiny_corpus, tmp_path, loss):
+def test_alignments_restrict_the_loss(aligned, tiny_corpus, tmp_path, loss):
     words = [*training_options(tiny_corpus, tmp_path / "run"), *loss, f"data.train_cuts=[{aligned}]"]
     words += [f"data.valid_cuts=[{aligned}]", "train.steps=4", "train.validate_every=4", "train.log_every=1"]
     assert main(["train", *words]) == 0
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert all(line["train/unaligned"] == 0 for line in lines if "train/unaligned" in line)
-    assert "validation/wer" in lines[-1]
+    assert "times of words" not in (tmp_path / "run" / "train.log").read_text()
+
+
+def test_a_corpus_without_alignments_is_pointed_out(tiny_corpus, tmp_path):
+    words = [*training_options(tiny_corpus, tmp_path / "run"), "loss=ar", "train.steps=2"]
+    assert main(["train", *words]) == 0
+    log = (tmp_path / "run" / "train.log").read_text()
+    assert "24 of the first 24 training utterances have no times of words and are not restricted" in log
 
 
 def test_decoding_and_scoring_report_the_delay_before_the_wer(aligned, tiny_corpus, tmp_path, capsys):
