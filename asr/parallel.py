@@ -5,14 +5,16 @@ from __future__ import annotations
 import multiprocessing
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
 from itertools import islice
 from typing import Any, TypeVar
+
+from asr.errors import InputError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-AHEAD = 32  # tasks that wait for a process, at most
+AHEAD = 2  # tasks for each process that have been handed out and not been collected
 
 
 def process_pool(jobs: int, start: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()) -> Executor:
@@ -23,13 +25,24 @@ def process_pool(jobs: int, start: Callable[..., None] | None = None, arguments:
     return ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), start, arguments)
 
 
-def map_in_order(executor: Executor, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Like `executor.map`, but reads the items as they are needed, however many there are."""
+def map_in_order(
+    executor: Executor, function: Callable[[Item], Result], items: Iterable[Item], jobs: int
+) -> Iterator[Result]:
+    """Like `executor.map`, but reads the items as they are needed, for `jobs` processes, however many items there are.
+
+    Raises InputError where a process dies. Tasks that have not begun are given up where the caller stops early.
+    """
     rest = iter(items)
-    waiting = deque(executor.submit(function, item) for item in islice(rest, AHEAD))
-    while waiting:
-        yield waiting.popleft().result()
-        waiting.extend(executor.submit(function, item) for item in islice(rest, 1))
+    waiting = deque(executor.submit(function, item) for item in islice(rest, AHEAD * jobs))
+    try:
+        while waiting:
+            yield waiting.popleft().result()
+            waiting.extend(executor.submit(function, item) for item in islice(rest, 1))
+    except BrokenExecutor as error:
+        raise InputError(f"a worker process died ({error}): is there memory for jobs={jobs}? Run again") from error
+    finally:
+        for task in waiting:
+            task.cancel()
 
 
 def chunked(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """What restricting and regularising the loss does to errors and to emission delay: one training for each choice.
 
-    python scripts/study_alignment.py digits                    15 trainings of 2 minutes on 2 cores
+    python scripts/study_alignment.py digits                    14 trainings of 2 minutes on 2 cores
     python scripts/study_alignment.py an4 --only full ar-5-3    what is done is not done again
 
 Trains recipes/RECIPE (its manifests, tokenizer and features must be there: stages 0 and 1 of its run.sh) with each
-loss into exp/study/NAME, decodes the test set, and writes docs/alignment/RECIPE.{json,md,png}.
+loss into exp/EXP/NAME, decodes the test set, and writes docs/alignment/RECIPE.{json,md,png} of all there are.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ def main() -> None:
     """Run what is missing, then write the reports."""
     options = parse_options()
     recipe = ROOT / "recipes" / options.recipe
-    results = {}
+    figures = REPORTS / f"{options.recipe}.json"
+    results = json.loads(figures.read_text()) if figures.exists() else {}
     for number, name in enumerate(options.only, start=1):
         print(f"[{number}/{len(options.only)}] {name}", flush=True)
         results[name] = study(recipe, options, name)
@@ -74,7 +75,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("recipe", choices=tuple(TEST_CUTS))
     parser.add_argument("--only", nargs="+", choices=tuple(STUDY), default=list(STUDY))
     parser.add_argument("--exp", default="study", help="runs are exp/EXP/NAME")
-    parser.add_argument("--override", nargs="*", default=[], help="key=value for every training")
+    parser.add_argument("--override", nargs="*", default=[], help="key=value for every training; use another --exp")
     return parser.parse_args()
 
 
@@ -107,7 +108,7 @@ def scores(output: Path) -> dict[str, float]:
     """Error rate, and delays, from what decoding wrote."""
     wer = float((output / "wer.txt").read_text().split()[1])
     found = DELAY.search((output / "delay.txt").read_text())
-    delays = found.groups()[:4] if found else ["nan"] * 4
+    delays = [text.replace("unknown", "nan") for text in found.groups()[:4]] if found else ["nan"] * 4
     return {"wer": wer, **dict(zip(("mean", "median", "late", "last"), map(float, delays)))}
 
 

@@ -1,9 +1,13 @@
 """Work in several processes: in order, whole, and no further ahead than needed."""
 
+import os
+import signal
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from asr.errors import InputError
 from asr.parallel import AHEAD, chunked, map_in_order, process_pool
 
 
@@ -16,21 +20,46 @@ def half(number):
 
 def test_results_are_in_order():
     with process_pool(2) as pool:
-        assert list(map_in_order(pool, half, range(0, 200, 2))) == list(range(100))
+        assert list(map_in_order(pool, half, range(0, 200, 2), 2)) == list(range(100))
 
 
 def test_an_error_in_a_worker_is_raised_here():
     with process_pool(1) as pool, pytest.raises(ValueError, match="3 is odd"):
-        list(map_in_order(pool, half, [2, 3, 4]))
+        list(map_in_order(pool, half, [2, 3, 4], 1))
 
 
 def test_items_are_read_as_they_are_needed():
     read = []
     items = (read.append(number) or number for number in range(10**9))
     with ThreadPoolExecutor(1) as pool:
-        results = map_in_order(pool, lambda number: number, items)
+        results = map_in_order(pool, lambda number: number, items, 3)
         assert [next(results) for _ in range(5)] == [0, 1, 2, 3, 4]
-        assert len(read) <= AHEAD + 5
+        assert len(read) <= 3 * AHEAD + 5
+
+
+def test_what_has_not_begun_is_given_up_where_the_caller_stops():
+    done, gate = [], threading.Event()
+
+    def work(number):
+        gate.wait(10 if number else 0)
+        done.append(number)
+
+    with ThreadPoolExecutor(1) as pool:
+        results = map_in_order(pool, work, range(100), 5)
+        next(results)
+        results.close()
+        gate.set()
+    assert done in ([0], [0, 1])
+
+
+def die(number):
+    """End the process as the system does for want of memory."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_that_dies_is_an_error_of_one_line():
+    with process_pool(1) as pool, pytest.raises(InputError, match=r"a worker process died .*memory for jobs=1\?"):
+        list(map_in_order(pool, die, [1], 1))
 
 
 def test_chunks():

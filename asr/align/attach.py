@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise, zip_longest
 from pathlib import Path
 
-from lhotse.cut import Cut
+from lhotse.cut import Cut, MonoCut, MultiCut
 from lhotse.supervision import AlignmentItem, SupervisionSegment
 from lhotse.utils import fastcopy
 
 from asr.align.read import WordTimes
+from asr.align.tokens import VARIANT, in_order
+from asr.data.dataset import transcript
 from asr.files import write_atomically
 
 SLACK_SECONDS = 0.05  # by which rounding may move a word beyond its utterance, or into the word before
-VARIANT = re.compile(r"\(\d+\)$")  # "read(2)": a dictionary's second pronunciation
 
 # What can be wrong with the times of an utterance, in the order in which it is looked for.
-KINDS = ("missing", "other words", "reversed", "crossing", "outside")
+KINDS = ("mixed", "missing", "other words", "reversed", "crossing", "outside")
+SILENCES = frozenset({"", "<eps>", "<sil>", "[sil]", "!sil", "sil", "sp", "spn", "<s>", "</s>", "(null)"})
 
 
 @dataclass
@@ -71,14 +73,13 @@ class Attachment:
     def __call__(self, cuts: Iterable[Cut]) -> Iterator[Cut]:
         """All cuts, with times where they could be had; without any alignment of words where not."""
         for cut in cuts:
-            words = self.find(cut)
+            words = without_silences(transcript(cut).split(), self.find(cut))
             fault = find_fault(cut, words)
             if fault:
                 self.coverage.refused[cut.id] = fault
-                yield with_words(cut, [])
             else:
                 self.coverage.aligned += 1
-                yield with_words(cut, words or [])
+            yield with_words(cut, [] if fault or not words else words)
         self.coverage.unused = [utterance for utterance in self.times.by_id if utterance not in self.used]
 
     def find(self, cut: Cut) -> list[AlignmentItem] | None:
@@ -88,7 +89,7 @@ class Attachment:
         found = [self.take(s.id, s.start) for s in in_order(cut) if s.id in self.times.by_id]
         if found:
             return [item for words in found for item in words]
-        recording = cut.recording_id if cut.has_recording else None
+        recording = cut.recording_id if isinstance(cut, (MonoCut, MultiCut)) and cut.has_recording else None
         if recording not in self.times.by_id:
             return None
         words = self.take(recording, -cut.start)
@@ -103,13 +104,18 @@ class Attachment:
 
 def find_fault(cut: Cut, words: list[AlignmentItem] | None) -> tuple[str, str] | None:
     """Kind and description of the first thing wrong with the words of a cut."""
+    spoken = transcript(cut).split()
+    if not isinstance(cut, (MonoCut, MultiCut)):
+        return "mixed", f"a {type(cut).__name__}; attach times before cuts are mixed or joined"
     if words is None:
-        return "missing", "no times"
-    spoken = transcript_words(cut)
+        return ("missing", "no times") if spoken else None
     for position, (said, item) in enumerate(zip_longest(spoken, words)):
         if said is None or item is None or not same_word(said, item.symbol):
-            timed = "nothing" if item is None else f"{item.symbol!r}"
-            return "other words", f"word {position + 1} is {said!r} in the transcript, {timed} in the times"
+            words_there = ["nothing" if one is None else repr(one) for one in (said, item and item.symbol)]
+            return (
+                "other words",
+                f"word {position + 1} is {words_there[0]} in the transcript, {words_there[1]} in the times",
+            )
     for item in words:
         if item.duration < 0:
             return "reversed", f"{item.symbol!r} ends at {item.end:g} s, before it begins at {item.start:g} s"
@@ -122,28 +128,39 @@ def find_fault(cut: Cut, words: list[AlignmentItem] | None) -> tuple[str, str] |
     return None
 
 
+def without_silences(spoken: list[str], words: list[AlignmentItem] | None) -> list[AlignmentItem] | None:
+    """The timed words but for marks of silence, unless that is the very word that the transcript has there."""
+    if words is None:
+        return None
+    kept: list[AlignmentItem] = []
+    for item in words:
+        expected = spoken[len(kept)] if len(kept) < len(spoken) else ""
+        if item.symbol.lower() not in SILENCES or same_word(expected, item.symbol):
+            kept.append(item)
+    return kept
+
+
 def same_word(said: str, timed: str) -> bool:
-    """Whether two spellings are of one word: case and a mark of its pronunciation do not count."""
-    return said.casefold() == VARIANT.sub("", timed).casefold()
+    """Whether two spellings are of one word: case, and a mark of its pronunciation, do not count."""
+    return plain(said) == plain(VARIANT.sub("", timed)) != ""
+
+
+def plain(word: str) -> str:
+    """A word in one case and one Unicode form."""
+    return unicodedata.normalize("NFC", word).casefold()
 
 
 def with_words(cut: Cut, words: list[AlignmentItem]) -> Cut:
     """A copy of a cut whose supervisions have these words, spelt as in the transcript, as their "word" alignment."""
+    if not isinstance(cut, (MonoCut, MultiCut)):
+        return cut
     rest = iter(words)
-    supervisions = {}
-    for supervision in in_order(cut):
-        items = [item._replace(symbol=said) for said, item in zip((supervision.text or "").split(), rest)]
-        others = {kind: found for kind, found in (supervision.alignment or {}).items() if kind != "word"}
-        alignment = {**others, "word": items} if items else others or None
-        supervisions[supervision.id] = fastcopy(supervision, alignment=alignment)
-    return cut.map_supervisions(lambda supervision: supervisions[supervision.id])
+    aligned = {id(one): with_alignment(one, rest) for one in in_order(cut)}
+    return fastcopy(cut, supervisions=[aligned[id(one)] for one in cut.supervisions])
 
 
-def transcript_words(cut: Cut) -> list[str]:
-    """The words of all supervisions of a cut, in order of time."""
-    return [said for supervision in in_order(cut) for said in (supervision.text or "").split()]
-
-
-def in_order(cut: Cut) -> list[SupervisionSegment]:
-    """The supervisions of a cut in order of time."""
-    return sorted(cut.supervisions, key=lambda supervision: supervision.start)
+def with_alignment(supervision: SupervisionSegment, words: Iterator[AlignmentItem]) -> SupervisionSegment:
+    """A copy of a supervision with as many of the words as its text has."""
+    items = [item._replace(symbol=said) for said, item in zip((supervision.text or "").split(), words)]
+    others = {kind: found for kind, found in (supervision.alignment or {}).items() if kind != "word"}
+    return fastcopy(supervision, alignment={**others, "word": items} if items else others or None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,14 +9,14 @@ from lhotse.cut import Cut
 from lhotse.supervision import AlignmentItem
 
 from asr.align.make import Aligned
+from asr.align.tokens import VARIANT
 from asr.data.batch import Skipped
 from asr.data.dataset import transcript
-from asr.data.features import load_samples
+from asr.data.features import as_int16, load_samples
 from asr.errors import InputError
 
 SECONDS_PER_FRAME = 0.01  # the model's own frames
 TRAILING_SAMPLES = 4800  # of silence: without any, a last word that lasts until the end is not found
-VARIANT = re.compile(r"\(\d+\)$")  # "read(2)": a dictionary's second pronunciation
 
 
 class HmmAligner:
@@ -52,7 +51,7 @@ class HmmAligner:
         unknown = [word for word in words if self.decoder.lookup_word(word.lower()) is None]
         if unknown:
             raise InputError(f"not in the dictionary: {', '.join(unknown)}")
-        samples = (load_samples(cut).clip(-1, 1) * np.iinfo(np.int16).max).astype(np.int16)
+        samples = as_int16(load_samples(cut))
         # Not with silence at once: it changes the mean that the features are normalised by.
         for silence in (0, TRAILING_SAMPLES) if words else ():
             found = self.search(" ".join(words).lower(), np.pad(samples, (0, silence)))

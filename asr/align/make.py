@@ -13,7 +13,7 @@ from lhotse.cut import Cut
 from lhotse.supervision import AlignmentItem
 
 from asr.data.batch import Skipped
-from asr.files import replacing
+from asr.files import replacing, write_atomically
 from asr.parallel import chunked, map_in_order, process_pool
 from asr.progress import progress
 
@@ -42,7 +42,8 @@ MakeAligner = Callable[[], Aligner]  # to be called in each process, so picklabl
 class Journal:
     """What is done of a long alignment, on disk after every chunk: JSON lines, the first of which tells its settings.
 
-    A line that was cut off, by a power cut say, does not count; nor does a journal of other settings.
+    A line that was cut off, by a power cut say, does not count; nor does a journal of other settings. What could not
+    be aligned is tried again.
     """
 
     path: Path
@@ -52,13 +53,9 @@ class Journal:
     def open(self) -> None:
         """Read what an earlier run has done, and begin anew where that is not of these settings."""
         lines = list(complete_lines(self.path))
-        if not lines or lines[0] != self.settings:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text(json.dumps(self.settings) + "\n")
-            return
-        for row in lines[1:]:
-            self.done[row["id"]] = from_row(row)
-        self.path.write_text("".join(json.dumps(row) + "\n" for row in lines))
+        rows = [row for row in lines[1:] if "words" in row] if lines and lines[0] == self.settings else []
+        self.done = {row["id"]: Aligned(row["id"], [AlignmentItem(*item) for item in row["words"]]) for row in rows}
+        write_atomically(self.path, "".join(json.dumps(row) + "\n" for row in (self.settings, *rows)).encode())
 
     def add(self, results: Iterable[Aligned | Skipped]) -> None:
         """Write the results of a chunk."""
@@ -70,21 +67,14 @@ class Journal:
 
 def complete_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The JSON objects of a file, up to the first line that is not whole."""
-    for line in path.read_text().splitlines(keepends=True) if path.exists() else []:
+    for line in path.read_bytes().splitlines(keepends=True) if path.exists() else []:
         try:
-            row = json.loads(line) if line.endswith("\n") else None
+            row = json.loads(line) if line.endswith(b"\n") else None
         except ValueError:
             return
         if not isinstance(row, dict):
             return
         yield row
-
-
-def from_row(row: dict[str, Any]) -> Aligned | Skipped:
-    """The result that a line of the journal holds."""
-    if "reason" in row:
-        return Skipped(row["id"], row["reason"])
-    return Aligned(row["id"], [AlignmentItem(*item) for item in row["words"]])
 
 
 def align_all(make_aligner: MakeAligner, cuts: Iterable[Cut], total: int, journal: Journal, jobs: int) -> None:
@@ -93,7 +83,7 @@ def align_all(make_aligner: MakeAligner, cuts: Iterable[Cut], total: int, journa
     left = (cut for cut in cuts if cut.id not in journal.done)
     count = -(-(total - len(journal.done)) // CHUNK)
     with process_pool(jobs, start_worker, (make_aligner,)) as pool:
-        batches = map_in_order(pool, work, chunked(left, CHUNK))
+        batches = map_in_order(pool, work, chunked(left, CHUNK), jobs)
         for results in progress(batches, count, "aligning", f"batches of {CHUNK}"):
             journal.add(results)
 

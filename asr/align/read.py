@@ -1,13 +1,13 @@
 """Times of words from the files that aligners write: CTM, TextGrid, LibriSpeech-Alignments, Lhotse manifests.
 
-Lhotse and praatio read well-formed files; these readers exist because a line that is not well-formed must be named,
-and must not cost the rest of the file. Whether the words are those of a transcript is `asr.align.attach`'s business.
+Lhotse and praatio read well-formed files; the readers of text exist because a line that is not well-formed must be
+named, and must not cost the rest of the file. Whether the words are those of a transcript is `asr.align.attach`'s
+business.
 """
 
 from __future__ import annotations
 
 import codecs
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -22,33 +22,35 @@ from asr.align.tokens import aligned_words
 from asr.data.features import one_line
 from asr.errors import InputError
 
-SILENCES = frozenset({"", "<eps>", "<sil>", "[sil]", "!sil", "sil", "sp", "spn", "<s>", "</s>", "(null)"})
+LONGEST_SECONDS = 1e6  # beyond which a time is a mistake
 ALIGNMENT_TEXT = ".alignment.txt"  # LibriSpeech-Alignments, condensed form
 UTF_16 = codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE
 
 
 @dataclass
 class WordTimes:
-    """The words of utterances with their times, in seconds, in the order of the file; silences are left out.
+    """The words, and silences, of utterances with their times, in seconds, in the order of the file.
 
     by_id: keyed by what the file calls an utterance: a cut, a supervision or a recording. Times count from its start.
-    faults: lines and files that could not be read, with their place.
+    faults: lines and files that could not be read, with their place. source: the file that each utterance is from.
     """
 
     by_id: dict[str, list[AlignmentItem]] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
+    source: dict[str, Path] = field(default_factory=dict)
 
-    def add(self, utterance: str, word: AlignmentItem) -> None:
-        """Append a word; a silence only makes the utterance known."""
-        words = self.by_id.setdefault(utterance, [])
-        if word.symbol.lower() not in SILENCES:
-            words.append(word)
+    def add(self, utterance: str, item: AlignmentItem, path: Path) -> None:
+        """Append a word of a file. Raises ValueError where another file has words of this utterance."""
+        source = self.source.setdefault(utterance, path)
+        if source != path:
+            raise ValueError(f"{utterance} is in {source}, too")
+        self.by_id.setdefault(utterance, []).append(item)
 
 
 def read_words(path: Path) -> WordTimes:
     """The words of a file, or of all files below a directory, by their endings:
 
-    .ctm               NIST CTM: `utterance channel start duration word`, more fields are ignored
+    .ctm               NIST CTM: `utterance channel start duration word`; the channel and more fields are ignored
     .TextGrid          Praat; the tier "words" (or "… - words"), as the Montreal Forced Aligner writes it; named
                        after the utterance
     .alignment.txt     LibriSpeech-Alignments: `utterance ",A,,B" "0.5,0.9,1.0,1.4"`, the ends of words and silences
@@ -78,7 +80,7 @@ def read_ctm(path: Path, times: WordTimes) -> None:
             continue
         try:
             utterance, _, start, duration, symbol = line.split()[:5]
-            times.add(utterance, word(symbol, float(start), float(duration)))
+            times.add(utterance, word(symbol, float(start), float(duration)), path)
         except ValueError as error:
             times.faults.append(
                 f"{place}: not `utterance channel start duration word` ({one_line(error)}): {line[:80]}"
@@ -94,12 +96,10 @@ def read_alignment_text(path: Path, times: WordTimes) -> None:
             utterance, symbols, ends = (part.strip('"') for part in line.split())
             seconds = [0.0, *map(float, ends.split(","))]
             spans = zip(symbols.split(","), pairwise(seconds), strict=True)
-            items = [word(symbol, start, round(end - start, 8)) for symbol, (start, end) in spans]
+            for item in [word(symbol, start, round(end - start, 8)) for symbol, (start, end) in spans]:
+                times.add(utterance, item, path)
         except ValueError as error:
             times.faults.append(f'{place}: not `utterance ",WORD,…" "end,…"` ({one_line(error)}): {line[:80]}')
-            continue
-        for item in items:
-            times.add(utterance, item)
 
 
 def read_textgrid(path: Path, times: WordTimes) -> None:
@@ -113,12 +113,16 @@ def read_textgrid(path: Path, times: WordTimes) -> None:
     except Exception as error:  # praatio has a family of exceptions, and some files escape it
         times.faults.append(f"{path}: not a readable TextGrid ({one_line(error)})")
         return
-    tiers = [name for name in grid.tierNames if name.lower() == "words" or name.lower().endswith("- words")]
+    names = [name for name in grid.tierNames if isinstance(grid.getTier(name), textgrid.IntervalTier)]
+    tiers = [name for name in names if name.lower() == "words" or name.lower().endswith("- words")]
     if not tiers:
-        times.faults.append(f"{path}: no tier called words; it has {', '.join(grid.tierNames) or 'none'}")
+        times.faults.append(f"{path}: no tier of intervals called words; it has {', '.join(grid.tierNames) or 'none'}")
     intervals = [entry for name in tiers for entry in grid.getTier(name).entries]
-    for start, end, symbol in sorted(intervals, key=lambda entry: entry[0]):
-        times.add(path.stem, word(symbol.strip(), start, round(end - start, 8)))
+    try:
+        for start, end, symbol in sorted(intervals, key=lambda entry: entry[0]):
+            times.add(path.stem, word(symbol.strip(), start, round(end - start, 8)), path)
+    except ValueError as error:
+        times.faults.append(f"{path}: {one_line(error)}")
 
 
 def read_lhotse(path: Path, times: WordTimes) -> None:
@@ -130,7 +134,7 @@ def read_lhotse(path: Path, times: WordTimes) -> None:
             raise TypeError(f"a {type(manifest).__name__}, not cuts or supervisions")
         for entry in manifest:
             for item in entry_words(entry):
-                times.add(entry.id, item)
+                times.add(entry.id, word(item.symbol, item.start, item.duration), path)
             done += 1
     except Exception as error:  # gzip, JSON and Lhotse each have their own exceptions
         times.faults.append(f"{path}: unreadable after {done} entries ({one_line(error)})")
@@ -144,9 +148,9 @@ def entry_words(entry: Cut | SupervisionSegment) -> list[AlignmentItem]:
 
 
 def word(symbol: str, start: float, duration: float) -> AlignmentItem:
-    """A word. Raises ValueError where a time is not a finite number."""
-    if not (math.isfinite(start) and math.isfinite(duration)):
-        raise ValueError("a time that is not finite")
+    """A word. Raises ValueError where a time is no number of seconds."""
+    if not (abs(start) <= LONGEST_SECONDS and abs(duration) <= LONGEST_SECONDS):
+        raise ValueError("a time out of range")
     return AlignmentItem(symbol, start, duration)
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from itertools import pairwise
 
 from lhotse.cut import Cut
-from lhotse.supervision import AlignmentItem
+from lhotse.supervision import AlignmentItem, SupervisionSegment
 
 from asr.data.features import FRAME_SECONDS
 
 WORD_START = "\u2581"  # the piece that begins a word begins with it
+VARIANT = re.compile(r"\(\d+\)$")  # "read(2)": a dictionary's second pronunciation
 UNALIGNED = -1  # the frame of a label whose time is unknown
 
 
@@ -38,8 +40,12 @@ def split_evenly(word: AlignmentItem, count: int) -> list[float]:
 
 def aligned_words(cut: Cut) -> list[AlignmentItem]:
     """The word alignments of all supervisions of a cut, in order of time."""
-    supervisions = sorted(cut.supervisions, key=lambda supervision: supervision.start)
-    return [item for supervision in supervisions for item in (supervision.alignment or {}).get("word", [])]
+    return [item for supervision in in_order(cut) for item in (supervision.alignment or {}).get("word", [])]
+
+
+def in_order(cut: Cut) -> list[SupervisionSegment]:
+    """The supervisions of a cut in order of time."""
+    return sorted(cut.supervisions, key=lambda supervision: supervision.start)
 
 
 def pieces_per_word(pieces: Sequence[str]) -> list[int]:

@@ -9,11 +9,11 @@ from pathlib import Path
 from asr.align.hmm import HmmAligner
 from asr.align.make import Aligned, Aligner, Journal, MakeAligner, align_all, write_ctm
 from asr.align.trained import TrainedAligner
-from asr.cli.load import load_task
+from asr.cli.load import checkpoint_names, load_task
 from asr.cli.train import choose_device
 from asr.config import AlignConfig
 from asr.data.dataset import SpeechDataset
-from asr.data.manifest import open_cuts
+from asr.data.manifest import open_cuts, unique_ids
 from asr.errors import InputError
 from asr.models.subsampling import MIN_FRAMES
 
@@ -21,13 +21,12 @@ from asr.models.subsampling import MIN_FRAMES
 def main(config: AlignConfig) -> None:
     """Align, and write a CTM; interrupted, go on where it was. Raises InputError for input at fault."""
     cuts = open_cuts([config.cuts])
-    order = [cut.id for cut in cuts]
+    order = unique_ids(cuts)
+    check_for_ctm(order)
     make_aligner = choose_aligner(config)
     make_aligner()  # here first: what is missing is better said by one process than by all
     output = Path(config.output)
-    settings = {name: getattr(config, name) for name in ("aligner", "run", "checkpoint", "cuts")}
-    settings["changed"] = str(Path(config.cuts).stat().st_mtime_ns)
-    journal = Journal(output.with_name(f".{output.name}.journal"), settings)
+    journal = Journal(output.with_name(f".{output.name}.journal"), settings(config))
     align_all(make_aligner, cuts, len(order), journal, config.jobs)
     results = [journal.done[utterance] for utterance in order]
     aligned = [result for result in results if isinstance(result, Aligned)]
@@ -39,6 +38,21 @@ def main(config: AlignConfig) -> None:
     write_ctm(output, aligned)
     journal.path.unlink()
     print(f"{output}: {len(aligned)} of {len(order)} utterances aligned")
+
+
+def check_for_ctm(ids: list[str]) -> None:
+    """Raise InputError for an id that a CTM cannot hold."""
+    for utterance in ids:
+        if utterance.split() != [utterance]:
+            raise InputError(f"a cut is called {utterance!r}, but a CTM has no ids with white space: rename it")
+
+
+def settings(config: AlignConfig) -> dict[str, str]:
+    """What the times depend on: aligner, the checkpoints of its model, and the manifest as it is now."""
+    chosen = {"aligner": config.aligner, "cuts": config.cuts, "changed": str(Path(config.cuts).stat().st_mtime_ns)}
+    if config.aligner != "pocketsphinx":
+        chosen |= {"run": config.run, "checkpoint": " ".join(checkpoint_names(config.run, config.checkpoint))}
+    return chosen
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from asr.cli.train import choose_device
 from asr.config import DataOptions, DecodeConfig, DecodeOptions
 from asr.data.batch import Skipped
 from asr.data.dataset import SpeechDataset
-from asr.data.manifest import open_cuts
+from asr.data.manifest import open_cuts, unique_ids
 from asr.data.sampler import OnePass, make_loader
 from asr.decode.greedy import make_search
 from asr.decode.search import recognised
@@ -31,8 +31,8 @@ def main(config: DecodeConfig) -> None:
     cuts = open_cuts([config.cuts])
     device = choose_device(config.device)
     trained = load_trained(config.run, config.checkpoint, device)
+    order = unique_ids(cuts)
     words = {cut.id: aligned_words(cut) for cut in cuts}
-    order = list(words)
     decoded: dict[str, Utterance] = {}
     utterances = decode(trained, cuts, config.decode, device)
     for result in progress(utterances, len(order), "decoding", "utterances"):

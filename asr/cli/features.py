@@ -32,7 +32,7 @@ def main(config: FeaturesConfig) -> None:
     storage = str(Path(config.storage).resolve())
     tasks = ((chunk, factors, storage, config.mel_bins) for chunk in chunked(cuts, CHUNK))
     with process_pool(config.jobs) as pool:
-        results = map_in_order(pool, store_chunk, tasks)
+        results = map_in_order(pool, store_chunk, tasks, config.jobs)
         for stored, unreadable in progress(results, total, "features", f"batches of {CHUNK}"):
             done += stored
             skipped += unreadable

@@ -28,16 +28,28 @@ class Trained:
     checkpoint: str
 
 
+def load_config(run: RunDirectory) -> TrainConfig:
+    """The config of a run. Raises InputError where the directory is none."""
+    if not run.config.is_file():
+        raise InputError(f"run={run.path}: no config.yaml there, so it is not a run directory of `asr train`")
+    config = from_yaml(run.config.read_text(), "train")
+    assert isinstance(config, TrainConfig)
+    return config
+
+
+def checkpoint_names(path: str, checkpoint: str) -> list[str]:
+    """The names of the checkpoints of a run that `checkpoint` stands for."""
+    run = RunDirectory(Path(path))
+    return [chosen.name for chosen in select(run.checkpoints, checkpoint, load_config(run).train.average_last)]
+
+
 def load_trained(path: str, checkpoint: str, device: torch.device) -> Trained:
     """The model of a run. `checkpoint` is best, last, average (of the last ones) or a checkpoint's name.
 
     Raises InputError where the directory is no run, or the checkpoint is missing or damaged.
     """
     run = RunDirectory(Path(path))
-    if not run.config.is_file():
-        raise InputError(f"run={path}: no config.yaml there, so it is not a run directory of `asr train`")
-    config = from_yaml(run.config.read_text(), "train")
-    assert isinstance(config, TrainConfig)
+    config = load_config(run)
     tokenizer = load_tokenizer(run.tokenizer)
     paths = select(run.checkpoints, checkpoint, config.train.average_last)
     weights = [state.load(chosen, ["model"]).parts["model"] for chosen in paths]

@@ -7,6 +7,7 @@ from pathlib import Path
 from asr.align.tokens import aligned_words
 from asr.config import ScoreConfig
 from asr.data.manifest import open_cuts
+from asr.errors import InputError
 from asr.files import write_atomically
 from asr.score.delay import Words, emission_delays
 from asr.score.report import read_hypotheses, write_report
@@ -18,12 +19,15 @@ def main(config: ScoreConfig) -> None:
     path = Path(config.hypotheses)
     utterances = read_hypotheses(path)
     words = {cut.id: aligned_words(cut) for cut in open_cuts([config.cuts])} if config.cuts else {}
+    if config.cuts and not any(words.get(one.id) for one in utterances):
+        raise InputError(f"{config.cuts}: has no times of words of these utterances; see `asr align` and `asr attach`")
     report(Path(config.output), utterances, config.name or path.resolve().parent.name, words)
 
 
 def report(output: Path, utterances: list[Utterance], name: str, words: Words) -> None:
     """Write all reports and print their lines; `words` are the times of words by utterance, where known."""
     scored = write_report(output, utterances, name)
+    (output / "delay.txt").unlink(missing_ok=True)
     if any(words.values()):
         line = emission_delays(utterances, words).line()
         write_atomically(output / "delay.txt", f"{line}\n".encode())

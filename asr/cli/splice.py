@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from lhotse.cut import Cut
 
 from asr.config import SpliceConfig
+from asr.data.batch import Skipped
 from asr.data.corpus import describe_recording, make_cut, write_cuts, write_flac
 from asr.data.features import SAMPLING_RATE
 from asr.data.manifest import open_cuts
@@ -20,22 +22,29 @@ def main(config: SpliceConfig) -> None:
     """Write the audio, then the manifest. Raises InputError where no word has a time."""
     if config.longest < config.shortest:
         raise InputError(f"longest={config.longest} is less than shortest={config.shortest}")
-    cuts = list(open_cuts([config.cuts]))
-    speakers = by_speaker(progress(cuts, len(cuts), "reading", "utterances"))
+    cuts, skipped = list(open_cuts([config.cuts])), list[Skipped]()
+    speakers = by_speaker(progress(cuts, len(cuts), "reading", "utterances"), skipped)
+    for utterance in skipped:
+        print(f"not used: {utterance.id}: {utterance.reason}", file=sys.stderr)
     if not speakers:
         raise InputError(f"{config.cuts}: no utterance has times of its words; see `asr align` and `asr attach`")
-    new = spliced_cuts(config, speakers, cuts[0].supervisions[0].language or "")
+    languages = {supervision.language or "" for cut in cuts for supervision in cut.supervisions}
+    new = spliced_cuts(config, speakers, languages.pop() if len(languages) == 1 else "")
     write_cuts(progress(new, config.count, "splicing", "utterances"), Path(config.output))
     words = sum(len(spoken) for vocabulary in speakers.values() for spoken in vocabulary.values())
-    print(f"{config.output}: {config.count} utterances from {words} words of {len(speakers)} speakers")
+    print(
+        f"{config.output}: {config.count} utterances from {words} words of {len(speakers)} speakers; "
+        f"{len(skipped)} of {len(cuts)} utterances not used"
+    )
 
 
 def spliced_cuts(config: SpliceConfig, speakers: dict[str, Vocabulary], language: str) -> Iterator[Cut]:
     """The new cuts, one by one, their audio written."""
+    name = Path(config.output).name.split(".")[0].removeprefix("cuts_")  # or two sets would share audio and ids
     strings = random_strings(speakers, config.count, config.shortest, config.longest, config.seed)
     for number, (speaker, words) in enumerate(strings):
         samples, items = join(words)
-        path = Path(config.audio).absolute() / f"spliced-{number:05d}.flac"
+        path = Path(config.audio).absolute() / f"{name}-{number:05d}.flac"
         write_flac(path, samples, SAMPLING_RATE)
         text = " ".join(item.symbol for item in items)
         yield make_cut(describe_recording(path.stem, path), text, speaker, language, {"word": items})

@@ -11,7 +11,7 @@ from lhotse.cut import Cut
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from asr.align.tokens import aligned_words, token_frames
+from asr.align.tokens import aligned_words, in_order, token_frames
 from asr.config import SpecAugmentOptions
 from asr.data.augment import keyed_random, spec_augment
 from asr.data.batch import Batch, Position, Skipped
@@ -122,5 +122,4 @@ def one_thread() -> Iterator[None]:
 
 def transcript(cut: Cut) -> str:
     """The text of all supervisions of a cut in order of time, white space collapsed; "" if there is none."""
-    supervisions = sorted(cut.supervisions, key=lambda supervision: supervision.start)
-    return " ".join(" ".join(s.text for s in supervisions if s.text).split())
+    return " ".join(" ".join(s.text for s in in_order(cut) if s.text).split())

@@ -42,6 +42,11 @@ def load_samples(cut: Cut) -> np.ndarray:
     return require_finite(samples.mean(axis=0), "audio")
 
 
+def as_int16(samples: np.ndarray) -> np.ndarray:
+    """Samples in [−1, 1] as 16-bit integers."""
+    return (samples.clip(-1, 1) * np.iinfo(np.int16).max).astype(np.int16)
+
+
 def load_features(cut: Cut, fbank: Fbank) -> Tensor:
     """Features (T,F) of a cut, stored ones where it has them.
 

@@ -28,6 +28,16 @@ def open_cuts(paths: list[str]) -> CutSet:
     return CutSet(manifests)
 
 
+def unique_ids(cuts: CutSet) -> list[str]:
+    """The ids of all cuts, in order. Raises InputError where two are the same."""
+    seen: dict[str, None] = {}
+    for cut in cuts:
+        if cut.id in seen:
+            raise InputError(f"two cuts are called {cut.id}: give each utterance its own id")
+        seen[cut.id] = None
+    return list(seen)
+
+
 class Manifests:
     """The cuts of manifests, one after the other."""
 

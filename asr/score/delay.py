@@ -9,7 +9,7 @@ import numpy as np
 from kaldialign import align
 from lhotse.supervision import AlignmentItem
 
-from asr.align.tokens import pieces_per_word, split_evenly
+from asr.align.tokens import WORD_START, split_evenly
 from asr.score.wer import GAP, Utterance
 
 Words = Mapping[str, Sequence[AlignmentItem]]
@@ -21,7 +21,7 @@ class Delays:
 
     A token counts as said where its word's time, split evenly over the word's tokens, has it end; it is put out in the
     middle of the frame that emits it. The last tokens are those of utterances whose last word is correct.
-    utterances: how many had times of their words.
+    utterances: how many had times of their words, and of the tokens of their hypothesis.
     """
 
     tokens: np.ndarray
@@ -47,23 +47,36 @@ class Delays:
 
 def emission_delays(utterances: Iterable[Utterance], words: Words) -> Delays:
     """Delays of the utterances whose words have times; `words` are those by utterance."""
-    timed = [one for one in utterances if words.get(one.id)]
+    timed = [one for one in utterances if words.get(one.id) and words_of(one) is not None]
     pairs = [utterance_delays(one, words[one.id]) for one in timed]
     tokens = [delay for delays, _ in pairs for delay in delays]
     return Delays(np.array(tokens), np.array([delays[-1] for delays, ends in pairs if ends]), len(timed))
 
 
+def words_of(utterance: Utterance) -> list[list[float]] | None:
+    """When the tokens of each word of the hypothesis were emitted; None where the tokens are not of this text.
+
+    A mark of a word's start that no letter follows is no word.
+    """
+    groups: list[tuple[str, list[float]]] = []
+    for token, time in zip(utterance.tokens, utterance.times):
+        if token.startswith(WORD_START) or not groups:
+            groups.append(("", []))
+        text, times = groups.pop()
+        groups.append((text + token.lstrip(WORD_START), [*times, time]))
+    spelt = [(text, times) for text, times in groups if text]
+    return [times for _, times in spelt] if [text for text, _ in spelt] == utterance.hypothesis.split() else None
+
+
 def utterance_delays(utterance: Utterance, words: Sequence[AlignmentItem]) -> tuple[list[float], bool]:
     """Delays of the tokens of an utterance's correct words, and whether the last word is one of them."""
-    counts = pieces_per_word(utterance.tokens)
     spoken, heard = [item.symbol for item in words], utterance.hypothesis.split()
-    if len(counts) != len(heard):  # not the tokens of this text
-        return [], False
-    times, delays, ends, reference, hypothesis = iter(utterance.times), [], False, iter(words), iter(counts)
+    reference, emitted = iter(words), iter(words_of(utterance) or [])
+    delays, ends = [], False
     for said, recognised in align(spoken, heard, GAP):
         item = next(reference) if said != GAP else None
-        emitted = [next(times) for _ in range(next(hypothesis))] if recognised != GAP else []
+        times = next(emitted) if recognised != GAP else []
         ends = item is not None and said == recognised
         if item is not None and ends:
-            delays += [time - end for time, end in zip(emitted, split_evenly(item, len(emitted)))]
+            delays += [time - end for time, end in zip(times, split_evenly(item, len(times)))]
     return delays, ends

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
@@ -90,7 +91,8 @@ def _parse(line: bytes, where: str) -> Utterance:
         if not isinstance(record.get(field), str):
             raise InputError(f"{where}: no string '{field}'; give the strings {', '.join(_FIELDS)}")
     tokens, times = record.get("tokens", []), record.get("times", [])
-    if not (_is_list_of(tokens, str) and _is_list_of(times, (int, float)) and len(tokens) == len(times)):
+    sound = _is_list_of(tokens, str) and _is_list_of(times, (int, float)) and all(map(math.isfinite, times))
+    if not sound or len(tokens) != len(times):
         raise InputError(f"{where}: 'tokens' must be strings, and 'times' as many numbers; or leave both out")
     return Utterance(record["id"], record["reference"], record["hypothesis"], tuple(tokens), tuple(times))
 

@@ -64,9 +64,9 @@ def test_words_are_shared_out_to_supervisions():
         (None, "missing: no times"),
         ([], "other words: word 1 is 'ONE' in the transcript, nothing in the times"),
         (GOOD[:1], "other words: word 2 is 'TWO' in the transcript, nothing in the times"),
-        ([*GOOD, ("three", 1, 0.1)], "other words: word 3 is None in the transcript, 'three' in the times"),
+        ([*GOOD, ("three", 1, 0.1)], "other words: word 3 is nothing in the transcript, 'three' in the times"),
         ([GOOD[0], ("<unk>", 0.5, 0.4)], "other words: word 2 is 'TWO' in the transcript, '<unk>' in the times"),
-        ([*GOOD, *GOOD], "other words: word 3 is None in the transcript, 'one' in the times"),
+        ([*GOOD, *GOOD], "other words: word 3 is nothing in the transcript, 'one' in the times"),
         ([GOOD[0], ("two", 0.9, -0.4)], "reversed: 'two' ends at 0.5 s, before it begins at 0.9 s"),
         ([("one", 0.2, 0.5), GOOD[1]], "crossing: 'TWO(2)' begins at 0.5 s, 'one' ends at 0.7 s"),
         ([("one", 1.0, 0.3), ("two", 0.2, 0.3)], "crossing: 'two' begins at 0.2 s, 'one' ends at 1.3 s"),
@@ -90,9 +90,45 @@ def test_rounding_is_no_fault():
     assert coverage.aligned == 1
 
 
-def test_an_empty_transcript_has_all_its_times():
-    _, coverage = attach([cut_of(text="")], utt=[])
+@pytest.mark.parametrize("words", [{}, {"utt": []}, {"utt": [("<eps>", 0.0, 2.0)]}])
+def test_an_empty_transcript_has_all_its_times(words):
+    _, coverage = attach([cut_of(text="")], **words)
     assert coverage.aligned == 1
+
+
+def test_silences_are_left_out_but_not_words_that_look_like_them():
+    words = [
+        ("<eps>", 0, 0.1),
+        ("sp", 0.1, 0.1),
+        ("S", 0.2, 0.2),
+        ("SP", 0.4, 0.2),
+        ("sil", 0.6, 0.1),
+        ("sp", 0.7, 0.1),
+    ]
+    (cut,), coverage = attach([cut_of(text="S SP SIL")], utt=words)
+    assert coverage.aligned == 1
+    assert [(item.symbol, item.start) for item in aligned_words(cut)] == [("S", 0.2), ("SP", 0.4), ("SIL", 0.6)]
+
+
+def test_spellings_of_one_word_in_two_forms_of_unicode():
+    _, coverage = attach([cut_of(text="CAF\u00c9")], utt=[("cafe\u0301", 0.2, 0.5)])
+    assert coverage.aligned == 1
+
+
+def test_a_mixed_cut_is_named_and_left_as_it_is():
+    mixed = cut_of("a").append(cut_of("b"))
+    (same,), coverage = attach([mixed])
+    assert same is mixed
+    assert list(coverage.details()) == [f"{mixed.id}: mixed: a MixedCut; attach times before cuts are mixed or joined"]
+
+
+def test_supervisions_of_one_id_keep_their_texts():
+    supervisions = [SupervisionSegment("same", "rec", at, 1.0, text=text) for at, text in ((0.0, "ONE"), (1.0, "TWO"))]
+    (cut,), _ = attach([MonoCut("utt", 0.0, 2.0, 0, supervisions)], utt=[("one", 0.2, 0.3), ("two", 1.2, 0.3)])
+    assert [(s.text, [item.symbol for item in s.alignment["word"]]) for s in cut.supervisions] == [
+        ("ONE", ["ONE"]),
+        ("TWO", ["TWO"]),
+    ]
 
 
 def test_times_of_no_cut_and_unreadable_lines_are_reported(tmp_path):

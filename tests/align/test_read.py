@@ -1,12 +1,14 @@
 """Times of words from every format, and files at fault: each fault named, the rest read."""
 
 import gzip
+import math
 
 import pytest
 from lhotse import CutSet, SupervisionSet
 from lhotse.cut import MonoCut
 from lhotse.supervision import AlignmentItem, SupervisionSegment
 
+from asr.align.attach import without_silences
 from asr.align.make import Aligned, write_ctm
 from asr.align.read import read_words
 from asr.errors import InputError
@@ -102,14 +104,16 @@ def test_every_format(tmp_path, make):
     times = read_words(make(tmp_path))
     assert times.faults == []
     assert list(times.by_id) == ["utt"]
-    assert [(item.symbol, item.start, item.duration) for item in times.by_id["utt"]] == [
+    words = without_silences(["hello", "world"], times.by_id["utt"])
+    assert [(item.symbol, item.start, item.duration) for item in words] == [
         ("hello", 0.5, 0.25),
         ("world", 1.0, 0.5),
     ]
 
 
 def test_an_utterance_of_silence_is_known(tmp_path):
-    assert read_words(written(tmp_path, "a.ctm", "utt 1 0 1 <eps>\n")).by_id == {"utt": []}
+    found = read_words(written(tmp_path, "a.ctm", "utt 1 0 1 <eps>\n")).by_id
+    assert found == {"utt": [AlignmentItem("<eps>", 0.0, 1.0)]}
 
 
 @pytest.mark.parametrize(
@@ -145,7 +149,11 @@ def test_a_line_of_librispeech_at_fault_is_named(tmp_path, line):
         ("a.ctm", "utt 1 0 1 a\n".encode("utf-16"), "is UTF-16; convert it: iconv"),
         ("a.ctm", b"\0\1\2\xff\xfe\n", "a.ctm:1: not UTF-8"),
         ("utt.TextGrid", "no such thing", "not a readable TextGrid"),
-        ("utt.TextGrid", TEXTGRID.replace('"words"', '"wrds"'), "no tier called words; it has wrds, phones"),
+        (
+            "utt.TextGrid",
+            TEXTGRID.replace('"words"', '"wrds"'),
+            "no tier of intervals called words; it has wrds, phones",
+        ),
         ("cuts.jsonl.gz", b"not gzip", "unreadable after 0 entries"),
         ("cuts.jsonl.gz", gzip.compress(b'{"type": "Gone"}\n'), "unreadable after 0 entries"),
         ("words.txt", b"utt 1 0 1 a\n", "unknown kind of file; there are .ctm, .TextGrid"),
@@ -165,6 +173,31 @@ def test_one_bad_file_of_many_is_named(tmp_path):
     assert list(times.by_id) == ["utt"]
     assert len(times.faults) == 1
     assert "bad.TextGrid" in times.faults[0]
+
+
+def test_an_utterance_in_two_files_is_named(tmp_path):
+    written(tmp_path, "ali/one/utt.TextGrid", TEXTGRID)
+    written(tmp_path, "ali/two/utt.TextGrid", TEXTGRID)
+    times = read_words(tmp_path / "ali")
+    assert len(without_silences(["hello", "world"], times.by_id["utt"])) == 2
+    assert len(times.faults) == 1
+    assert f"utt is in {tmp_path / 'ali/one/utt.TextGrid'}, too" in times.faults[0]
+
+
+def test_a_tier_of_points_is_not_one_of_words(tmp_path):
+    points = TEXTGRID[: TEXTGRID.index('        class = "IntervalTier"')].replace("size = 2", "size = 1") + (
+        '        class = "TextTier"\n        name = "words"\n        xmin = 0\n        xmax = 2\n'
+        '        points: size = 1\n        points [1]:\n            number = 1\n            mark = "hello"\n'
+    )
+    with pytest.raises(InputError, match="no tier of intervals called words; it has words"):
+        read_words(written(tmp_path, "utt.TextGrid", points))
+
+
+def test_times_of_a_manifest_that_are_no_numbers_are_named(tmp_path):
+    segment = supervision(words=[AlignmentItem("hello", math.nan, 0.25)])
+    CutSet.from_cuts([MonoCut("utt", 3.0, 2.0, 0, [segment])]).to_file(tmp_path / "cuts.jsonl.gz")
+    with pytest.raises(InputError, match="a time out of range"):
+        read_words(tmp_path / "cuts.jsonl.gz")
 
 
 def test_a_missing_file_is_refused(tmp_path):

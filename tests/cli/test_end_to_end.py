@@ -253,12 +253,12 @@ def test_training_draws_a_lattice_for_tensorboard(trained):
     assert "validation/lattice" in events.Tags()["images"]
 
 
-@pytest.fixture(scope="module")
-def aligned(trained, tiny_corpus, tmp_path_factory) -> Path:
+@pytest.fixture(scope="module", params=["ctc", "transducer"])
+def aligned(trained, tiny_corpus, tmp_path_factory, request) -> Path:
     """The validation cuts with times of words from the trained model."""
     directory = tmp_path_factory.mktemp("aligned")
     words = [f"cuts={tiny_corpus.dev}", f"output={directory / 'words.ctm'}", f"run={trained}", "device=cpu", "jobs=1"]
-    assert main(["align", "aligner=transducer", *words]) == 0
+    assert main(["align", f"aligner={request.param}", *words]) == 0
     output = directory / "cuts_dev.jsonl.gz"
     assert main(["attach", f"words={directory / 'words.ctm'}", f"cuts={tiny_corpus.dev}", f"output={output}"]) == 0
     return output
@@ -284,7 +284,8 @@ def test_alignments_restrict_the_loss(aligned, tiny_corpus, tmp_path, loss):
     words += [f"data.valid_cuts=[{aligned}]", "train.steps=4", "train.validate_every=4", "train.log_every=1"]
     assert main(["train", *words]) == 0
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert all(line["train/unaligned"] == 0 for line in lines if "train/unaligned" in line)
+    assert {line["train/unaligned"] for line in lines if "train/loss" in line} == {0}
+    assert any(line["train/nodes"] > 0 for line in lines if "train/loss" in line)
     assert "times of words" not in (tmp_path / "run" / "train.log").read_text()
 
 
@@ -315,6 +316,21 @@ def test_decoding_and_scoring_report_the_delay_before_the_wer(aligned, tiny_corp
     assert (tmp_path / "out" / "delay.txt").read_text() == f"{delay}\n"
 
 
+def test_ids_that_are_twice_or_no_word_are_refused(trained, tiny_corpus, tmp_path, capsys):
+    from lhotse import CutSet
+
+    from asr.data.corpus import write_cuts
+
+    cuts = list(CutSet.from_file(tiny_corpus.dev))
+    write_cuts([cuts[0], cuts[0]], tmp_path / "twice.jsonl.gz")
+    write_cuts([cuts[0].with_id("a b")], tmp_path / "space.jsonl.gz")
+    for name, message in (("twice", "two cuts are called dev-0"), ("space", "a cut is called 'a b', but a CTM")):
+        words = [f"cuts={tmp_path / name}.jsonl.gz", f"run={trained}", f"output={tmp_path / 'x.ctm'}"]
+        assert asr(capsys, "align", "aligner=ctc", *words)[2].strip().startswith(f"asr align: error: {message}")
+    words = [f"cuts={tmp_path / 'twice.jsonl.gz'}", f"run={trained}", f"output={tmp_path / 'out'}", "device=cpu"]
+    assert "two cuts are called dev-0" in asr(capsys, "decode", *words)[2]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -322,13 +338,17 @@ def test_decoding_and_scoring_report_the_delay_before_the_wer(aligned, tiny_corp
         (["align", "aligner=mfa", "cuts={dev}", "output={out}"], "choices: pocketsphinx, ctc, transducer"),
         (["align", "aligner=transducer", "cuts={dev}", "output={out}", "run={out}"], "not a run directory"),
         (["attach", "words={missing}", "cuts={dev}", "output={out}"], "no such file or directory"),
+        (["score", "hypotheses={hyp}", "cuts={dev}", "output={out}"], "has no times of words of these utterances"),
         (["attach", "words={ctm}", "cuts={dev}", "output={out}"], "0 of 6 utterances aligned (0.0 %), 6 missing"),
     ],
 )
 def test_bad_alignments_are_one_line(trained, tiny_corpus, tmp_path, capsys, words, message):
     (tmp_path / "other.ctm").write_text("other 1 0 1 a\n")
+    (tmp_path / "hyp.jsonl").write_text('{"id": "dev-0", "reference": "A", "hypothesis": "A"}\n')
     places = {"dev": tiny_corpus.dev, "out": tmp_path / "out", "missing": tmp_path / "gone", "run": trained}
-    status, _, err = asr(capsys, *[word.format(**places, ctm=tmp_path / "other.ctm") for word in words])
+    status, _, err = asr(
+        capsys, *[word.format(**places, ctm=tmp_path / "other.ctm", hyp=tmp_path / "hyp.jsonl") for word in words]
+    )
     assert status == 2
     assert message in err.strip().splitlines()[-1]
     assert not places["out"].exists()

@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 import soundfile
 from lhotse import CutSet
+from lhotse.audio import AudioSource
 from lhotse.supervision import AlignmentItem
+from lhotse.utils import fastcopy
 
 from asr.cli.main import main
+from asr.data.batch import Skipped
 from asr.data.corpus import describe_recording, make_cut, write_cuts, write_flac
 from asr.data.splice import FADE_SAMPLES, SpokenWord, by_speaker, cut_words, join, random_strings
 
@@ -34,7 +37,19 @@ def test_words_are_cut_out_in_the_middle_of_pauses(cut):
 def test_an_utterance_without_times_gives_no_word(cut):
     cut.supervisions[0].alignment = None
     assert cut_words(cut) == []
-    assert by_speaker([cut]) == {}
+    skipped = []
+    assert by_speaker([cut], skipped) == {}
+    assert skipped == [Skipped("a", "no times of words")]
+
+
+def test_a_cut_of_two_speakers_and_one_without_audio_are_named(cut, tmp_path):
+    other = fastcopy(cut, id="b", supervisions=[*cut.supervisions, fastcopy(cut.supervisions[0], speaker="al")])
+    gone = fastcopy(cut, id="c", recording=fastcopy(cut.recording, sources=[AudioSource("file", [0], "gone.flac")]))
+    skipped = []
+    assert list(by_speaker([other, gone, cut], skipped)) == ["jo"]
+    assert [one.id for one in skipped] == ["b", "c"]
+    assert skipped[0].reason == "has 2 speakers"
+    assert skipped[1].reason.startswith("unreadable audio")
 
 
 def speaker_words(texts):
@@ -74,7 +89,7 @@ def test_the_command_writes_cuts_whose_times_fit_their_audio(cut, tmp_path, caps
     output = tmp_path / "out" / "spliced.jsonl.gz"
     words = [f"cuts={tmp_path / 'cuts.jsonl.gz'}", f"output={output}", f"audio={tmp_path / 'audio'}", "count=5"]
     assert main(["splice", *words]) == 0
-    assert capsys.readouterr().out == f"{output}: 5 utterances from 3 words of 1 speakers\n"
+    assert capsys.readouterr().out == f"{output}: 5 utterances from 3 words of 1 speakers; 0 of 1 utterances not used\n"
     before = output.read_bytes()
     for new in CutSet.from_file(output):
         (supervision,) = new.supervisions

@@ -32,6 +32,18 @@ def test_wrong_deleted_and_inserted_words_do_not_count():
     assert len(trailing.last_tokens) == 0
 
 
+def test_marks_of_words_that_stand_alone_shift_nothing():
+    trailing = delays("ONE TWO", ["\u2581", "O", "NE", "\u2581TWO", "\u2581"], [0.3, 0.5, 0.7, 1.3, 1.4])
+    ends = [0.2 + 0.4 * n / 3 for n in (1, 2, 3)]
+    assert trailing.tokens == pytest.approx([0.3 - ends[0], 0.5 - ends[1], 0.7 - ends[2], 0.1])
+    unmarked = delays("ONE TWO", ["O", "NE", "\u2581TWO"], [0.5, 0.7, 1.3])
+    assert unmarked.tokens == pytest.approx([0.1, 0.1, 0.1])
+
+
+def test_tokens_of_another_text_do_not_count():
+    assert delays("ONE TWO", ["\u2581SUN", "\u2581TWO"], [0.5, 0.7]).utterances == 0
+
+
 def test_without_times_or_tokens_there_are_no_delays():
     assert emission_delays([Utterance("b", "ONE", "ONE", ("\u2581ONE",), (0.5,))], WORDS).utterances == 0
     assert len(delays("ONE TWO", [], []).tokens) == 0
