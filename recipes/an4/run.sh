@@ -6,7 +6,8 @@
 #   stage 0  download (or --corpus-dir DIR, the folder that holds etc/ and wav/), manifests
 #                                        data/cuts_{train,dev,test}.jsonl.gz
 #   stage 1  times of the words          data/aligned/cuts_{train,dev,test}.jsonl.gz
-#            tokenizer and features      data/char, data/fbank/cuts_{train,dev}.jsonl.gz
+#            new strings of the words    data/aligned/cuts_spliced.jsonl.gz
+#            tokenizer and features      data/char, data/fbank/cuts_{train,spliced,dev}.jsonl.gz
 #   stage 2  train                       exp/NAME
 #   stage 3  decode and score            exp/NAME/decode_test
 
@@ -19,12 +20,14 @@ if stage_is 0 "manifests"; then
     prepare_corpus
 fi
 
-if stage_is 1 "times of the words, tokenizer and features"; then
+if stage_is 1 "times of the words, new strings of them, tokenizer and features"; then
     for split in train dev test; do
         align_words $split
     done
+    splice_words data/aligned 1200
     asr tokenizer "cuts=[data/cuts_train.jsonl.gz]" output=data/char kind=char
     make_features train data/aligned "speed_factors=[0.9,1.1]"
+    make_features spliced data/aligned "speed_factors=[0.9,1.1]"
     make_features dev data/aligned
 fi
 
