@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from asr.config import PackedLossOptions
 from asr.errors import InputError
-from asr.losses.base import LossSizes, TransducerLoss
+from asr.losses.base import LossOutput, LossSizes, TransducerLoss
+from asr.nodes.band import unaligned
 from asr.nodes.base import Nodes
 from asr.ops.joint.chunked import PackedSettings, packed_loss
 from asr.ops.joint.reference import LossInputs
@@ -32,3 +33,27 @@ class PackedLoss(TransducerLoss):
             inputs.joiner, nodes, inputs.encoder_out, inputs.predictor_out, inputs.labels, self.settings
         )
         return per_utterance, int(kept)
+
+
+class AlignedLoss(PackedLoss):
+    """A loss over nodes around an alignment. Subclasses choose them.
+
+    An utterance whose alignment is unknown (a negative frame) is not restricted, and counted in
+    `LossOutput.unaligned`; one whose nodes allow no path gets more, and is counted in `LossOutput.widened`.
+    """
+
+    def compute(self, inputs: LossInputs) -> LossOutput:
+        """See `TransducerLoss.compute`. Raises InputError where there is no alignment."""
+        if inputs.alignment is None:
+            raise InputError(
+                f"loss {self.options.name} needs `alignment`, the frame of each label (B,U); -1 where it is unknown"
+            )
+        nodes, widened_B = self.choose_nodes(inputs.encoder_frames, inputs.label_lengths, inputs.alignment)
+        per_utterance, kept = self.packed_loss(inputs, nodes)
+        unaligned_B = unaligned(inputs.alignment, inputs.label_lengths)
+        counts = int(widened_B.sum()), int(unaligned_B.sum())
+        return LossOutput(per_utterance, {"transducer": per_utterance.detach()}, len(nodes), kept, *counts)
+
+    def choose_nodes(self, frames_B: Tensor, label_lengths_B: Tensor, alignment_BU: Tensor) -> tuple[Nodes, Tensor]:
+        """The nodes, and whose had to be widened for want of a complete path (B,)."""
+        raise NotImplementedError

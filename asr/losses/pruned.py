@@ -8,9 +8,8 @@ from torch import Tensor
 from asr.config import PrunedLossOptions
 from asr.errors import InputError
 from asr.losses.base import LossOutput, LossSizes, TransducerLoss
-from asr.losses.packed import PackedLoss
+from asr.losses.packed import AlignedLoss, PackedLoss
 from asr.losses.simple import SimpleJoiner
-from asr.nodes.band import unaligned
 from asr.nodes.base import Nodes, all_nodes
 from asr.nodes.pruned import aligned_nodes, fixed_width_nodes, massive_nodes
 from asr.ops.joint.reference import LossInputs
@@ -24,11 +23,8 @@ def make_pruned(sizes: LossSizes, options: PrunedLossOptions) -> TransducerLoss:
     return AlignedPrunedLoss(sizes, options) if options.bounds == "alignment" else PrunedLoss(sizes, options)
 
 
-class AlignedPrunedLoss(PackedLoss):
-    """The loss on the `prune_range` label positions around an alignment; there is no simple joiner to train.
-
-    An utterance whose alignment is unknown (a negative frame) is not pruned, and counted in `LossOutput.unaligned`.
-    """
+class AlignedPrunedLoss(AlignedLoss):
+    """The loss on the `prune_range` label positions around an alignment; there is no simple joiner to train."""
 
     def __init__(self, sizes: LossSizes, options: PrunedLossOptions) -> None:
         super().__init__(sizes, options)
@@ -36,20 +32,9 @@ class AlignedPrunedLoss(PackedLoss):
             raise InputError(f"loss.prune_mass={options.prune_mass}: an alignment has no mass; use loss.bounds=simple")
         self.prune_range = options.prune_range
 
-    def compute(self, inputs: LossInputs) -> LossOutput:
-        """See `TransducerLoss.compute`. Raises InputError where there is no alignment."""
-        alignment = inputs.required_alignment("loss.bounds=alignment")
-        lengths = inputs.encoder_frames, inputs.label_lengths
-        nodes, widened_B = aligned_nodes(*lengths, alignment, self.prune_range, self.rules.topology)
-        per_utterance, kept = self.packed_loss(inputs, nodes)
-        return LossOutput(
-            per_utterance,
-            {"transducer": per_utterance.detach()},
-            len(nodes),
-            kept,
-            int(widened_B.sum()),
-            int(unaligned(alignment, inputs.label_lengths).sum()),
-        )
+    def choose_nodes(self, frames_B: Tensor, label_lengths_B: Tensor, alignment_BU: Tensor) -> tuple[Nodes, Tensor]:
+        """See `AlignedLoss`."""
+        return aligned_nodes(frames_B, label_lengths_B, alignment_BU, self.prune_range, self.rules.topology)
 
 
 class PrunedLoss(PackedLoss):

@@ -229,7 +229,7 @@ def test_a_node_set_without_a_path_is_widened_and_counted(joiner, batch, name, t
     assert make_loss(name, topology=topology, **options)(joiner, **batch).widened == expected[name.split()[0]]
 
 
-@pytest.mark.parametrize(("name", "who"), [("ar", "loss ar"), ("pruned by alignment", "loss.bounds=alignment")])
+@pytest.mark.parametrize(("name", "who"), [("ar", "loss ar"), ("pruned by alignment", "loss pruned")])
 def test_a_restriction_without_an_alignment(joiner, batch, name, who):
     del batch["alignment"]
     with pytest.raises(InputError, match=f"{who} needs `alignment`"):

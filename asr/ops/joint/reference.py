@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from asr.errors import InputError
-
 Joiner = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -23,12 +21,6 @@ class LossInputs:
     labels: Tensor
     label_lengths: Tensor
     alignment: Tensor | None = None
-
-    def required_alignment(self, name: str) -> Tensor:
-        """The alignment. Raises InputError, naming who needs it, where there is none."""
-        if self.alignment is None:
-            raise InputError(f"{name} needs `alignment`, the frame of each label (B,U); -1 where it is unknown")
-        return self.alignment
 
 
 def grid_logits(joiner: Joiner, encoder_out_BTD: Tensor, predictor_out_BUD: Tensor) -> Tensor:
