@@ -76,11 +76,14 @@ align_words() {
     asr attach "words=data/aligned/$1.ctm" "cuts=data/cuts_$1.jsonl.gz" "output=data/aligned/cuts_$1.jsonl.gz"
 }
 
-# splice_words DIR COUNT: DIR/cuts_spliced.jsonl.gz, COUNT new utterances from the words of DIR/cuts_train.jsonl.gz,
+# splice_words DIR COUNT [OPTION…]: DIR/cuts_spliced.jsonl.gz, COUNT new utterances from the words of DIR/cuts_train.jsonl.gz,
 # unless it is newer.
 splice_words() {
-    [ "$1/cuts_spliced.jsonl.gz" -nt "$1/cuts_train.jsonl.gz" ] ||
-        asr splice "cuts=$1/cuts_train.jsonl.gz" "output=$1/cuts_spliced.jsonl.gz" audio=data/audio/spliced "count=$2"
+    local dir=$1 count=$2
+    shift 2
+    [ "$dir/cuts_spliced.jsonl.gz" -nt "$dir/cuts_train.jsonl.gz" ] ||
+        asr splice "cuts=$dir/cuts_train.jsonl.gz" "output=$dir/cuts_spliced.jsonl.gz" audio=data/audio/spliced \
+            "count=$count" "$@"
 }
 
 # make_features SPLIT DIR [OPTION…]: data/fbank/cuts_SPLIT.jsonl.gz of DIR/cuts_SPLIT.jsonl.gz, unless it is newer.

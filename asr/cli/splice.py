@@ -23,7 +23,7 @@ def main(config: SpliceConfig) -> None:
     if config.longest < config.shortest:
         raise InputError(f"longest={config.longest} is less than shortest={config.shortest}")
     cuts, skipped = list(open_cuts([config.cuts])), list[Skipped]()
-    speakers = by_speaker(progress(cuts, len(cuts), "reading", "utterances"), skipped)
+    speakers = by_speaker(progress(cuts, len(cuts), "reading", "utterances"), config.edge_seconds, skipped)
     for utterance in skipped:
         print(f"not used: {utterance.id}: {utterance.reason}", file=sys.stderr)
     if not speakers:

@@ -21,7 +21,6 @@ from asr.data.batch import Skipped
 from asr.data.features import SAMPLING_RATE, as_int16, load_samples
 from asr.errors import InputError
 
-EDGE_SECONDS = 0.3  # of what surrounds it, at most, that the first and the last word of an utterance keep outside
 FADE_SAMPLES = 80  # 5 ms, so that joints do not click
 
 Vocabulary = dict[str, list["SpokenWord"]]
@@ -40,14 +39,17 @@ class SpokenWord:
     duration: float
 
 
-def cut_words(cut: Cut) -> list[SpokenWord]:
-    """The words of an utterance; none without their times. Raises InputError for unreadable audio."""
+def cut_words(cut: Cut, edge_seconds: float) -> list[SpokenWord]:
+    """The words of an utterance; none without their times. Raises InputError for unreadable audio.
+
+    edge_seconds: of what surrounds them, at most, that the first and the last word keep on the outside.
+    """
     words = aligned_words(cut)
     if not words:
         return []
     samples = as_int16(load_samples(cut))
     inner = [(word.end + after.start) / 2 for word, after in pairwise(words)]
-    bounds = [max(words[0].start - EDGE_SECONDS, 0.0), *inner, min(words[-1].end + EDGE_SECONDS, cut.duration)]
+    bounds = [max(words[0].start - edge_seconds, 0.0), *inner, min(words[-1].end + edge_seconds, cut.duration)]
     return [
         SpokenWord(
             word.symbol,
@@ -67,12 +69,12 @@ def speaker_of(cut: Cut) -> str:
     return names.pop()
 
 
-def by_speaker(cuts: Iterable[Cut], skipped: list[Skipped]) -> dict[str, Vocabulary]:
+def by_speaker(cuts: Iterable[Cut], edge_seconds: float, skipped: list[Skipped]) -> dict[str, Vocabulary]:
     """All words of each speaker, by text; cuts that give none are added to `skipped`."""
     speakers: dict[str, Vocabulary] = {}
     for cut in cuts:
         try:
-            words = cut_words(cut)
+            words = cut_words(cut, edge_seconds)
             if not words:
                 raise InputError("no times of words")
             vocabulary = speakers.setdefault(speaker_of(cut), {})

@@ -25,7 +25,7 @@ def cut(tmp_path):
 
 
 def test_words_are_cut_out_in_the_middle_of_pauses(cut):
-    words = cut_words(cut)
+    words = cut_words(cut, 0.3)
     assert [word.text for word in words] == ["ONE", "TWO", "SIX"]
     bounds = [0.2, 0.875, 1.5, 2.0]  # 0.3 s are kept outside, as far as there are as many
     for word, begin, end, (_, start, duration) in zip(words, bounds, bounds[1:], TIMES):
@@ -34,11 +34,16 @@ def test_words_are_cut_out_in_the_middle_of_pauses(cut):
         assert (word.start, word.duration) == pytest.approx((start - begin, duration))
 
 
+def test_the_outer_words_keep_as_much_as_asked_and_there_is(cut):
+    assert len(cut_words(cut, 2.0)[0].samples) == 0.875 * 16000
+    assert len(cut_words(cut, 0.0)[0].samples) == 0.375 * 16000
+
+
 def test_an_utterance_without_times_gives_no_word(cut):
     cut.supervisions[0].alignment = None
-    assert cut_words(cut) == []
+    assert cut_words(cut, 0.3) == []
     skipped = []
-    assert by_speaker([cut], skipped) == {}
+    assert by_speaker([cut], 0.3, skipped) == {}
     assert skipped == [Skipped("a", "no times of words")]
 
 
@@ -46,7 +51,7 @@ def test_a_cut_of_two_speakers_and_one_without_audio_are_named(cut, tmp_path):
     other = fastcopy(cut, id="b", supervisions=[*cut.supervisions, fastcopy(cut.supervisions[0], speaker="al")])
     gone = fastcopy(cut, id="c", recording=fastcopy(cut.recording, sources=[AudioSource("file", [0], "gone.flac")]))
     skipped = []
-    assert list(by_speaker([other, gone, cut], skipped)) == ["jo"]
+    assert list(by_speaker([other, gone, cut], 0.3, skipped)) == ["jo"]
     assert [one.id for one in skipped] == ["b", "c"]
     assert skipped[0].reason == "has 2 speakers"
     assert skipped[1].reason.startswith("unreadable audio")
