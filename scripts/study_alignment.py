@@ -96,11 +96,13 @@ def study(recipe: Path, options: argparse.Namespace, name: str) -> dict[str, flo
 def timed(recipe: Path, *words: str) -> dict[str, float]:
     """Run a command of `asr` in the recipe's folder; minutes, and the most memory that it had. Ends where it fails."""
     start = time.monotonic()
-    with (recipe / "study.log").open("ab") as log:
+    log_path = recipe / "exp" / "study.log"
+    log_path.parent.mkdir(exist_ok=True)
+    with log_path.open("ab") as log:
         process = subprocess.Popen([sys.executable, "-m", "asr.cli.main", *words], cwd=recipe, stdout=log, stderr=log)
         _, status, usage = os.wait4(process.pid, 0)
     if status:
-        sys.exit(f"asr {' '.join(words)} failed; see {recipe / 'study.log'}")
+        sys.exit(f"asr {' '.join(words)} failed; see {log_path}")
     return {"minutes": (time.monotonic() - start) / 60, "peak_mb": usage.ru_maxrss / 1024}
 
 
