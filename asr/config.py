@@ -29,6 +29,13 @@ class ModelOptions:
     kernel_size: int = option(15, "frames that the convolution module sees; odd", low=1)
     left_context: int = option(-1, "past frames that attention sees, after subsampling; -1: all", low=-1)
     right_context: int = option(-1, "future frames that attention sees, after subsampling; -1: all", low=-1)
+    causal: bool = option(False, "convolutions see no future frames")
+    chunk_frames: list[int] = option(
+        [],
+        "attention works in chunks of so many frames, after subsampling, and sees left_context before the chunk; in "
+        "training one of these sizes is drawn for each batch, else the first is used; 0: the whole utterance",
+        low=0,
+    )
     predictor_dim: int = option(144, "width of the predictor", low=1)
     context_size: int = option(2, "labels that the stateless predictor sees", low=1)
     context_dropout: float = option(0.0, "share of label positions whose context is hidden", low=0, high=0.9)

@@ -10,20 +10,23 @@ from torch import Tensor, nn
 from asr.models.dropout import Dropout
 
 
-def relative_positions(frames: int, dim: int, device: torch.device) -> Tensor:
-    """Sinusoids (2T−1, D) of the distances T−1, …, 0, …, −(T−1) from query to key."""
-    distance = torch.arange(frames - 1, -frames, -1, device=device, dtype=torch.float32)
+def relative_positions(queries: int, keys: int, dim: int, device: torch.device) -> Tensor:
+    """Sinusoids (P,D) of the distances from query to key: S−1, …, 0, …, −(T−1), where P = T + S − 1.
+
+    The T queries are the last of the S keys.
+    """
+    distance = torch.arange(keys - 1, -queries, -1, device=device, dtype=torch.float32)
     rate = torch.exp(torch.arange(0, dim, 2, device=device) * (-math.log(10000.0) / dim))
     angle = distance[:, None] * rate
     return torch.stack((angle.sin(), angle.cos()), dim=-1).flatten(1)[:, :dim]
 
 
 def shift_to_keys(scores: Tensor) -> Tensor:
-    """(…,T,2T−1) by distance → (…,T,T) by key: entry (i, j) is the score of distance i − j."""
-    frames = scores.shape[-2]
-    padded = nn.functional.pad(scores, (1, 0))
-    skewed = padded.reshape(*scores.shape[:-2], 2 * frames, frames)[..., 1:, :]
-    return skewed.reshape(scores.shape)[..., :frames]
+    """(…,T,P) by distance → (…,T,S) by key, S = P − T + 1: entry (i, j) is the score of distance (S − T) + i − j."""
+    queries, distances = scores.shape[-2:]
+    padded = nn.functional.pad(scores, (1, 0)).flatten(-2)
+    skewed = padded[..., queries:].reshape(scores.shape)
+    return skewed[..., : distances - queries + 1]
 
 
 class RelativeSelfAttention(nn.Module):
@@ -39,16 +42,20 @@ class RelativeSelfAttention(nn.Module):
         self.output = nn.Linear(dim, dim)
         self.dropout = Dropout(dropout)
 
-    def forward(self, x_BTD: Tensor, positions_PD: Tensor, mask_BTT: Tensor) -> Tensor:
-        """Attend where `mask_BTT` is true; returns (B,T,D)."""
-        batch, frames, dim = x_BTD.shape
-        query, key, value = (
-            self.query_key_value(x_BTD).view(batch, frames, 3, self.heads, self.head_dim).permute(2, 0, 3, 1, 4)
-        )
+    def forward(self, x_BTD: Tensor, memory_BSD: Tensor, positions_PD: Tensor, mask_BTS: Tensor) -> Tensor:
+        """Attend from `x_BTD` to `memory_BSD`, of which it is the end, where `mask_BTS` is true; returns (B,T,D)."""
+        dim = x_BTD.shape[2]
+        weight, bias = self.query_key_value.weight, self.query_key_value.bias
+        query = self.by_head(nn.functional.linear(x_BTD, weight[:dim], bias[:dim]))
+        key, value = map(self.by_head, nn.functional.linear(memory_BSD, weight[dim:], bias[dim:]).chunk(2, dim=2))
         position = self.position(positions_PD).view(-1, self.heads, self.head_dim).permute(1, 2, 0)
         by_content = (query + self.content_bias) @ key.transpose(-1, -2)
         by_position = shift_to_keys((query + self.position_bias) @ position)
         scores = (by_content + by_position) / math.sqrt(self.head_dim)
-        scores = scores.masked_fill(~mask_BTT[:, None], torch.finfo(scores.dtype).min)
+        scores = scores.masked_fill(~mask_BTS[:, None], torch.finfo(scores.dtype).min)
         weights = self.dropout(torch.softmax(scores, dim=-1))
-        return self.output((weights @ value).transpose(1, 2).reshape(batch, frames, dim))
+        return self.output((weights @ value).transpose(1, 2).flatten(2))
+
+    def by_head(self, x_BTD: Tensor) -> Tensor:
+        """(B,T,D) → (B,heads,T,D/heads)."""
+        return x_BTD.reshape(*x_BTD.shape[:2], self.heads, self.head_dim).transpose(1, 2)

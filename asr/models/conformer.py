@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import torch
 from torch import Tensor, nn
 
 from asr.config import ModelOptions
@@ -33,21 +36,25 @@ class ConvolutionModule(nn.Module):
     (and their padding) influence each other, and would differ between one process and several.
     """
 
-    def __init__(self, dim: int, kernel_size: int, dropout: float) -> None:
+    def __init__(self, dim: int, kernel_size: int, causal: bool, dropout: float) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(dim)
         self.gate = nn.Linear(dim, 2 * dim)
-        self.depthwise = nn.Conv1d(dim, dim, kernel_size, padding=kernel_size // 2, groups=dim)
+        self.depthwise = nn.Conv1d(dim, dim, kernel_size, padding=0 if causal else kernel_size // 2, groups=dim)
         self.depthwise_norm = nn.LayerNorm(dim)
         self.output = nn.Linear(dim, dim)
         self.dropout = Dropout(dropout)
 
-    def forward(self, x_BTD: Tensor, valid_BT: Tensor) -> Tensor:
-        """(B,T,D) → (B,T,D); frames that are not valid count as zeros."""
+    def forward(self, x_BTD: Tensor, valid_BT: Tensor, past_BKD: Tensor) -> tuple[Tensor, Tensor]:
+        """(B,T,D) → (B,T,D), and what the depthwise convolution read, (B,K+T,D).
+
+        past_BKD: what it read in the K frames before; K is kernel_size − 1 where it is causal, else 0.
+        Frames that are not valid count as zeros.
+        """
         x = nn.functional.glu(self.gate(self.norm(x_BTD)), dim=-1)
-        x = x.masked_fill(~valid_BT[..., None], 0.0)
-        x = self.depthwise(x.transpose(1, 2)).transpose(1, 2)
-        return self.dropout(self.output(nn.functional.silu(self.depthwise_norm(x))))
+        read_BSD = torch.cat((past_BKD, x.masked_fill(~valid_BT[..., None], 0.0)), dim=1)
+        x = self.depthwise(read_BSD.transpose(1, 2)).transpose(1, 2)
+        return self.dropout(self.output(nn.functional.silu(self.depthwise_norm(x)))), read_BSD
 
 
 class ConformerLayer(nn.Module):
@@ -60,48 +67,121 @@ class ConformerLayer(nn.Module):
         self.attention_norm = nn.LayerNorm(dim)
         self.attention = RelativeSelfAttention(dim, options.heads, dropout)
         self.attention_dropout = Dropout(dropout)
-        self.convolution = ConvolutionModule(dim, options.kernel_size, dropout)
+        self.convolution = ConvolutionModule(dim, options.kernel_size, options.causal, dropout)
         self.feedforward_out = FeedForward(dim, options.feedforward_dim, dropout)
         self.norm = nn.LayerNorm(dim)
 
-    def forward(self, x_BTD: Tensor, positions_PD: Tensor, mask_BTT: Tensor, valid_BT: Tensor) -> Tensor:
-        """(B,T,D) → (B,T,D)."""
+    def forward(
+        self, x_BTD: Tensor, positions_PD: Tensor, mask_BTS: Tensor, valid_BT: Tensor, past: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(B,T,D) → (B,T,D), and what attention (B,C+T,D) and the convolution (B,K+T,D) read.
+
+        past: what they read before this chunk, (B,C,D) and (B,K,D).
+        """
+        past_attention_BCD, past_convolution_BKD = past
         x = x_BTD + 0.5 * self.feedforward_in(x_BTD)
-        x = x + self.attention_dropout(self.attention(self.attention_norm(x), positions_PD, mask_BTT))
-        x = x + self.convolution(x, valid_BT)
+        query = self.attention_norm(x)
+        memory = torch.cat((past_attention_BCD, query), dim=1)
+        x = x + self.attention_dropout(self.attention(query, memory, positions_PD, mask_BTS))
+        convolved, read = self.convolution(x, valid_BT, past_convolution_BKD)
+        x = x + convolved
         x = x + 0.5 * self.feedforward_out(x)
-        return self.norm(x)
+        return self.norm(x), memory, read
+
+
+@dataclass(frozen=True)
+class EncoderState:
+    """What the layers keep of the frames before a chunk, of B utterances that began together.
+
+    attention_LBCD: what attention has read, of the last C ≤ left_context frames (all, where that has no bound).
+    convolution_LBKD: what the depthwise convolution has read, of the last kernel_size − 1 frames.
+    """
+
+    attention_LBCD: Tensor
+    convolution_LBKD: Tensor
 
 
 class Conformer(nn.Module):
     """Normalisation, 4× subsampling, and a stack of Conformer layers.
 
-    An utterance's output depends on its own frames alone, whatever else is in the batch.
+    An utterance's output depends on its own frames alone, whatever else is in the batch. A causal encoder whose
+    attention works in chunks (Zhang et al., arXiv 2012.05481) can read an utterance chunk by chunk, with the same
+    output: an utterance as a whole is a single chunk with nothing before it, and a narrower mask.
     """
 
     def __init__(self, options: ModelOptions) -> None:
         super().__init__()
         self.context = (options.left_context, options.right_context)
+        self.chunk_frames = tuple(options.chunk_frames)
+        self.past_sizes = (options.layers, options.kernel_size - 1 if options.causal else 0, options.encoder_dim)
         self.normalize = make_normalize(options.normalize, options.mel_bins)
         self.subsampling = ConvSubsampling(
             options.mel_bins, options.subsampling_channels, options.encoder_dim, options.dropout
         )
         self.layers = nn.ModuleList(ConformerLayer(options) for _ in range(options.layers))
 
-    def forward(self, features_BTF: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, features_BTF: Tensor, lengths_B: Tensor, chunk: int | None = None) -> tuple[Tensor, Tensor]:
         """Filterbanks (B,T,F) and their frames (B,) → (B,T',D) and frames after subsampling (B,).
 
-        Every utterance needs at least `subsampling.MIN_FRAMES` frames.
+        Every utterance needs at least `subsampling.MIN_FRAMES` frames. chunk: frames, after subsampling, of the
+        chunks that attention works in, 0 for the whole utterance; by default one of `model.chunk_frames`.
         """
-        x = self.normalize(features_BTF, lengths_B)
-        x, lengths_B = self.subsampling(x, lengths_B)
-        frames = x.shape[1]
-        positions = relative_positions(frames, x.shape[2], x.device).to(x.dtype)
-        mask = attention_mask(lengths_B, frames, *self.context)
-        valid = valid_frames(lengths_B, frames)
-        for layer in self.layers:
-            x = layer(x, positions, mask, valid)
-        return x, lengths_B
+        x, frames_B = self.subsample(features_BTF, lengths_B)
+        mask = attention_mask(frames_B, x.shape[1], *self.context, self.choose_chunk() if chunk is None else chunk)
+        return self.encode(x, frames_B, mask, self.start(x))[0], frames_B
+
+    def forward_chunk(
+        self, features_BTF: Tensor, lengths_B: Tensor, state: EncoderState | None
+    ) -> tuple[Tensor, Tensor, EncoderState]:
+        """The next chunk of utterances that are read as they come: like `forward`, and the state after it.
+
+        features_BTF: n frames after subsampling need 4n + 3 feature frames, of which the last 3 come again at the
+        beginning of the next chunk. lengths_B may be 0, for utterances that have ended. state: None at the beginning.
+        """
+        x, frames_B = self.subsample(features_BTF, lengths_B)
+        state = self.start(x) if state is None else state
+        valid_BT = valid_frames(frames_B, x.shape[1])
+        before_BC = valid_BT.new_ones(len(x), state.attention_LBCD.shape[2])
+        mask_BTS = torch.cat((before_BC, valid_BT), dim=1)[:, None].expand(-1, x.shape[1], -1)
+        encoded, attended, convolved = self.encode(x, frames_B, mask_BTS, state)
+        return encoded, frames_B, self.end(attended, convolved)
+
+    def subsample(self, features_BTF: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised and subsampled (B,T',D), and its frames (B,)."""
+        x, frames_B = self.subsampling(self.normalize(features_BTF, lengths_B), lengths_B)
+        return x, frames_B.clamp(min=0)
+
+    def start(self, x_BTD: Tensor) -> EncoderState:
+        """The state before the first frame."""
+        layers, kept, dim = self.past_sizes
+        return EncoderState(x_BTD.new_zeros(layers, len(x_BTD), 0, dim), x_BTD.new_zeros(layers, len(x_BTD), kept, dim))
+
+    def end(self, attended: list[Tensor], convolved: list[Tensor]) -> EncoderState:
+        """The state after a chunk, from what attention and convolution of each layer have read until its end."""
+        size, (left_context, _), (_, kept, _) = attended[0].shape[1], self.context, self.past_sizes
+        first = 0 if left_context < 0 else max(size - left_context, 0)
+        ends = [read[:, read.shape[1] - kept :] for read in convolved]
+        return EncoderState(torch.stack([read[:, first:] for read in attended]), torch.stack(ends))
+
+    def encode(
+        self, x_BTD: Tensor, frames_B: Tensor, mask_BTS: Tensor, state: EncoderState
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """The layers on a chunk (B,T,D); and what attention and convolution of each layer have read until its end."""
+        valid_BT = valid_frames(frames_B, x_BTD.shape[1])
+        queries, keys = mask_BTS.shape[1:]
+        positions = relative_positions(queries, keys, x_BTD.shape[2], x_BTD.device).to(x_BTD.dtype)
+        x, attended, convolved = x_BTD, [], []
+        for layer, *past in zip(self.layers, state.attention_LBCD, state.convolution_LBKD):
+            x, *read = layer(x, positions, mask_BTS, valid_BT, past)
+            attended.append(read[0])
+            convolved.append(read[1])
+        return x, attended, convolved
+
+    def choose_chunk(self) -> int:
+        """The size of chunks where none is asked for: drawn in training, else the first; 0 without chunks."""
+        if not self.chunk_frames or not self.training:
+            return self.chunk_frames[0] if self.chunk_frames else 0
+        return self.chunk_frames[int(torch.randint(len(self.chunk_frames), ()))]
 
     def branch_outputs(self) -> list[nn.Linear]:
         """The last linear map of each residual branch of each layer."""

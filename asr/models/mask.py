@@ -11,18 +11,22 @@ def valid_frames(lengths_B: Tensor, frames: int) -> Tensor:
     return torch.arange(frames, device=lengths_B.device) < lengths_B[:, None]
 
 
-def attention_mask(lengths_B: Tensor, frames: int, left_context: int = -1, right_context: int = -1) -> Tensor:
+def attention_mask(
+    lengths_B: Tensor, frames: int, left_context: int = -1, right_context: int = -1, chunk: int = 0
+) -> Tensor:
     """True (B,T,T) where query frame i may look at key frame j.
 
-    j must be a valid frame with i − left_context ≤ j ≤ i + right_context, in frames; −1 means no bound.
+    j must be a valid frame with i − left_context ≤ j ≤ i + right_context, in frames; −1 means no bound. With
+    chunks, all frames of one see the same: i's chunk, and left_context frames before it; right_context is not read.
     Queries beyond an utterance's end see every valid frame, so that no softmax runs over nothing.
     """
     key_is_valid = valid_frames(lengths_B, frames)[:, None, :]
     position = torch.arange(frames, device=lengths_B.device)
-    offset = position[None, :] - position[:, None]
-    near = torch.ones_like(offset, dtype=torch.bool)
+    start = position - position % chunk if chunk else position
+    future = chunk - 1 if chunk else right_context
+    near = torch.ones(frames, frames, dtype=torch.bool, device=lengths_B.device)
     if left_context >= 0:
-        near &= offset >= -left_context
-    if right_context >= 0:
-        near &= offset <= right_context
+        near &= position >= start[:, None] - left_context
+    if future >= 0:
+        near &= position <= start[:, None] + future
     return key_is_valid & (near | ~key_is_valid.transpose(1, 2))

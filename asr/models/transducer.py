@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from asr.config import ModelOptions
 from asr.errors import InputError
 from asr.initialize import initialize, quieten
-from asr.models.conformer import Conformer
+from asr.models.conformer import Conformer, EncoderState
 from asr.models.joiner import Joiner
 from asr.models.predictor import StatelessPredictor
 
@@ -29,10 +29,17 @@ class Transducer(nn.Module):
         quieten(self.encoder.branch_outputs())
         self.joiner = Joiner(options.joiner_dim, vocab_size)
 
-    def encode(self, features_BTF: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
-        """Filterbanks and their frames → (B,T',J) and frames after subsampling (B,)."""
-        encoded, lengths_B = self.encoder(features_BTF, lengths_B)
+    def encode(self, features_BTF: Tensor, lengths_B: Tensor, chunk: int | None = None) -> tuple[Tensor, Tensor]:
+        """Filterbanks and their frames → (B,T',J) and frames after subsampling (B,). chunk: see `Conformer`."""
+        encoded, lengths_B = self.encoder(features_BTF, lengths_B, chunk)
         return self.encoder_projection(encoded), lengths_B
+
+    def encode_chunk(
+        self, features_BTF: Tensor, lengths_B: Tensor, state: EncoderState | None
+    ) -> tuple[Tensor, Tensor, EncoderState]:
+        """`Conformer.forward_chunk`, projected to (B,T',J)."""
+        encoded, lengths_B, state = self.encoder.forward_chunk(features_BTF, lengths_B, state)
+        return self.encoder_projection(encoded), lengths_B, state
 
     def predict(self, labels_BU: Tensor) -> Tensor:
         """Known labels (B,U) → (B,U+1,J), one row per label position."""
@@ -56,3 +63,11 @@ def check_model(options: ModelOptions) -> None:
         )
     if options.kernel_size % 2 == 0:
         raise InputError(f"model.kernel_size={options.kernel_size} is even: give an odd number of frames")
+    if options.chunk_frames:
+        chunks = f"model.chunk_frames={options.chunk_frames}"
+        if not options.causal:
+            raise InputError(f"{chunks}: convolutions must not see beyond a chunk: set model.causal=true")
+        if options.right_context >= 0:
+            raise InputError(f"{chunks}: a chunk is what attention sees of the future: leave out model.right_context")
+        if options.normalize == "utterance":
+            raise InputError(f"{chunks}: normalising by the utterance needs its end: use model.normalize=global")

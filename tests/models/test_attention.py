@@ -11,22 +11,23 @@ from asr.models.mask import attention_mask, valid_frames
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize("frames", [1, 2, 3, 8])
-def test_shift_picks_the_score_of_the_distance(frames):
-    scores = torch.arange(2 * 3 * frames * (2 * frames - 1)).view(2, 3, frames, 2 * frames - 1).float()
+@pytest.mark.parametrize(("queries", "keys"), [(1, 1), (2, 2), (3, 3), (8, 8), (1, 5), (3, 4), (4, 9)])
+def test_shift_picks_the_score_of_the_distance(queries, keys):
+    distances = queries + keys - 1
+    scores = torch.arange(2 * 3 * queries * distances).view(2, 3, queries, distances).float()
     shifted = shift_to_keys(scores)
-    assert shifted.shape == (2, 3, frames, frames)
-    for i in range(frames):
-        for j in range(frames):
-            column = frames - 1 - (i - j)  # columns hold the distances T−1, …, −(T−1)
+    assert shifted.shape == (2, 3, queries, keys)
+    for i in range(queries):
+        for j in range(keys):
+            column = keys - 1 - (keys - queries + i - j)  # columns hold the distances S−1, …, −(T−1)
             assert torch.equal(shifted[..., i, j], scores[..., i, column])
 
 
-@pytest.mark.parametrize(("frames", "dim"), [(1, 4), (5, 6), (4, 5)])
-def test_positions_are_sinusoids_of_the_distance(frames, dim):
-    positions = relative_positions(frames, dim, CPU)
-    assert positions.shape == (2 * frames - 1, dim)
-    for row, distance in enumerate(range(frames - 1, -frames, -1)):
+@pytest.mark.parametrize(("queries", "keys", "dim"), [(1, 1, 4), (5, 5, 6), (4, 4, 5), (2, 7, 4)])
+def test_positions_are_sinusoids_of_the_distance(queries, keys, dim):
+    positions = relative_positions(queries, keys, dim, CPU)
+    assert positions.shape == (queries + keys - 1, dim)
+    for row, distance in enumerate(range(keys - 1, -queries, -1)):
         for column in range(dim):
             angle = distance / 10000 ** (2 * (column // 2) / dim)
             expected = math.cos(angle) if column % 2 else math.sin(angle)
@@ -37,7 +38,7 @@ def naive_attention(attention, x_TD, mask_TT):
     """(q + u)·k + (q + v)·r(i − j), softmax over the keys of the mask, for one utterance."""
     frames, dim = x_TD.shape
     query, key, value = attention.query_key_value(x_TD).split(dim, dim=-1)
-    position = attention.position(relative_positions(frames, dim, CPU).double())
+    position = attention.position(relative_positions(frames, frames, dim, CPU).double())
     rows = []
     for i in range(frames):
         heads = []
@@ -65,7 +66,7 @@ def test_attention_is_the_formula(context):
     lengths = torch.tensor([5, 3])
     x = torch.randn(2, 5, 6, dtype=torch.float64)
     mask = attention_mask(lengths, 5, *context)
-    out = attention(x, relative_positions(5, 6, CPU).double(), mask)
+    out = attention(x, x, relative_positions(5, 5, 6, CPU).double(), mask)
     for b, length in enumerate(lengths):
         expected = naive_attention(attention, x[b], mask[b])
         torch.testing.assert_close(out[b, :length], expected[:length], rtol=0, atol=1e-12)

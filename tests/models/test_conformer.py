@@ -41,6 +41,12 @@ def test_padding_never_changes_an_utterance(normalize, context, training):
     assert change_by_padding(encoder) <= 1e-5
 
 
+@pytest.mark.parametrize("left", [-1, 0, 2, 5])
+@pytest.mark.parametrize("chunk", [0, 1, 3, 4])
+def test_padding_never_changes_an_utterance_read_in_chunks(chunk, left):
+    assert change_by_padding(build(causal=True, chunk_frames=[chunk], left_context=left)) <= 1e-5
+
+
 @pytest.mark.parametrize(
     ("module", "name", "broken"),
     [
@@ -109,5 +115,59 @@ def test_layer_is_residual():
         torch.nn.init.zeros_(module.output.bias)
     x = torch.randn(1, 6, 8)
     valid = torch.ones(1, 6, dtype=torch.bool)
-    out = layer(x, conformer.relative_positions(6, 8, x.device), valid[:, None].expand(1, 6, 6), valid)
+    positions, nothing = conformer.relative_positions(6, 6, 8, x.device), torch.zeros(1, 0, 8)
+    out, *_ = layer(x, positions, valid[:, None].expand(1, 6, 6), valid, (nothing, nothing))
     torch.testing.assert_close(out, torch.nn.functional.layer_norm(x, (8,)))
+
+
+@pytest.mark.parametrize(
+    ("chunk", "left", "layers"), [(1, -1, 1), (1, 3, 2), (4, -1, 2), (4, 0, 1), (4, 2, 1), (4, 2, 2)]
+)
+def test_nothing_is_seen_beyond_a_chunk_or_too_far_before_it(chunk, left, layers):
+    sizes = {"kernel_size": 3, "layers": layers, "subsampling_channels": 32}
+    encoder = build(normalize="none", causal=True, chunk_frames=[chunk], left_context=left, **sizes).double()
+    features = torch.randn(1, 90, 8, dtype=torch.float64, requires_grad=True)
+    out, frames = encoder(features, torch.tensor([90]))
+    for t in (0, 9, int(frames) - 1):
+        gradient = torch.autograd.grad(out[0, t].square().sum(), features, retain_graph=True)[0]
+        touched = gradient[0].any(dim=-1).nonzero()[:, 0]
+        first = t
+        for _ in range(layers):  # attention reads what the layer before put out; the convolution, what attention did
+            start = max(first - 2, 0) // chunk * chunk
+            first = 0 if left < 0 else max(min(start - left, first - 2), 0)
+        last = min(t // chunk * chunk + chunk - 1, int(frames) - 1)
+        assert (int(touched.min()), int(touched.max())) == (4 * first, 4 * last + 6)
+
+
+def read_in_chunks(encoder: Conformer, features: torch.Tensor, lengths: torch.Tensor, chunk: int) -> torch.Tensor:
+    """The output (B,T',D) of an encoder that is given `chunk` frames after subsampling at a time."""
+    state, parts = None, []
+    for begin in range(0, int(subsampled_length(features.shape[1])), chunk):
+        window = features[:, 4 * begin : 4 * (begin + chunk) + 3]
+        part, _, state = encoder.forward_chunk(window, (lengths - 4 * begin).clamp(0, window.shape[1]), state)
+        parts.append(part)
+    return torch.cat(parts, dim=1)
+
+
+@pytest.mark.parametrize("left", [-1, 0, 2, 5])
+@pytest.mark.parametrize("chunk", [1, 2, 4, 7, 100])
+@torch.no_grad()
+def test_reading_in_chunks_gives_the_output_of_the_whole(chunk, left):
+    encoder = build(causal=True, chunk_frames=[chunk], left_context=left, kernel_size=5).double().eval()
+    lengths = torch.tensor(LENGTHS)
+    features = torch.randn(len(LENGTHS), max(LENGTHS), 8, dtype=torch.float64)
+    whole, frames = encoder(features, lengths)
+    found = read_in_chunks(encoder, features, lengths, chunk)
+    for b, length in enumerate(frames):
+        torch.testing.assert_close(found[b, :length], whole[b, :length], rtol=0, atol=1e-9)
+    other, _ = encoder(features, lengths, chunk + 1)
+    if chunk < 100:
+        assert (other - whole).abs().max() > 1e-2
+
+
+def test_training_draws_sizes_of_chunks_and_evaluation_takes_the_first():
+    encoder = build(causal=True, chunk_frames=[4, 1, 0])
+    torch.manual_seed(0)
+    assert {encoder.train().choose_chunk() for _ in range(50)} == {4, 1, 0}
+    assert {encoder.eval().choose_chunk() for _ in range(5)} == {4}
+    assert build().train().choose_chunk() == 0

@@ -27,6 +27,9 @@ def parameters(path: Path) -> int:
     ("changes", "message"),
     [
         ({"heads": 3, "encoder_dim": 8}, "model.heads=3 does not divide model.encoder_dim=8"),
+        ({"chunk_frames": [4]}, "set model.causal=true"),
+        ({"chunk_frames": [4], "causal": True, "right_context": 2}, "leave out model.right_context"),
+        ({"chunk_frames": [4], "causal": True, "normalize": "utterance"}, "use model.normalize=global"),
         ({"kernel_size": 4}, "model.kernel_size=4 is even"),
     ],
 )
