@@ -6,7 +6,7 @@ Nothing heavy is imported here, so that a misspelt option is refused at once.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Optional
+from typing import Any, Optional
 
 from asr.options import MISSING, option
 
@@ -205,12 +205,57 @@ class TrainOptions:
 
 @dataclass
 class DecodeOptions:
-    """How to search; one choice per file in `conf/decode/`."""
+    """What every search has in common; one subclass per file in `conf/decode/`."""
 
-    name: str = option("greedy", "which search", choices=("greedy",))
+    name: str = MISSING
     max_seconds: float = option(200.0, "seconds of audio in a batch at most", low=0.1)
     batch_size: Optional[int] = option(None, "utterances in a batch at most", low=1)
-    max_symbols_per_frame: int = option(5, "labels that one frame may emit", low=1)
+    max_symbols_per_frame: int = option(
+        5, "labels that one frame may emit, where the model was trained with loss.topology=regular", low=1
+    )
+    chunk_seconds: Optional[float] = option(
+        None, "chunks that a causal encoder's attention works in, seconds; 0: none; null: as in training", low=0
+    )
+
+
+@dataclass
+class GreedyOptions(DecodeOptions):
+    """The likeliest arc of every node."""
+
+    name: str = option("greedy", "which search", choices=("greedy",))
+
+
+@dataclass
+class BeamOptions(DecodeOptions):
+    """The most probable label sequences, each over all of its alignments that are followed."""
+
+    name: str = option("beam", "which search", choices=("beam",))
+    beam: int = option(4, "hypotheses that are followed", low=1)
+    lm: str = option("", "token n-gram for shallow fusion, ARPA, made by `asr lm` or another tool")
+    lm_weight: float = option(0.3, "weight of its log-probabilities", low=0)
+    internal_lm_weight: float = option(
+        0.0, "weight at which the predictor's own log-probabilities of labels are subtracted", low=0
+    )
+    phrases: str = option(
+        "", "text file of phrases to expect, one a line, with a boost of their own after a tab if any"
+    )
+    phrase_boost: float = option(1.5, "nats that each token of such a phrase is made likelier by", low=0)
+
+
+@dataclass
+class K2BeamOptions(DecodeOptions):
+    """k2's fast beam search, where k2 is installed."""
+
+    name: str = option("k2_fast_beam", "which search", choices=("k2_fast_beam",))
+    beam: float = option(20.0, "nats below the best at which a path is given up", low=0)
+    max_states: int = option(64, "states of a frame at most", low=1)
+    max_contexts: int = option(8, "predictor contexts of a frame at most", low=1)
+
+
+SEARCHES: dict[str, type[DecodeOptions]] = {"greedy": GreedyOptions, "beam": BeamOptions, "k2_fast_beam": K2BeamOptions}
+
+# Sections whose class depends on their `name`.
+VARIANTS: dict[type, dict[str, Any]] = {LossOptions: LOSSES, DecodeOptions: SEARCHES}
 
 
 @dataclass
@@ -223,7 +268,7 @@ class TrainConfig:
     data: DataOptions = field(default_factory=DataOptions)
     optim: OptimOptions = field(default_factory=OptimOptions)
     train: TrainOptions = field(default_factory=TrainOptions)
-    decode: DecodeOptions = field(default_factory=DecodeOptions)
+    decode: DecodeOptions = field(default_factory=GreedyOptions)
 
 
 @dataclass
@@ -235,8 +280,10 @@ class DecodeConfig:
     output: str = option(MISSING, "directory for hypotheses and error reports")
     checkpoint: str = option("average", "best, last, average, or the name of one checkpoint")
     name: str = option("", "name in the WER line; default: the manifest's")
+    nbest: int = option(1, "hypotheses of each utterance in nbest.jsonl; 1: no such file", low=1)
+    streaming: bool = option(False, "read every utterance chunk by chunk, as if it were just being said")
     device: str = option("auto", "where to decode", choices=("auto", "cpu", "cuda"))
-    decode: DecodeOptions = field(default_factory=DecodeOptions)
+    decode: DecodeOptions = field(default_factory=GreedyOptions)
 
 
 @dataclass
@@ -245,9 +292,17 @@ class TranscribeConfig:
 
     run: str = option(MISSING, "run directory of `asr train`")
     files: list[str] = option([], "audio files")
+    format: str = option(
+        "text",
+        "what to print: text, subtitles, times of words, or everything",
+        choices=("text", "srt", "vtt", "ctm", "json"),
+    )
+    output: str = option("", "directory for one file FILE.FORMAT each; default: print")
+    piece_seconds: float = option(30.0, "longer recordings are read in pieces, cut where it is quiet", low=1)
+    streaming: bool = option(False, "print words as they are recognised")
     checkpoint: str = option("average", "best, last, average, or the name of one checkpoint")
     device: str = option("auto", "where to decode", choices=("auto", "cpu", "cuda"))
-    decode: DecodeOptions = field(default_factory=DecodeOptions)
+    decode: DecodeOptions = field(default_factory=GreedyOptions)
 
 
 @dataclass

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What restricting and regularising the loss does to errors and to emission delay: one training for each choice.
 
-    python scripts/study_alignment.py digits                    14 trainings of 2 minutes on 2 cores
+    python scripts/study_alignment.py digits                    18 trainings of 2 minutes on 2 cores
     python scripts/study_alignment.py an4 --only full ar-5-3    what is done is not done again
 
 Trains recipes/RECIPE (its manifests, tokenizer and features must be there: stages 0 and 1 of its run.sh) with each
@@ -26,6 +26,8 @@ REPORTS = ROOT / "docs" / "alignment"
 TEST_CUTS = {"digits": "data/cuts_test.jsonl.gz", "an4": "data/aligned/cuts_test.jsonl.gz"}
 
 OPTIMIZED = ["loss=optimized", "loss.gradient_tolerance=1e-3"]
+AR_10_3 = ["loss=ar", "loss.left_frames=10", "loss.right_frames=3"]
+CAUSAL = ["model.causal=true", "model.chunk_frames=[1]", "model.normalize=global"]
 STUDY: dict[str, list[str]] = {
     "full": ["loss=full"],
     "optimized": OPTIMIZED,
@@ -33,7 +35,9 @@ STUDY: dict[str, list[str]] = {
     "fastemit-0.02": [*OPTIMIZED, "loss.fastemit=0.02"],
     "penalty-0.005": [*OPTIMIZED, "loss.delay_penalty=0.005"],
     "penalty-0.02": [*OPTIMIZED, "loss.delay_penalty=0.02"],
+    "ar-15-20": ["loss=ar", "loss.left_frames=15", "loss.right_frames=20"],
     "ar-10-15": ["loss=ar", "loss.left_frames=10", "loss.right_frames=15"],
+    "ar-10-3": AR_10_3,
     "ar-5-10": ["loss=ar", "loss.left_frames=5", "loss.right_frames=10"],
     "ar-5-5": ["loss=ar", "loss.left_frames=5", "loss.right_frames=5"],
     "ar-5-3": ["loss=ar", "loss.left_frames=5", "loss.right_frames=3"],
@@ -41,6 +45,8 @@ STUDY: dict[str, list[str]] = {
     "pruned": ["loss=pruned"],
     "pruned-0.99": ["loss=pruned", "loss.prune_mass=0.99"],
     "pruned-alignment": ["loss=pruned", "loss.bounds=alignment"],
+    "causal-optimized": [*OPTIMIZED, *CAUSAL],
+    "causal-ar-10-3": [*AR_10_3, *CAUSAL],
 }
 DELAY = re.compile(r"mean (\S+), median (\S+), 90 % (\S+), last token (\S+) s \[ (\d+) tokens, (\d+) utterances")
 COLUMNS = {

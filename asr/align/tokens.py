@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from itertools import pairwise
 
 from lhotse.cut import Cut
 from lhotse.supervision import AlignmentItem, SupervisionSegment
@@ -26,8 +25,8 @@ def token_frames(cut: Cut, pieces: Sequence[str]) -> list[int]:
     beyond its last.
     """
     words = aligned_words(cut)
-    counts = pieces_per_word(pieces)
-    if not words or len(words) != len(counts):
+    counts = [len(places) for places in words_of_pieces(pieces)]
+    if not words or len(words) != len(counts) or sum(counts) != len(pieces):
         return [UNALIGNED] * len(pieces)
     ends = (end for word, count in zip(words, counts) for end in split_evenly(word, count))
     return [max(subsampled_frame(end), 0) for end in ends]
@@ -48,10 +47,14 @@ def in_order(cut: Cut) -> list[SupervisionSegment]:
     return sorted(cut.supervisions, key=lambda supervision: supervision.start)
 
 
-def pieces_per_word(pieces: Sequence[str]) -> list[int]:
-    """How many pieces each word has."""
-    starts = [n for n, piece in enumerate(pieces) if piece.startswith(WORD_START)] + [len(pieces)]
-    return [after - start for start, after in pairwise(starts)]
+def words_of_pieces(pieces: Sequence[str]) -> list[list[int]]:
+    """The places of each word's pieces. A mark of a word's start that no letter follows is no word."""
+    groups: list[list[int]] = []
+    for place, piece in enumerate(pieces):
+        if piece.startswith(WORD_START) or not groups:
+            groups.append([])
+        groups[-1].append(place)
+    return [group for group in groups if any(pieces[place] != WORD_START for place in group)]
 
 
 def frame_seconds(frame: int) -> float:

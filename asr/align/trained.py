@@ -7,12 +7,12 @@ from itertools import groupby
 
 import torch
 from lhotse.cut import Cut
-from lhotse.supervision import AlignmentItem
 from torch import Tensor
 from torchaudio.functional import forced_align
 
 from asr.align.make import Aligned
-from asr.align.tokens import frame_seconds, pieces_per_word
+from asr.align.tokens import frame_seconds
+from asr.align.words import word_times
 from asr.data.batch import Batch, Skipped
 from asr.data.dataset import Draw, SpeechDataset, transcript
 from asr.data.sampler import frames_needed
@@ -22,12 +22,6 @@ from asr.ops.joint.chunked import node_arcs
 from asr.ops.joint.reference import LossInputs
 from asr.ops.lattice.arcs import best_alignment
 from asr.train.task import Task
-
-# Where a model emits within a word, against the boundaries of an HMM aligner: medians over AN4's dev set. The last is
-# the longest of a few that were tried there which did not make the boundaries worse.
-BEFORE_SECONDS = 0.1  # from a word's beginning to its first letter
-AFTER_SECONDS = 0.2  # from its last letter to its end
-PAUSE_SECONDS = 0.4  # a shorter gap between two words is no pause, but belongs to the first
 
 
 class TrainedAligner:
@@ -64,7 +58,8 @@ class TrainedAligner:
         except InputError as error:
             return Skipped(cut.id, str(error))
         pieces = [self.dataset.pieces[label] for label in batch.labels[0].tolist()]
-        return Aligned(cut.id, word_times(words, pieces, frames, cut.duration))
+        spans = [(frame_seconds(first), frame_seconds(last)) for first, last in frames]
+        return Aligned(cut.id, word_times(words, pieces, spans, cut.duration))
 
     def by_ctc(self, batch: Batch) -> list[tuple[int, int]]:
         """First and last frame of each label on the best path of CTC."""
@@ -101,26 +96,3 @@ def runs(path_T: Tensor) -> list[tuple[int, int]]:
             found.append((frame, frame + count - 1))
         frame += count
     return found
-
-
-def word_times(
-    words: Sequence[str], pieces: Sequence[str], frames: Sequence[tuple[int, int]], duration: float
-) -> list[AlignmentItem]:
-    """Times of words from the frames (first, last) of their pieces.
-
-    A model emits a label somewhere inside its sound, so words begin a little before their first letter and end a
-    little after their last, as far as their neighbours leave room. A lone mark of a word's start is no letter.
-    """
-    starts, ends, piece = [], [], 0
-    for count in pieces_per_word(pieces):
-        alone = count > 1 and len(pieces[piece]) == 1
-        starts.append(frame_seconds(frames[piece + alone][0]) - BEFORE_SECONDS)
-        ends.append(frame_seconds(frames[piece + count - 1][1]))
-        piece += count
-    starts = [max(start, before) for start, before in zip(starts, [0.0, *ends])]
-    for n, limit in enumerate([*starts[1:], duration]):
-        ends[n] = limit if limit - ends[n] < AFTER_SECONDS + PAUSE_SECONDS else ends[n] + AFTER_SECONDS
-    return [
-        AlignmentItem(word, round(min(start, end), 3), round(max(end - start, 0.0), 3))
-        for word, start, end in zip(words, starts, ends, strict=True)
-    ]

@@ -22,7 +22,7 @@ from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from asr.config import COMMANDS, LOSSES, LossOptions
+from asr.config import COMMANDS, VARIANTS
 from asr.errors import InputError
 from asr.options import MISSING, Option, check_values, choose, did_you_mean, missing_values, shown, type_name
 
@@ -43,11 +43,13 @@ def search_directories(config_dir: Path | None) -> list[Path]:
     return [config_dir.resolve(), conf_directory()]
 
 
-def list_options(schema: type, losses: Iterable[type[LossOptions]] | None = None) -> dict[str, Option]:
-    """Every option of a command's schema by full name; `losses` are the losses whose options count (all)."""
-    variants = tuple(LOSSES.values() if losses is None else losses)
+def list_options(schema: type, chosen: Mapping[str, type] | None = None) -> dict[str, Option]:
+    """Every option of a command's schema by full name.
+
+    Of a section with several classes (`asr.config.VARIANTS`) the one in `chosen` counts; all do by default.
+    """
     found: dict[str, Option] = {}
-    for option in _walk(schema, "", variants):
+    for option in _walk(schema, "", chosen):
         found[option.name] = _either(found.get(option.name), option)
     return found
 
@@ -100,21 +102,21 @@ def from_yaml(text: str, command: str) -> Any:
 # Options
 
 
-def _walk(schema: type, prefix: str, losses: tuple[type[LossOptions], ...]) -> Iterator[Option]:
+def _walk(schema: type, prefix: str, chosen: Mapping[str, type] | None) -> Iterator[Option]:
     hints, defaults = typing.get_type_hints(schema), schema()
     for field in dataclasses.fields(schema):
         name, hint = prefix + field.name, hints[field.name]
-        if hint is LossOptions:
-            for loss in losses:
-                yield from _walk(loss, f"{name}.", losses)
+        if hint in VARIANTS:
+            for variant in VARIANTS[hint].values() if chosen is None else [chosen[name]]:
+                yield from _walk(variant, f"{name}.", chosen)
         elif dataclasses.is_dataclass(hint):
-            yield from _walk(typing.cast(type, hint), f"{name}.", losses)
+            yield from _walk(typing.cast(type, hint), f"{name}.", chosen)
         else:
             yield Option(name, hint, getattr(defaults, field.name), **field.metadata)
 
 
 def _either(first: Option | None, second: Option) -> Option:
-    """Options of one name in several losses: any of their choices will do."""
+    """Options of one name in several variants: any of their choices will do."""
     if first is None:
         return second
     return dataclasses.replace(first, choices=tuple(dict.fromkeys(first.choices + second.choices)))
@@ -256,11 +258,10 @@ def _one_line(error: Exception) -> str:
 def _typed(raw: DictConfig, command: str) -> DictConfig:
     """The composed values in the schema's types; what is not in the schema is refused."""
     values = typing.cast(dict[Any, Any], OmegaConf.to_container(raw))
-    schema, options = OmegaConf.structured(COMMANDS[command]), list_options(COMMANDS[command], ())
-    if "loss" in schema:
-        loss = _loss(values.get("loss"), type(COMMANDS[command]().loss))
-        schema.loss = OmegaConf.structured(loss)
-        options = list_options(COMMANDS[command], [loss])
+    schema, chosen = OmegaConf.structured(COMMANDS[command]), _variants(COMMANDS[command], values)
+    for name, variant in chosen.items():
+        schema[name] = OmegaConf.structured(variant)
+    options = list_options(COMMANDS[command], chosen)
     _check_names(values, "", command, options)
     try:
         return typing.cast(DictConfig, OmegaConf.merge(schema, raw))
@@ -268,13 +269,21 @@ def _typed(raw: DictConfig, command: str) -> DictConfig:
         raise _wrong_type(error, values, options) from None
 
 
-def _loss(section: Any, default: type[LossOptions]) -> type[LossOptions]:
-    if not isinstance(section, dict) or "name" not in section:
+def _variants(schema: type, values: Mapping[Any, Any]) -> dict[str, type]:
+    """The class of each section that has several, by what the section's `name` is."""
+    sections = ((name, VARIANTS[hint]) for name, hint in typing.get_type_hints(schema).items() if hint in VARIANTS)
+    return {
+        name: _variant(name, classes, values.get(name), type(getattr(schema(), name))) for name, classes in sections
+    }
+
+
+def _variant(section: str, classes: Mapping[str, type], value: Any, default: type) -> type:
+    if not isinstance(value, dict) or "name" not in value:
         return default
-    name = str(section["name"])
-    if name not in LOSSES:
-        raise InputError(f"loss.name={name}: unknown loss; {choose(name, LOSSES)}")
-    return LOSSES[name]
+    name = str(value["name"])
+    if name not in classes:
+        raise InputError(f"{section}.name={name}: unknown {section}; {choose(name, classes)}")
+    return classes[name]
 
 
 def _check_names(values: Mapping[Any, Any], prefix: str, command: str, options: Mapping[str, Option]) -> None:

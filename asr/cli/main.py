@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_type_hints
 
 from asr import __version__
 from asr.config import COMMANDS
@@ -62,7 +62,7 @@ def _run(words: list[str]) -> None:
 
 
 def _run_command(command: str, words: list[str]) -> None:
-    given = _read(words)
+    given = _read(words, command)
     overrides, files = _split_files(command, given.words, given.literal)
     if given.help:
         print(_command_help(command, overrides, given))
@@ -105,15 +105,28 @@ def _parser() -> _Parser:
     return parser
 
 
-def _read(words: list[str]) -> argparse.Namespace:
+def _read(words: list[str], command: str) -> argparse.Namespace:
     """The flags, `words` (anything else), and `literal` (what follows `--`)."""
     end = words.index("--") if "--" in words else len(words)
+    flags = {word: override for word in words[:end] if (override := _own_flag(word, command))}
     parser = _parser()
-    given, unknown = parser.parse_known_intermixed_args(words[:end])
+    given, unknown = parser.parse_known_intermixed_args([word for word in words[:end] if word not in flags])
     if unknown:
-        raise InputError(f"{unknown[0]}: unknown flag; flags: --help, --cfg, --config-dir, --config-name")
+        raise InputError(
+            f"{unknown[0]}: unknown flag; flags: --help, --cfg, --config-dir, --config-name, and --OPTION=VALUE"
+        )
+    given.words += flags.values()
     given.literal = words[end + 1 :]
     return given
+
+
+def _own_flag(word: str, command: str) -> str:
+    """An option of a command's own written as a flag, `--streaming` or `--nbest=4`, as an override; else nothing."""
+    name, equals, value = word.removeprefix("--").partition("=")
+    hint = get_type_hints(COMMANDS[command]).get(name)
+    if not word.startswith("--") or hint is None or not (equals or hint is bool):
+        return ""
+    return f"{name}={value if equals else 'true'}"
 
 
 def _split_files(command: str, words: list[str], literal: list[str]) -> tuple[list[str], list[str]]:

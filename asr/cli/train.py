@@ -18,7 +18,7 @@ from asr.data.dataset import Augmentation, Draw, SpeechDataset
 from asr.data.manifest import open_cuts
 from asr.data.sampler import Admission, OnePass, TrainingStream, make_loader
 from asr.data.tokenizer import Tokenizer, load_tokenizer
-from asr.decode.greedy import make_search
+from asr.decode.make import make_search
 from asr.errors import InputError
 from asr.files import write_atomically
 from asr.losses import make as make_loss
@@ -228,8 +228,11 @@ def run_validation(
     step: int, trainer: Trainer, data: TrainingData, tokenizer: Tokenizer, config: TrainConfig
 ) -> dict[str, float]:
     """Validate, log the metrics, and show a few hypotheses."""
-    search = make_search(config.decode, trainer.task.model, config.loss.topology)
+    was_training = trainer.task.training
+    trainer.task.eval()  # a search may evaluate the model as soon as it is made
+    search = make_search(config.decode, trainer.task.model, config.loss.topology, tokenizer)
     metrics, utterances = validate(trainer.task, data.validation(), search, tokenizer, trainer.device)
+    trainer.task.train(was_training)
     if metrics:
         trainer.run.write_metrics(step, metrics, "validation")
         trainer.logger.info("step %d  validation: loss %.3f  WER %.2f %%", step, metrics["loss"], metrics["wer"])

@@ -134,32 +134,34 @@ class Tabulated(Generic[State]):
 
 
 class ScorerSum:
-    """The sum of several scorers; its states (N,K) are theirs side by side."""
+    """The sum of any number of scorers, none included; its states (N,K) are theirs side by side."""
 
-    def __init__(self, scorers: Sequence[LabelScorer]) -> None:
-        """One or more scorers, over the same labels and on the same device, whose states are (N,)."""
-        if not scorers:
-            raise ValueError("a sum of no scorers: search without one")
-        self.scorers = list(scorers)
+    def __init__(self, scorers: Sequence[LabelScorer], device: torch.device) -> None:
+        """Scorers over the same labels and on the same device, whose states are (N,)."""
+        self.scorers, self.device = list(scorers), device
 
     def start(self, count: int) -> Tensor:
         """See `LabelScorer`."""
-        return torch.stack([scorer.start(count) for scorer in self.scorers], dim=1)
+        nothing = torch.zeros(count, 0, dtype=torch.long, device=self.device)
+        return torch.cat([nothing, *(scorer.start(count)[:, None] for scorer in self.scorers)], dim=1)
 
     def scores(self, state_N: Tensor) -> Tensor:
-        """See `LabelScorer`."""
+        """See `LabelScorer`; (N,1), for all labels alike, of no scorers."""
         columns = zip(self.scorers, state_N.unbind(1))
-        return torch.stack([scorer.scores(state) for scorer, state in columns]).sum(0)
+        return sum(
+            (scorer.scores(state) for scorer, state in columns), torch.zeros(len(state_N), 1, device=self.device)
+        )
 
     def advance(self, state_N: Tensor, label_N: Tensor) -> Tensor:
         """See `LabelScorer`."""
         columns = zip(self.scorers, state_N.unbind(1))
-        return torch.stack([scorer.advance(state, label_N) for scorer, state in columns], dim=1)
+        following = [scorer.advance(state, label_N)[:, None] for scorer, state in columns]
+        return torch.cat(following, dim=1) if following else state_N
 
     def final(self, state_N: Tensor) -> Tensor:
         """See `LabelScorer`."""
         columns = zip(self.scorers, state_N.unbind(1))
-        return torch.stack([scorer.final(state) for scorer, state in columns]).sum(0)
+        return sum((scorer.final(state) for scorer, state in columns), torch.zeros(len(state_N), device=self.device))
 
 
 def _with_rows(table: Tensor, rows: int, fill: int) -> Tensor:

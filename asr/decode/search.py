@@ -1,4 +1,4 @@
-"""The interface of every search."""
+"""The interface of every search, and what it finds."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from asr.align.tokens import frame_seconds
@@ -16,32 +17,62 @@ from asr.score.wer import Utterance
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One decoded utterance.
+    """One way to read an utterance.
 
-    tokens: token ids without blanks. frames: the frame, after subsampling, that emitted each.
-    score: log-probability of the path, nats.
+    tokens: ids without blanks. frames: the frame, after subsampling, that emitted each. confidences: the
+    model's probability of each in that frame. score: log-probability, nats, and what else the search adds to it.
     """
 
     tokens: list[int]
     frames: list[int]
     score: float
+    confidences: list[float]
+
+    @property
+    def times(self) -> list[float]:
+        """When each token was emitted, seconds."""
+        return [round(frame_seconds(frame), 3) for frame in self.frames]
+
+
+class Session(Protocol):
+    """A search of B utterances under way."""
+
+    def read(self, encoder_out_BTJ: Tensor, frames_B: Tensor) -> None:
+        """Go on with the next frames; `frames_B` (B,) says how many of these T are each utterance's, 0 if none."""
+
+    def best(self) -> list[list[Hypothesis]]:
+        """The hypotheses of each utterance as of now, best first, at least one."""
 
 
 class Search(Protocol):
-    """Encoder output (B,T,J) and its frames (B,) → the best hypothesis of each utterance."""
+    """How to find the labels of encoder output. An utterance's result does not depend on the others."""
 
-    def __call__(self, encoder_out_BTJ: Tensor, frames_B: Tensor) -> list[Hypothesis]:
-        """Search a batch; an utterance's result does not depend on the others."""
+    def begin(self, batch: int) -> Session:
+        """Begin with `batch` utterances."""
 
 
-def recognised(batch: Batch, hypotheses: Sequence[Hypothesis], tokenizer: Tokenizer) -> Iterator[Utterance]:
-    """The utterances of a batch with what was recognised, and when."""
-    pieces = tokenizer.pieces
-    for utterance, text, hypothesis in zip(batch.ids, batch.texts, hypotheses, strict=True):
-        yield Utterance(
-            utterance,
-            text,
-            tokenizer.decode(hypothesis.tokens),
-            tuple(pieces[token] for token in hypothesis.tokens),
-            tuple(round(frame_seconds(frame), 3) for frame in hypothesis.frames),
-        )
+@torch.inference_mode()
+def search_all(search: Search, encoder_out_BTJ: Tensor, frames_B: Tensor) -> list[list[Hypothesis]]:
+    """The hypotheses of each of B whole utterances, best first."""
+    session = search.begin(len(encoder_out_BTJ))
+    session.read(encoder_out_BTJ, frames_B)
+    return session.best()
+
+
+def recognised(batch: Batch, found: Sequence[Sequence[Hypothesis]], tokenizer: Tokenizer) -> Iterator[list[Utterance]]:
+    """What was recognised of each utterance of a batch, and when: its hypotheses, best first."""
+    for utterance, text, hypotheses in zip(batch.ids, batch.texts, found, strict=True):
+        yield [as_utterance(utterance, text, hypothesis, tokenizer) for hypothesis in hypotheses]
+
+
+def as_utterance(id_: str, reference: str, hypothesis: Hypothesis, tokenizer: Tokenizer) -> Utterance:
+    """A hypothesis in words, beside what was said."""
+    return Utterance(
+        id_,
+        reference,
+        tokenizer.decode(hypothesis.tokens),
+        tuple(tokenizer.pieces[token] for token in hypothesis.tokens),
+        tuple(hypothesis.times),
+        tuple(round(confidence, 4) for confidence in hypothesis.confidences),
+        round(hypothesis.score, 4),
+    )

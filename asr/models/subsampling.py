@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from asr.models.dropout import Dropout
 
 MIN_FRAMES = 7  # fewest input frames that leave one output frame
+SUBSAMPLED_SECONDS = 0.04  # from one output frame to the next
 
 
 def subsampled_length(frames: Tensor | int) -> Tensor | int:

@@ -9,10 +9,12 @@ import numpy as np
 from kaldialign import align
 from lhotse.supervision import AlignmentItem
 
-from asr.align.tokens import WORD_START, split_evenly
+from asr.align.tokens import WORD_START, frame_seconds, split_evenly, subsampled_frame, words_of_pieces
 from asr.score.wer import GAP, Utterance
 
 Words = Mapping[str, Sequence[AlignmentItem]]
+
+LOOKAHEAD_SECONDS = 0.0425  # from the middle of a frame to the end of the last sample that it depends on
 
 
 @dataclass(frozen=True)
@@ -54,18 +56,11 @@ def emission_delays(utterances: Iterable[Utterance], words: Words) -> Delays:
 
 
 def words_of(utterance: Utterance) -> list[list[float]] | None:
-    """When the tokens of each word of the hypothesis were emitted; None where the tokens are not of this text.
-
-    A mark of a word's start that no letter follows is no word.
-    """
-    groups: list[tuple[str, list[float]]] = []
-    for token, time in zip(utterance.tokens, utterance.times):
-        if token.startswith(WORD_START) or not groups:
-            groups.append(("", []))
-        text, times = groups.pop()
-        groups.append((text + token.lstrip(WORD_START), [*times, time]))
-    spelt = [(text, times) for text, times in groups if text]
-    return [times for _, times in spelt] if [text for text, _ in spelt] == utterance.hypothesis.split() else None
+    """When the tokens of each word of the hypothesis were emitted; None where the tokens are not of this text."""
+    groups = words_of_pieces(utterance.tokens)
+    spelt = ["".join(utterance.tokens[place] for place in group).lstrip(WORD_START) for group in groups]
+    times = [[utterance.times[place] for place in group] for group in groups]
+    return times if spelt == utterance.hypothesis.split() else None
 
 
 def utterance_delays(utterance: Utterance, words: Sequence[AlignmentItem]) -> tuple[list[float], bool]:
@@ -80,3 +75,30 @@ def utterance_delays(utterance: Utterance, words: Sequence[AlignmentItem]) -> tu
         if item is not None and ends:
             delays += [time - end for time, end in zip(times, split_evenly(item, len(times)))]
     return delays, ends
+
+
+def first_word_latencies(
+    utterances: Iterable[Utterance], words: Words, durations: Mapping[str, float], chunk: int
+) -> str:
+    """How long after its end the first word of an utterance is known to a search that reads chunks, in one line.
+
+    chunk: frames, after subsampling. A word is known once the chunk that emits its last token has been heard; where an
+    utterance has no times of words, its beginning stands for the end of the first. Times of computing are not in it.
+    """
+    latencies = []
+    for utterance in utterances:
+        times = words_of(utterance)
+        if times:
+            spoken = words.get(utterance.id)
+            heard = min(heard_seconds(times[0][-1], chunk), durations[utterance.id])
+            latencies.append(heard - (spoken[0].end if spoken else 0.0))
+    if not latencies:
+        return "first word: none was recognised"
+    median, late = np.median(latencies), np.percentile(latencies, 90)
+    return f"first word: known {median:.3f} s after its end (median), 90 % {late:.3f} s [ {len(latencies)} utterances ]"
+
+
+def heard_seconds(emitted: float, chunk: int) -> float:
+    """When the chunk has been heard whose frame is at `emitted`, seconds."""
+    frames = (subsampled_frame(emitted) // chunk + 1) * chunk
+    return frame_seconds(frames - 1) + LOOKAHEAD_SECONDS

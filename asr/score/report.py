@@ -6,7 +6,7 @@ import json
 import math
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,7 +20,8 @@ _FIELDS = ("id", "reference", "hypothesis")
 def read_hypotheses(path: Path | str) -> list[Utterance]:
     """Read utterances from JSON lines with the strings "id", "reference" and "hypothesis".
 
-    The lists "tokens" and "times" may be there; blank lines are skipped and other fields ignored.
+    The lists "tokens", "times" and "confidences" and the number "score" may be there; blank lines are skipped and other
+    fields ignored.
 
     Raises:
         InputError: the file cannot be read, or a line (named as file:line) is not of this form.
@@ -35,8 +36,25 @@ def read_hypotheses(path: Path | str) -> list[Utterance]:
 
 def write_hypotheses(path: Path | str, utterances: Iterable[Utterance]) -> None:
     """Write utterances as JSON lines in UTF-8, in the form `read_hypotheses` reads."""
-    rows = ({name: value for name, value in asdict(one).items() if value or name in _FIELDS} for one in utterances)
+    _write_lines(path, [json.dumps(_record(one), ensure_ascii=False) for one in utterances])
+
+
+def write_nbest(path: Path | str, found: Iterable[Sequence[Utterance]]) -> None:
+    """Write the hypotheses of each utterance, best first, as JSON lines with their rank, from 1."""
+    rows = ({"rank": n, **_record(one)} for hypotheses in found for n, one in enumerate(hypotheses, 1))
     _write_lines(path, [json.dumps(row, ensure_ascii=False) for row in rows])
+
+
+def write_recogs(path: Path | str, utterances: Iterable[Utterance]) -> None:
+    """Write reference and hypothesis of each utterance as lists of words, in the form that icefall's recogs-* have."""
+    _write_lines(
+        path,
+        [
+            f"{one.id}:\t{name}={text.split()}"
+            for one in utterances
+            for name, text in (("ref", one.reference), ("hyp", one.hypothesis))
+        ],
+    )
 
 
 def write_alignments(path: Path | str, score: Score) -> None:
@@ -66,7 +84,7 @@ def write_error_counts(path: Path | str, score: Score, top: int = 50, name: str 
 def write_report(directory: Path | str, utterances: Iterable[Utterance], name: str, unit: Unit = "word") -> Score:
     """Score the utterances and write the whole report into `directory`, which is made if missing.
 
-    Writes `hypotheses.jsonl`, `alignments.txt`, `errors.txt` and, last, `wer.txt` (one line).
+    Writes `hypotheses.jsonl`, `recogs.txt`, `alignments.txt`, `errs.txt` and, last, `wer.txt` (one line).
 
     Raises:
         InputError: see `asr.score.wer.score`.
@@ -74,10 +92,16 @@ def write_report(directory: Path | str, utterances: Iterable[Utterance], name: s
     directory = Path(directory)
     result = score(utterances, unit)
     write_hypotheses(directory / "hypotheses.jsonl", (scored.utterance for scored in result.per_utterance))
+    write_recogs(directory / "recogs.txt", (scored.utterance for scored in result.per_utterance))
     write_alignments(directory / "alignments.txt", result)
-    write_error_counts(directory / "errors.txt", result, name=name)
+    write_error_counts(directory / "errs.txt", result, name=name)
     _write_lines(directory / "wer.txt", [result.line(name)])
     return result
+
+
+def _record(utterance: Utterance) -> dict[str, object]:
+    """The fields of an utterance that are known."""
+    return {name: value for name, value in asdict(utterance).items() if name in _FIELDS or value not in ((), None)}
 
 
 def _parse(line: bytes, where: str) -> Utterance:
@@ -90,11 +114,21 @@ def _parse(line: bytes, where: str) -> Utterance:
     for field in _FIELDS:
         if not isinstance(record.get(field), str):
             raise InputError(f"{where}: no string '{field}'; give the strings {', '.join(_FIELDS)}")
-    tokens, times = record.get("tokens", []), record.get("times", [])
-    sound = _is_list_of(tokens, str) and _is_list_of(times, (int, float)) and all(map(math.isfinite, times))
-    if not sound or len(tokens) != len(times):
-        raise InputError(f"{where}: 'tokens' must be strings, and 'times' as many numbers; or leave both out")
-    return Utterance(record["id"], record["reference"], record["hypothesis"], tuple(tokens), tuple(times))
+    tokens, times, confidences = (record.get(field, []) for field in ("tokens", "times", "confidences"))
+    sound = _is_list_of(tokens, str) and _are_numbers(times) and _are_numbers(confidences)
+    if not sound or len(tokens) != len(times) or len(confidences) not in (0, len(tokens)):
+        fields = "'tokens' must be strings, and 'times' and 'confidences' as many numbers"
+        raise InputError(f"{where}: {fields}; or leave them out")
+    score = record.get("score")
+    if score is not None and not _are_numbers([score]):
+        raise InputError(f"{where}: 'score' must be a number; or leave it out")
+    return Utterance(
+        record["id"], record["reference"], record["hypothesis"], tuple(tokens), tuple(times), tuple(confidences), score
+    )
+
+
+def _are_numbers(values: object) -> bool:
+    return _is_list_of(values, (int, float)) and all(map(math.isfinite, values))  # type: ignore[call-overload]
 
 
 def _is_list_of(values: object, kind: type | tuple[type, ...]) -> bool:

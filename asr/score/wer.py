@@ -24,6 +24,7 @@ class Utterance:
     """One utterance's id, what was said and what was recognised.
 
     tokens, times: the pieces of the hypothesis and when each was emitted, seconds; empty where that is not known.
+    confidences: the model's probability of each. score: of the hypothesis, nats; None where it is not known.
     """
 
     id: str
@@ -31,6 +32,8 @@ class Utterance:
     hypothesis: str
     tokens: tuple[str, ...] = ()
     times: tuple[float, ...] = ()
+    confidences: tuple[float, ...] = ()
+    score: float | None = None
 
 
 @dataclass(frozen=True)

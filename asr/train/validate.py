@@ -9,7 +9,7 @@ from lhotse.supervision import AlignmentItem
 
 from asr.data.batch import Batch
 from asr.data.tokenizer import Tokenizer
-from asr.decode.search import Search, recognised
+from asr.decode.search import Search, recognised, search_all
 from asr.score.delay import emission_delays
 from asr.score.wer import Utterance, score
 from asr.train.task import Task
@@ -35,8 +35,8 @@ def validate(
         batch = batch.to(device)
         loss += float(task(batch).per_utterance.double().sum())
         labels += int(batch.label_lengths.sum())
-        hypotheses = search(*task.model.encode(batch.features, batch.feature_frames))
-        utterances += recognised(batch, hypotheses, tokenizer)
+        hypotheses = search_all(search, *task.model.encode(batch.features, batch.feature_frames))
+        utterances += (best for best, *_ in recognised(batch, hypotheses, tokenizer))
         words.update(zip(batch.ids, batch.words))
     task.train(was_training)
     if not utterances:

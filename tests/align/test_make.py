@@ -14,7 +14,8 @@ from asr.align.hmm import HmmAligner
 from asr.align.make import Aligned, Journal, align_all
 from asr.align.read import read_words
 from asr.align.tokens import frame_seconds, subsampled_frame
-from asr.align.trained import runs, word_times
+from asr.align.trained import runs
+from asr.align.words import word_times
 from asr.data.batch import Skipped
 from asr.errors import InputError
 from asr.nodes.base import all_nodes
@@ -105,7 +106,8 @@ def test_times_of_frames_are_the_inverse_of_frames_of_times():
 def test_words_fill_the_room_around_their_letters_but_not_pauses():
     pieces = ["\u2581", "A", "B", "\u2581C", "\u2581", "D"]
     frames = [(0, 0), (10, 10), (12, 13), (16, 16), (50, 50), (60, 60)]
-    words = word_times(["AB", "C", "D"], pieces, frames, 3.0)
+    spans = [(frame_seconds(first), frame_seconds(last)) for first, last in frames]
+    words = word_times(["AB", "C", "D"], pieces, spans, 3.0)
     begin = [frame_seconds(frame) - 0.1 for frame in (10, 16, 60)]
     assert [item.symbol for item in words] == ["AB", "C", "D"]
     assert [item.start for item in words] == pytest.approx([begin[0], max(begin[1], frame_seconds(13)), begin[2]])

@@ -5,7 +5,7 @@ import torch
 from lhotse import MonoCut, SupervisionSegment
 from lhotse.supervision import AlignmentItem
 
-from asr.align.tokens import UNALIGNED, pieces_per_word, subsampled_frame, token_frames
+from asr.align.tokens import UNALIGNED, subsampled_frame, token_frames, words_of_pieces
 from asr.data.dataset import Draw, SpeechDataset
 from asr.data.tokenizer import load_tokenizer
 from asr.models.subsampling import MIN_FRAMES, ConvSubsampling
@@ -44,8 +44,9 @@ def test_no_alignment_or_one_of_other_words_is_unknown(words):
 
 
 def test_pieces_of_words():
-    assert pieces_per_word(["\u2581", "A", "B", "\u2581C", "\u2581", "D"]) == [3, 1, 2]
-    assert pieces_per_word([]) == []
+    assert words_of_pieces(["\u2581", "A", "B", "\u2581C", "\u2581", "D"]) == [[0, 1, 2], [3], [4, 5]]
+    assert words_of_pieces(["A", "\u2581", "\u2581B", "\u2581"]) == [[0], [2]]
+    assert words_of_pieces([]) == []
 
 
 def test_a_frame_is_where_the_subsampling_looks():

@@ -21,8 +21,9 @@ from asr.cli.compose import (
 from asr.config import (
     COMMANDS,
     LOSSES,
+    SEARCHES,
     DataOptions,
-    DecodeOptions,
+    GreedyOptions,
     LossOptions,
     OptimOptions,
     TrainConfig,
@@ -108,7 +109,7 @@ def test_every_loss_has_a_choice_of_its_name() -> None:
 
 @pytest.mark.parametrize(
     ("section", "defaults"),
-    [("data", DataOptions()), ("optim", OptimOptions()), ("train", TrainOptions()), ("decode", DecodeOptions())],
+    [("data", DataOptions()), ("optim", OptimOptions()), ("train", TrainOptions()), ("decode", GreedyOptions())],
 )
 def test_yaml_defaults_are_the_schemas(section: str, defaults: object) -> None:
     assert getattr(compose("train", ["run=r"]), section) == defaults
@@ -124,7 +125,8 @@ def test_defaults_of_small_commands_are_the_schemas(command: str) -> None:
 def test_choices_are_whole_or_build_on_another(file: Path) -> None:
     values = OmegaConf.load(file)
     group = file.parent.name
-    schema = LOSSES[file.stem] if group == "loss" else type(getattr(TrainConfig(), group))
+    variants = {"loss": LOSSES, "decode": SEARCHES}
+    schema = variants[group][file.stem] if group in variants else type(getattr(TrainConfig(), group))
     assert "defaults" in values or set(values) == {field.name for field in dataclasses.fields(schema)}
 
 

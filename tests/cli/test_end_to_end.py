@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -122,7 +123,52 @@ def test_decode_prints_the_wer_line_last(trained, tiny_corpus, tmp_path, capsys,
     assert any(row.get("tokens") for row in rows)
     assert (tmp_path / "wer.txt").read_text() == out.splitlines()[-1] + "\n"
     assert (tmp_path / "alignments.txt").exists()
-    assert (tmp_path / "errors.txt").exists()
+    assert (tmp_path / "errs.txt").exists()
+    assert (tmp_path / "recogs.txt").read_text().count("ref=") == 6
+    assert len((tmp_path / "hypotheses.ctm").read_text().split()) % 6 == 0
+    assert not (tmp_path / "nbest.jsonl").exists()
+
+
+def test_beam_search_and_its_n_best(trained, tiny_corpus, tmp_path, capsys):
+    words = [
+        f"run={trained}",
+        f"cuts={tiny_corpus.dev}",
+        f"output={tmp_path}",
+        "decode=beam",
+        "--nbest=3",
+        "device=cpu",
+    ]
+    status, _, err = asr(capsys, "decode", *words)
+    assert status == 0, err
+    rows = [json.loads(line) for line in (tmp_path / "nbest.jsonl").read_text().splitlines()]
+    best = [json.loads(line) for line in (tmp_path / "hypotheses.jsonl").read_text().splitlines()]
+    assert [{"rank": 1, **row} for row in best] == [row for row in rows if row["rank"] == 1]
+    assert [row["rank"] for row in rows] == [1, 2, 3] * 6
+    assert all(first["score"] >= second["score"] for first, second in pairwise(rows) if second["rank"] > 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--nbest=2"], "nbest=2: the search follows 1 hypotheses; use decode=beam decode.beam=2"),
+        (["decode=beam", "--nbest=5"], "nbest=5: the search follows 4 hypotheses; use decode=beam decode.beam=5"),
+        (["decode=beam", "decode.beam=0"], "decode.beam=0: must be >= 1"),
+        (["decode=beam", "decode.lm=nothing.arpa"], "nothing.arpa"),
+        (["decode=k2_fast_beam"], "k2 is not installed"),
+        (["decode.beam=3"], "decode.beam=3: unknown option"),
+        (["--streaming"], "streaming: the model was trained on whole utterances; train with model.causal=true"),
+        (["decode.chunk_seconds=0.32"], "decode.chunk_seconds=0.32: the model was trained on whole utterances"),
+        (["--streaming=maybe"], "streaming=maybe: needs a value of type bool"),
+    ],
+)
+def test_decoding_that_cannot_be_is_refused(trained, tiny_corpus, tmp_path, capsys, words, message):
+    output = tmp_path / "decode"
+    given = [f"run={trained}", f"cuts={tiny_corpus.dev}", f"output={output}", "device=cpu", *words]
+    status, _, err = asr(capsys, "decode", *given)
+    assert status == 2
+    assert message in err
+    assert err.count("\n") == 1
+    assert not output.exists()
 
 
 def test_score_repeats_the_decoder_s_line(trained, tiny_corpus, tmp_path, capsys):

@@ -2,38 +2,21 @@
 
 import pytest
 import torch
-from small_model import small_options
+from random_models import random_encoded, random_model
 from torch import Tensor
 
-from asr.config import DecodeOptions
-from asr.decode.greedy import GreedySearch, make_search
-from asr.decode.search import Hypothesis
+from asr.decode import greedy
+from asr.decode.greedy import GreedySearch
+from asr.decode.search import Hypothesis, search_all
 from asr.models.transducer import Transducer
 
 LONGEST = 12
 
 
-def random_model(seed: int) -> Transducer:
-    """A model in float64, so that no tie depends on the batch; blank is as likely as the labels together."""
-    torch.manual_seed(seed)
-    model = Transducer(small_options(layers=1, context_size=1 + seed % 3), vocab_size=4 + seed % 3)
-    torch.nn.init.normal_(model.joiner.output.weight)
-    torch.nn.init.normal_(model.predictor_projection.weight)
-    model.joiner.output.bias.data[0] += 1.5
-    return model.double().eval()
-
-
-def random_encoded(seed: int, batch: int = 8) -> tuple[Tensor, Tensor]:
-    """Encoder output (B,T,J), garbage beyond the frames (B,) included."""
-    generator = torch.Generator().manual_seed(seed)
-    frames = torch.randint(1, LONGEST + 1, (batch,), generator=generator)
-    return 2 * torch.randn(batch, LONGEST, 8, generator=generator, dtype=torch.float64), frames
-
-
 @torch.no_grad()
 def naive_greedy(model: Transducer, encoder_out_TJ: Tensor, limit: int) -> Hypothesis:
     """Textbook greedy search of one utterance; the predictor reads all labels so far, as in training."""
-    tokens, frames, score = [], [], 0.0
+    tokens, frames, score, confidences = [], [], 0.0, []
     for t, frame in enumerate(encoder_out_TJ):
         for _ in range(limit):
             predicted = model.predict(torch.tensor([tokens], dtype=torch.long))[:, -1]
@@ -44,20 +27,31 @@ def naive_greedy(model: Transducer, encoder_out_TJ: Tensor, limit: int) -> Hypot
                 break
             tokens.append(best)
             frames.append(t)
-    return Hypothesis(tokens, frames, score)
+            confidences.append(float(log_probs[best].exp()))
+    return Hypothesis(tokens, frames, score, confidences)
+
+
+def decode(model: Transducer, limit: int, encoded: Tensor, frames: Tensor) -> list[Hypothesis]:
+    """What greedy search finds, one hypothesis for each utterance."""
+    found = search_all(GreedySearch(model, limit), encoded, frames)
+    assert all(len(hypotheses) == 1 for hypotheses in found)
+    return [hypothesis for (hypothesis,) in found]
 
 
 def assert_same(actual: Hypothesis, expected: Hypothesis) -> None:
     assert actual.tokens == expected.tokens
     assert actual.frames == expected.frames
-    assert actual.score == pytest.approx(expected.score, rel=1e-5)
+    assert actual.score == pytest.approx(expected.score, rel=1e-9)
+    assert actual.confidences == pytest.approx(expected.confidences, rel=1e-9)
 
 
+@pytest.mark.parametrize("rows", [1, 16, 64])
 @pytest.mark.parametrize("seed", range(30))
-def test_batch_equals_the_naive_loop(seed):
+def test_batch_equals_the_naive_loop(seed, rows, monkeypatch):
+    monkeypatch.setattr(greedy, "ROWS", rows)
     model, (encoded, frames) = random_model(seed), random_encoded(seed)
     limit = 1 + seed % 4
-    found = GreedySearch(model, limit)(encoded, frames)
+    found = decode(model, limit, encoded, frames)
     assert len(found) == len(encoded)
     assert any(hypothesis.tokens for hypothesis in found)
     for hypothesis, row, length in zip(found, encoded, frames):
@@ -67,11 +61,10 @@ def test_batch_equals_the_naive_loop(seed):
 @pytest.mark.parametrize("seed", range(5))
 def test_result_does_not_depend_on_the_batch(seed):
     model, (encoded, frames) = random_model(seed), random_encoded(100 + seed)
-    search = GreedySearch(model, 3)
-    together = search(encoded, frames)
+    together = decode(model, 3, encoded, frames)
     for size in (1, 2):
         parts = zip(encoded.split(size), frames.split(size))
-        found = [h for rows, lengths in parts for h in search(rows[:, : lengths.max()], lengths)]
+        found = [h for rows, lengths in parts for h in decode(model, 3, rows[:, : lengths.max()], lengths)]
         for hypothesis, expected in zip(found, together, strict=True):
             assert_same(hypothesis, expected)
 
@@ -81,7 +74,7 @@ def test_no_frame_emits_more_than_the_limit(limit):
     model = random_model(0)
     model.joiner.output.bias.data[0] = -1e3  # never blank: every frame emits all that it may
     encoded, frames = random_encoded(0)
-    for hypothesis, length in zip(GreedySearch(model, limit)(encoded, frames), frames.tolist()):
+    for hypothesis, length in zip(decode(model, limit, encoded, frames), frames.tolist()):
         assert hypothesis.frames == [t for t in range(length) for _ in range(limit)]
         assert 0 not in hypothesis.tokens
 
@@ -102,7 +95,7 @@ def path_score(model: Transducer, encoder_out_TJ: Tensor, hypothesis: Hypothesis
 @pytest.mark.parametrize("limit", [1, 3])
 def test_score_is_the_sum_of_the_arcs_taken(limit):
     model, (encoded, frames) = random_model(7), random_encoded(7)
-    for hypothesis, row, length in zip(GreedySearch(model, limit)(encoded, frames), encoded, frames):
+    for hypothesis, row, length in zip(decode(model, limit, encoded, frames), encoded, frames):
         assert hypothesis.score < -1e-3
         assert hypothesis.score == pytest.approx(path_score(model, row[:length], hypothesis, limit), rel=1e-5)
 
@@ -112,12 +105,18 @@ def test_model_that_always_says_blank_gives_nothing():
     torch.nn.init.zeros_(model.joiner.output.weight)
     model.joiner.output.bias.data = torch.tensor([20.0, 0.0, 0.0, 0.0]).double()
     arc = float(model.joiner.output.bias.detach().log_softmax(-1)[0])
-    for hypothesis, length in zip(GreedySearch(model, 5)(encoded, frames), frames.tolist()):
+    for hypothesis, length in zip(decode(model, 5, encoded, frames), frames.tolist()):
         assert (hypothesis.tokens, hypothesis.frames) == ([], [])
         assert hypothesis.score == pytest.approx(length * arc, rel=1e-5)
 
 
-def test_search_by_name():
-    search = make_search(DecodeOptions(max_symbols_per_frame=2), random_model(0), "regular")
-    assert isinstance(search, GreedySearch)
-    assert search.max_symbols_per_frame == 2
+@pytest.mark.parametrize("sizes", [[1] * LONGEST, [5, 0, 7], [11, 1]])
+@pytest.mark.parametrize("limit", [1, 3])
+def test_reading_in_parts_gives_the_result_of_the_whole(sizes, limit):
+    model, (encoded, frames) = random_model(3), random_encoded(3)
+    session, begin = GreedySearch(model, limit).begin(len(frames)), 0
+    for size in sizes:
+        session.read(encoded[:, begin : begin + size], (frames - begin).clamp(0, size))
+        begin += size
+    for (hypothesis,), expected in zip(session.best(), decode(model, limit, encoded, frames), strict=True):
+        assert_same(hypothesis, expected)

@@ -9,6 +9,8 @@ from asr.decode.scorer import ScorerSum, Tabulated
 
 VOCAB = 5
 
+CPU = torch.device("cpu")
+
 
 class LastLabels:
     """States are the last labels; weights are drawn at random, but the same ones for the same state."""
@@ -113,7 +115,8 @@ def test_tables_made_while_searching_serve_outside_and_inside():
 
 def test_sum_is_the_sum_and_its_states_move_like_rows():
     parts = [tabulated(1, seed=10), tabulated(3, seed=20, weight=-0.5), tabulated(2, seed=30)]
-    scorer, labels = ScorerSum([tabulated(1, 10), tabulated(3, 20, -0.5), tabulated(2, 30)]), random_labels(4, 20, 6)
+    scorer = ScorerSum([tabulated(1, 10), tabulated(3, 20, -0.5), tabulated(2, 30)], CPU)
+    labels = random_labels(4, 20, 6)
     order = torch.tensor([3, 3, 0, 5, 1, 1])
     together, apart = scorer.start(6), [part.start(6) for part in parts]
     for step in labels:
@@ -126,6 +129,9 @@ def test_sum_is_the_sum_and_its_states_move_like_rows():
     assert scorer.scores(together).dtype == torch.float32
 
 
-def test_sum_of_none_is_a_mistake():
-    with pytest.raises(ValueError, match="no scorers"):
-        ScorerSum([])
+def test_sum_of_none_adds_nothing():
+    scorer = ScorerSum([], CPU)
+    state = scorer.advance(scorer.start(3), torch.tensor([1, 0, 2]))
+    assert state.shape == (3, 0)
+    assert not (torch.zeros(3, 5) + scorer.scores(state)).any()
+    assert scorer.final(state).tolist() == [0, 0, 0]

@@ -10,6 +10,8 @@ from asr.score.report import (
     write_alignments,
     write_error_counts,
     write_hypotheses,
+    write_nbest,
+    write_recogs,
     write_report,
 )
 from asr.score.wer import Utterance, score
@@ -93,8 +95,8 @@ def test_columns_allow_for_wide_and_combining_characters(tmp_path):
 
 def test_error_counts_are_sorted_and_cut_at_top(tmp_path):
     utterances = [Utterance("1", "a b c a", "x b y"), Utterance("2", "a b", "x b z"), Utterance("3", "c", "")]
-    write_error_counts(tmp_path / "errors.txt", score(utterances), top=2, name="dev")
-    assert (tmp_path / "errors.txt").read_text().split("\n") == [
+    write_error_counts(tmp_path / "errs.txt", score(utterances), top=2, name="dev")
+    assert (tmp_path / "errs.txt").read_text().split("\n") == [
         "%WER 85.71 [ 6 / 7, 1 ins, 2 del, 3 sub ] dev",
         "%SER 100.00 [ 3 / 3 ]",
         "",
@@ -114,14 +116,14 @@ def test_error_counts_are_sorted_and_cut_at_top(tmp_path):
         "  100.00  2 / 2  c",
         "",
     ]
-    write_error_counts(tmp_path / "errors.txt", score(utterances), top=1)
-    assert "1 of 2\n       2  a -> x\n\n" in (tmp_path / "errors.txt").read_text()
+    write_error_counts(tmp_path / "errs.txt", score(utterances), top=1)
+    assert "1 of 2\n       2  a -> x\n\n" in (tmp_path / "errs.txt").read_text()
 
 
-def test_report_writes_the_four_files_and_nothing_else(tmp_path):
+def test_report_writes_its_files_and_nothing_else(tmp_path):
     result = write_report(tmp_path / "report", iter(UTTERANCES), "test", unit="char")
     names = {path.name for path in (tmp_path / "report").iterdir()}
-    assert names == {"hypotheses.jsonl", "alignments.txt", "errors.txt", "wer.txt"}
+    assert names == {"hypotheses.jsonl", "recogs.txt", "alignments.txt", "errs.txt", "wer.txt"}
     assert (tmp_path / "report" / "wer.txt").read_text() == result.line("test") + "\n"
     assert result.line("test").startswith("%CER ")
     assert read_hypotheses(tmp_path / "report" / "hypotheses.jsonl") == UTTERANCES
@@ -131,3 +133,29 @@ def test_report_of_nothing_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(InputError, match="no utterances"):
         write_report(tmp_path / "report", [], "test")
     assert not (tmp_path / "report").exists()
+
+
+def test_recogs_have_the_words_of_both(tmp_path):
+    write_recogs(tmp_path / "recogs.txt", [Utterance("u1", "a b", "a"), Utterance("u2", "c", "")])
+    expected = ["u1:\tref=['a', 'b']", "u1:\thyp=['a']", "u2:\tref=['c']", "u2:\thyp=[]"]
+    assert (tmp_path / "recogs.txt").read_text().splitlines() == expected
+
+
+def test_what_is_known_of_a_hypothesis_is_read_back(tmp_path):
+    known = Utterance("u", "a b", "a b", ("\u2581a", "\u2581b"), (0.1, 0.5), (0.9, 1.0), -0.25)
+    write_hypotheses(tmp_path / "known.jsonl", [known, Utterance("v", "a", "")])
+    assert read_hypotheses(tmp_path / "known.jsonl") == [known, Utterance("v", "a", "")]
+    write_nbest(tmp_path / "nbest.jsonl", [[known, Utterance("u", "a b", "a", score=-3.0)], [Utterance("v", "a", "")]])
+    rows = [json.loads(line) for line in (tmp_path / "nbest.jsonl").read_text().splitlines()]
+    assert [(row["rank"], row["hypothesis"]) for row in rows] == [(1, "a b"), (2, "a"), (1, "")]
+    assert rows[1]["score"] == -3.0
+
+
+@pytest.mark.parametrize(
+    "changes", [{"confidences": [0.5]}, {"confidences": ["x", "y"]}, {"score": "high"}, {"score": [1]}, {"times": 3}]
+)
+def test_details_that_do_not_fit_are_refused(tmp_path, changes):
+    row = {"id": "u", "reference": "a b", "hypothesis": "a b", "tokens": ["a", "b"], "times": [0.1, 0.2], **changes}
+    (tmp_path / "h.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(InputError, match=r"h.jsonl:1: "):
+        read_hypotheses(tmp_path / "h.jsonl")

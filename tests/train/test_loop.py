@@ -12,7 +12,6 @@ from torch import nn
 from asr.cli.train import make_task
 from asr.config import (
     DataOptions,
-    DecodeOptions,
     FullLossOptions,
     ModelOptions,
     OptimOptions,
@@ -25,7 +24,7 @@ from asr.data.dataset import Augmentation, SpeechDataset
 from asr.data.manifest import open_cuts
 from asr.data.sampler import OnePass, TrainingStream, make_loader
 from asr.data.tokenizer import load_tokenizer
-from asr.decode.greedy import make_search
+from asr.decode.greedy import GreedySearch
 from asr.errors import InputError
 from asr.losses.base import LossOutput, NotFiniteError
 from asr.models.subsampling import MIN_FRAMES
@@ -186,9 +185,7 @@ def speech(tiny_corpus):
 
     def run_validation(task):
         loader = make_loader(dev_set, OnePass(dev, data), workers=0)
-        return validate(
-            task, loader, make_search(DecodeOptions(max_symbols_per_frame=2), task.model, "regular"), tokenizer, CPU
-        )[0]
+        return validate(task, loader, GreedySearch(task.model, 2), tokenizer, CPU)[0]
 
     return task, batches, run_validation
 

@@ -30,6 +30,23 @@ class Task(torch.nn.Module):
         return LossOutput(torch.full((len(batch),), 2.0), {}, 0, 0)
 
 
+class Found:
+    """A search that finds what it is told to."""
+
+    def __init__(self, hypotheses):
+        self.hypotheses = hypotheses
+
+    def begin(self, batch):
+        assert batch == len(self.hypotheses)
+        return self
+
+    def read(self, encoder_out, frames):
+        pass
+
+    def best(self):
+        return [[hypothesis] for hypothesis in self.hypotheses]
+
+
 def test_delays_are_of_utterances_with_times():
     tokenizer = train_tokenizer(["NO YES NO", "YES NO"], "char")
     texts = ["NO YES", "YES NO"]
@@ -47,8 +64,11 @@ def test_delays_are_of_utterances_with_times():
     )
     frames = [2, 5, 8, 30, 32, 34, 36]
     wrong = tokenizer.encode("YES YES")
-    found = [Hypothesis(labels[0], frames, 0.0), Hypothesis(wrong, list(range(len(wrong))), 0.0)]
-    metrics, utterances = validate(Task(), [batch], lambda *_: found, tokenizer, torch.device("cpu"))
+    found = [
+        Hypothesis(labels[0], frames, 0.0, [1.0] * 7),
+        Hypothesis(wrong, list(range(len(wrong))), 0.0, [1.0] * len(wrong)),
+    ]
+    metrics, utterances = validate(Task(), [batch], Found(found), tokenizer, torch.device("cpu"))
     ends = [0.1, 0.2, 0.3, 1.1, 1.2, 1.3, 1.4]
     late = [frame_seconds(frame) - end for frame, end in zip(frames, ends, strict=True)]
     assert metrics == pytest.approx({"loss": 4 / 14, "wer": 25.0, "delay": sum(late) / 7, "last_delay": late[-1]})

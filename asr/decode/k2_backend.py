@@ -1,0 +1,96 @@
+"""k2's fast beam search, for users who have k2 (https://github.com/k2-fsa/k2)."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from asr.config import K2BeamOptions
+from asr.decode.search import Hypothesis, Session
+from asr.errors import InputError
+from asr.models.transducer import Transducer
+
+
+class K2FastBeamSearch:
+    """The best path of the lattice that k2's `RnntDecodingStreams` makes frame by frame, at most one label a frame.
+
+    Kang et al., "Fast and parallel decoding for transducer", ICASSP 2023, section 3. The graph is k2's trivial one,
+    in which any label may follow any other. Raises InputError where k2 is not installed.
+    """
+
+    def __init__(self, model: Transducer, options: K2BeamOptions) -> None:
+        if find_spec("k2") is None:
+            raise InputError(
+                "decode=k2_fast_beam: k2 is not installed (see https://k2-fsa.github.io/k2/installation for the wheel "
+                "of your torch); or use decode=beam"
+            )
+        import k2
+
+        self.model, self.k2 = model, k2
+        self.device = model.joiner.output.weight.device
+        self.graph = k2.trivial_graph(model.vocab_size - 1, device=self.device)
+        self.config = k2.RnntDecodingConfig(
+            vocab_size=model.vocab_size,
+            decoder_history_len=model.predictor.context_size,
+            beam=options.beam,
+            max_states=options.max_states,
+            max_contexts=options.max_contexts,
+        )
+
+    def begin(self, batch: int) -> Session:
+        """See `Search`."""
+        return K2Session(self, batch)
+
+
+class K2Session:
+    """A search of B utterances under way."""
+
+    def __init__(self, search: K2FastBeamSearch, batch: int) -> None:
+        k2 = search.k2
+        self.search, self.frames = search, torch.zeros(batch, dtype=torch.long)
+        self.each = [k2.RnntDecodingStream(search.graph) for _ in range(batch)]
+
+    @torch.inference_mode()
+    def read(self, encoder_out_BTJ: Tensor, frames_B: Tensor) -> None:
+        """See `Session`."""
+        for t in range(int(frames_B.max())):
+            rows = (t < frames_B).nonzero()[:, 0].tolist()
+            streams = self.search.k2.RnntDecodingStreams([self.each[row] for row in rows], self.search.config)
+            self.read_frame(streams, encoder_out_BTJ[rows, t])
+            streams.terminate_and_flush_to_streams()
+        self.frames += frames_B.cpu()
+
+    def read_frame(self, streams: Any, encoded_AJ: Tensor) -> None:
+        """Extend the paths of some streams by one frame."""
+        shape, contexts = streams.get_contexts()
+        predicted = self.search.model.predict_next(with_padding(contexts.long()))
+        row = shape.row_ids(1).long()
+        logits = self.search.model.joiner(encoded_AJ[row], predicted)
+        streams.advance(logits.log_softmax(1))
+
+    def best(self) -> list[list[Hypothesis]]:
+        """See `Session`."""
+        k2 = self.search.k2
+        streams = k2.RnntDecodingStreams(self.each, self.search.config)
+        lattice = streams.format_output(self.frames.tolist())
+        path = k2.shortest_path(lattice, use_double_scores=True)
+        scores = path.get_tot_scores(use_double_scores=True, log_semiring=False).tolist()
+        return [[as_hypothesis(path[n], score)] for n, score in enumerate(scores)]
+
+
+def with_padding(context_NC: Tensor) -> Tensor:
+    """k2's contexts, which begin with zeros, as those of `StatelessPredictor.start`: [−1, …, −1, 0]."""
+    before_another = (context_NC[:, :-1] == 0) & (context_NC[:, 1:] == 0)
+    return torch.cat((context_NC[:, :-1].masked_fill(before_another, -1), context_NC[:, -1:]), dim=1)
+
+
+def as_hypothesis(path: Any, score: float) -> Hypothesis:
+    """The labels of a linear lattice, one arc a frame; its last arc, of label −1, ends it."""
+    arcs = [(label, t) for t, label in enumerate(path.labels.tolist()) if label > 0]
+    probabilities = path.scores.exp().tolist()
+    return Hypothesis(
+        [label for label, _ in arcs], [t for _, t in arcs], score, [min(probabilities[t], 1.0) for _, t in arcs]
+    )

@@ -1,0 +1,43 @@
+"""The search that `conf/decode` describes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from asr.config import BeamOptions, DecodeOptions, GreedyOptions, K2BeamOptions
+from asr.data.tokenizer import Tokenizer
+from asr.decode.arpa import read_arpa
+from asr.decode.beam import BeamSearch
+from asr.decode.context import context_scorer, read_phrases
+from asr.decode.greedy import GreedySearch
+from asr.decode.internal_lm import internal_lm_scorer
+from asr.decode.k2_backend import K2FastBeamSearch
+from asr.decode.ngram import ngram_scorer
+from asr.decode.scorer import LabelScorer
+from asr.decode.search import Search
+from asr.models.transducer import Transducer
+
+
+def make_search(options: DecodeOptions, model: Transducer, topology: str, tokenizer: Tokenizer) -> Search:
+    """The search of `options` for a model trained with `topology`. Raises InputError where it lacks something."""
+    limit = options.max_symbols_per_frame if topology == "regular" else 1
+    if isinstance(options, BeamOptions):
+        return BeamSearch(model, options.beam, topology, limit, make_scorers(options, model, tokenizer))
+    if isinstance(options, K2BeamOptions):
+        return K2FastBeamSearch(model, options)
+    assert isinstance(options, GreedyOptions)
+    return GreedySearch(model, limit)
+
+
+def make_scorers(options: BeamOptions, model: Transducer, tokenizer: Tokenizer) -> list[LabelScorer]:
+    """What adds to the log-probabilities of labels. Raises InputError for a file that does not suit the tokenizer."""
+    device = model.joiner.output.weight.device
+    scorers: list[LabelScorer] = []
+    if options.lm:
+        scorers.append(ngram_scorer(read_arpa(Path(options.lm)), tokenizer.pieces, options.lm_weight, device))
+    if options.internal_lm_weight:
+        scorers.append(internal_lm_scorer(model, options.internal_lm_weight))
+    if options.phrases:
+        phrases = read_phrases(Path(options.phrases), tokenizer, options.phrase_boost)
+        scorers.append(context_scorer(phrases, tokenizer.vocab_size, device))
+    return scorers

@@ -1,0 +1,82 @@
+"""Subtitles: SubRip (.srt) and WebVTT (.vtt) from the times of words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from lhotse.supervision import AlignmentItem
+
+LINE_CHARACTERS = 42  # of a line that is easily read; a cue has up to two
+LONGEST_SECONDS = 6.0  # that a cue stays
+PAUSE_SECONDS = 0.8  # after which a new one begins
+
+
+def cues(words: Iterable[AlignmentItem]) -> Iterator[list[AlignmentItem]]:
+    """The words of each cue: it ends at a pause, or when it is full."""
+    cue: list[AlignmentItem] = []
+    for word in words:
+        if cue and not fits(cue, word):
+            yield cue
+            cue = []
+        cue.append(word)
+    if cue:
+        yield cue
+
+
+def fits(cue: Sequence[AlignmentItem], word: AlignmentItem) -> bool:
+    """Whether a word can follow in the same cue."""
+    characters = len(text_of(cue)) + 1 + len(word.symbol)
+    near = word.start - cue[-1].end <= PAUSE_SECONDS
+    return near and characters <= 2 * LINE_CHARACTERS and word.end - cue[0].start <= LONGEST_SECONDS
+
+
+def text_of(cue: Sequence[AlignmentItem]) -> str:
+    """The words in one line."""
+    return " ".join(word.symbol for word in cue)
+
+
+def lines_of(cue: Sequence[AlignmentItem]) -> str:
+    """The words in one line, or in two of about the same length."""
+    text = text_of(cue)
+    breaks = [n for n, character in enumerate(text) if character == " "]
+    if len(text) <= LINE_CHARACTERS or not breaks:
+        return text
+    middle = min(breaks, key=lambda n: abs(2 * n - len(text)))
+    return f"{text[:middle]}\n{text[middle + 1 :]}"
+
+
+def timestamp(seconds: float, point: str) -> str:
+    """Hours, minutes, seconds and, after `point`, milliseconds."""
+    minutes, milliseconds = divmod(round(1000 * max(seconds, 0.0)), 60_000)
+    return f"{minutes // 60:02d}:{minutes % 60:02d}:{milliseconds // 1000:02d}{point}{milliseconds % 1000:03d}"
+
+
+def spans(found: Sequence[Sequence[AlignmentItem]]) -> list[tuple[float, float]]:
+    """When each cue is shown: no two at a time."""
+    starts = [cue[0].start for cue in found]
+    ends = [cue[-1].end for cue in found]
+    return [(start, min(end, after)) for start, end, after in zip(starts, ends, [*starts[1:], float("inf")])]
+
+
+def subrip(words: Iterable[AlignmentItem]) -> str:
+    """The text of an .srt file."""
+    found = list(cues(words))
+    return "\n".join(
+        f"{n}\n{timestamp(start, ',')} --> {timestamp(end, ',')}\n{lines_of(cue)}\n"
+        for n, (cue, (start, end)) in enumerate(zip(found, spans(found)), 1)
+    )
+
+
+def webvtt(words: Iterable[AlignmentItem]) -> str:
+    """The text of a .vtt file."""
+    found = list(cues(words))
+    shown = (
+        f"{timestamp(start, '.')} --> {timestamp(end, '.')}\n{escaped(lines_of(cue))}\n"
+        for cue, (start, end) in zip(found, spans(found))
+    )
+    return "\n".join(["WEBVTT\n", *shown])
+
+
+def escaped(text: str) -> str:
+    """WebVTT reads these as markup."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

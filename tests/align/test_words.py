@@ -1,0 +1,36 @@
+"""Words of a hypothesis with their times and confidences."""
+
+from itertools import pairwise
+
+import pytest
+
+from asr.align.words import recognised_words
+from asr.score.wer import Utterance
+
+PIECES = ("\u2581", "A", "B", "\u2581C")
+
+
+def test_a_word_is_as_sure_as_its_least_sure_piece():
+    words = recognised_words(Utterance("u", "", "AB C", PIECES, (0.2, 0.5, 0.6, 2.0), (0.9, 0.3, 0.8, 1.0)), 4.0)
+    assert [(word.symbol, word.score) for word in words] == [("AB", 0.3), ("C", 1.0)]
+    assert words[0].start == pytest.approx(0.4)  # from its first letter, not from the mark of its start
+    assert words[1].end == pytest.approx(2.2)
+    assert all(before.end <= after.start for before, after in pairwise(words))
+
+
+@pytest.mark.parametrize(
+    "utterance",
+    [
+        Utterance("no tokens", "", "AB C"),
+        Utterance("other tokens", "", "AB D", PIECES, (0.2, 0.5, 0.6, 2.0), (1.0,) * 4),
+        Utterance("nothing", "", ""),
+    ],
+    ids=lambda one: one.id,
+)
+def test_no_words_without_their_tokens(utterance):
+    assert recognised_words(utterance, 1.0) == []
+
+
+def test_pieces_before_the_first_mark_of_a_word_are_a_word():
+    words = recognised_words(Utterance("u", "", "A C", ("A", "\u2581C"), (0.1, 1.0), (1.0, 1.0)), 2.0)
+    assert [word.symbol for word in words] == ["A", "C"]

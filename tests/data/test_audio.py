@@ -1,0 +1,86 @@
+"""Audio a second at a time, its features as they come, and where long recordings are cut."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from asr.data.audio import FbankStream, loudness, pieces, quiet_times, read_seconds
+from asr.data.corpus import describe_recording
+from asr.data.features import SAMPLING_RATE, load_samples, make_fbank
+from asr.errors import InputError
+
+
+def write(path, seconds, rate=SAMPLING_RATE, channels=1, seed=0):
+    rng = np.random.default_rng(seed)
+    samples = rng.uniform(-0.5, 0.5, (round(seconds * rate), channels))
+    soundfile.write(path, samples, rate, subtype="FLOAT")
+    return samples
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize(("rate", "seconds"), [(16000, 3.3), (16000, 1.0), (8000, 2.25), (44100, 3.1), (22050, 0.4)])
+def test_seconds_are_the_samples_of_the_whole(tmp_path, rate, seconds, channels):
+    write(tmp_path / "a.wav", seconds, rate, channels)
+    parts = list(read_seconds(tmp_path / "a.wav"))
+    assert all(len(part) == SAMPLING_RATE for part in parts[:-1])
+    whole = load_samples(describe_recording("a", tmp_path / "a.wav").to_cut())
+    found = np.concatenate(parts)
+    assert abs(len(found) - len(whole)) <= 1
+    size = min(len(found), len(whole))
+    assert np.abs(found[:size] - whole[:size]).max() < 1e-4
+
+
+def test_unreadable_audio_is_named(tmp_path):
+    (tmp_path / "a.wav").write_bytes(b"RIFF but no more")
+    with pytest.raises(InputError, match=r"a.wav: unreadable audio"):
+        list(read_seconds(tmp_path / "a.wav"))
+
+
+@pytest.mark.parametrize("block", [37, 160, 400, 1600, 16000])
+@pytest.mark.parametrize("size", [200, 1599, 1600, 1681, 8123, 16000])
+def test_features_of_blocks_are_those_of_the_whole(block, size):
+    fbank = make_fbank(20)
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, size).astype(np.float32)
+    stream = FbankStream(fbank)
+    parts = [stream.add(samples[begin : begin + block]) for begin in range(0, size, block)]
+    found = torch.cat([*parts, stream.end()])
+    whole = torch.from_numpy(fbank.extract(samples, SAMPLING_RATE))
+    assert found.shape == whole.shape
+    torch.testing.assert_close(found, whole, rtol=0, atol=1e-3)
+
+
+def test_a_short_recording_is_one_piece(tmp_path):
+    write(tmp_path / "a.wav", 2.0)
+    (cut,) = pieces(describe_recording("a", tmp_path / "a.wav"), 2.0)
+    assert (cut.id, cut.start, cut.duration) == ("a", 0.0, 2.0)
+
+
+def test_a_long_recording_is_cut_where_it_is_quiet(tmp_path):
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, 20 * SAMPLING_RATE)
+    pauses = [(4.0, 4.6), (8.5, 9.0), (12.2, 12.9), (16.0, 16.5)]
+    for begin, end in pauses:
+        samples[round(begin * SAMPLING_RATE) : round(end * SAMPLING_RATE)] *= 1e-3
+    soundfile.write(tmp_path / "a.wav", samples, SAMPLING_RATE)
+    cuts = pieces(describe_recording("a", tmp_path / "a.wav"), 6.0)
+    ends = [cut.end for cut in cuts]
+    assert cuts[0].start == 0.0
+    assert ends[-1] == pytest.approx(20.0)
+    assert all(before.end == pytest.approx(after.start) for before, after in pairwise(cuts))
+    assert max(cut.duration for cut in cuts) <= 6.0
+    assert all(begin <= end <= stop for end, (begin, stop) in zip(ends, pauses))
+    assert len({cut.id for cut in cuts}) == len(cuts) == 5
+
+
+def test_silence_is_cut_anywhere_but_is_cut():
+    times = quiet_times(np.zeros(1000), 30.0)
+    gaps = np.diff([0.0, *times, 100.0])
+    assert gaps.max() <= 30.0
+    assert len(times) <= 6
+
+
+def test_loudness_is_the_mean_square(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.repeat([0.5, 0.0], SAMPLING_RATE), SAMPLING_RATE, subtype="FLOAT")
+    assert loudness(tmp_path / "a.wav").tolist() == pytest.approx([0.25] * 10 + [0.0] * 10)

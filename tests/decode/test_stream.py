@@ -1,0 +1,122 @@
+"""Streaming: the same result as of the whole, from features and from samples."""
+
+import numpy as np
+import pytest
+import torch
+from small_model import small_options
+
+from asr.config import ModelOptions
+from asr.data.features import SAMPLING_RATE, make_fbank
+from asr.data.tokenizer import train_tokenizer
+from asr.decode.beam import BeamSearch
+from asr.decode.greedy import GreedySearch
+from asr.decode.live import LiveSearch, agreed
+from asr.decode.search import Hypothesis, search_all
+from asr.decode.stream import FeatureChunks, chunk_frames, encode_in_chunks, feature_windows
+from asr.errors import InputError
+from asr.models.subsampling import subsampled_length
+from asr.models.transducer import Transducer
+
+TOKENIZER = train_tokenizer(["AB BA", "B A"], "char")
+
+
+def streaming_model(chunk=4, left=8, **changes):
+    torch.manual_seed(0)
+    options = small_options(causal=True, chunk_frames=[chunk], left_context=left, context_size=1, **changes)
+    model = Transducer(options, TOKENIZER.vocab_size)
+    torch.nn.init.normal_(model.joiner.output.weight, std=2.0)
+    torch.nn.init.normal_(model.encoder_projection.weight, std=2.0)
+    return model.double().eval()
+
+
+SEARCHES = {"greedy": lambda model: GreedySearch(model, 3), "beam": lambda model: BeamSearch(model, 3, "modified")}
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+@pytest.mark.parametrize("chunk", [1, 3, 8])
+@torch.inference_mode()
+def test_streaming_finds_what_the_whole_gives(chunk, search):
+    model = streaming_model(chunk)
+    features, lengths = torch.randn(4, 90, 8).double(), torch.tensor([90, 7, 41, 66])
+    whole = search_all(SEARCHES[search](model), *model.encode(features, lengths))
+    session = SEARCHES[search](model).begin(4)
+    for encoded, frames in encode_in_chunks(model, features, lengths, chunk):
+        session.read(encoded, frames)
+    found = session.best()
+    assert [h[0].tokens for h in found] == [h[0].tokens for h in whole]
+    assert [h[0].frames for h in found] == [h[0].frames for h in whole]
+    assert any(len(h[0].tokens) > 3 for h in whole)
+
+
+@pytest.mark.parametrize("frames", [7, 8, 19, 20, 35, 36, 64, 65])
+@pytest.mark.parametrize("block", [1, 5, 100])
+def test_windows_of_a_stream_are_those_of_the_whole(frames, block):
+    features = torch.randn(frames, 8)
+    stream = FeatureChunks(4, 8)
+    found = [window for at in range(0, frames, block) for window in stream.add(features[at : at + block])]
+    found += stream.end()
+    wanted = [window for window, _ in feature_windows(features[None], torch.tensor([frames]), 4)]
+    assert sum(int(subsampled_length(window.shape[1])) for window in found) == subsampled_length(frames)
+    for one, other in zip(found, wanted, strict=True):
+        assert torch.equal(one, other[:, : one.shape[1]])
+
+
+def test_live_search_says_the_words_of_the_whole_and_takes_none_back():
+    model, fbank = streaming_model(mel_bins=20).float(), make_fbank(20)
+    samples = np.random.default_rng(1).uniform(-0.5, 0.5, 2 * SAMPLING_RATE + 1234).astype(np.float32)
+    features = torch.from_numpy(fbank.extract(samples, SAMPLING_RATE))
+    with torch.inference_mode():
+        encoded, frames = model.encode(features[None], torch.tensor([len(features)]))
+        # As they are, the labels of random weights hardly change: take the mean away that all frames share.
+        model.encoder_projection.bias -= encoded.mean((0, 1))
+        model.joiner.output.weight *= 5
+        whole = search_all(GreedySearch(model, 3), encoded - encoded.mean((0, 1)), frames)
+        live = LiveSearch(model, GreedySearch(model, 3), TOKENIZER, fbank, 4)
+        said = [text for at in range(0, len(samples), 3000) for text in live.add(samples[at : at + 3000])]
+        said.append(live.end())
+    assert "".join(said).split() == TOKENIZER.decode(whole[0][0].tokens).split()
+    assert len([text for text in said if text.strip()]) > 3
+    assert live.first_word_seconds is not None
+
+
+def test_live_search_ends_a_line_after_a_pause_and_forgets_it():
+    model, fbank = streaming_model(mel_bins=20).float(), make_fbank(20)
+    found = [Hypothesis(TOKENIZER.encode("AB"), [0, 1, 2], 0.0, [1.0] * 3)]
+
+    class Told:
+        begun = 0
+
+        def begin(self, batch):
+            self.begun += 1
+            return self
+
+        def read(self, encoded, frames):
+            pass
+
+        def best(self):
+            return [found if self.begun == 1 else [Hypothesis([], [], 0.0, [])]]
+
+    search = Told()
+    with torch.inference_mode():
+        live = LiveSearch(model, search, TOKENIZER, fbank, 4)
+        said = "".join(text for _ in range(5) for text in live.add(np.zeros(SAMPLING_RATE, dtype=np.float32)))
+    assert said == "AB \n"
+    assert search.begun > 2
+    assert len(live.windows.waiting_TF) < 4 * 4 + 3
+    assert len(live.fbank.waiting) < 2 * 400
+
+
+def test_only_words_that_all_hypotheses_have_are_said():
+    hypotheses = [Hypothesis(TOKENIZER.encode(text), [], 0.0, []) for text in ("AB BA A", "AB BA B A", "AB BA")]
+    assert agreed(hypotheses, TOKENIZER) == ["AB", "BA"]
+
+
+def test_the_size_of_chunks():
+    model = ModelOptions(causal=True, chunk_frames=[8, 4])
+    assert chunk_frames(model, None, True) == 8
+    assert chunk_frames(model, 0.16, True) == 4
+    assert chunk_frames(model, 0.0, False) == 0
+    assert chunk_frames(ModelOptions(), None, False) == 0
+    for seconds, streaming, message in ((0.0, True, "streaming needs chunks"), (0.01, True, "at least 0.04 s")):
+        with pytest.raises(InputError, match=message):
+            chunk_frames(model, seconds, streaming)
