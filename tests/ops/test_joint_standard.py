@@ -103,7 +103,7 @@ class Batch:
         blank, label = log_probs[node, 0], log_probs[node, self.index.target_N]
         loss = -(self.by_blank * blank + self.by_label * label).sum()
         trained = [p for p in joiner.parameters() if p.requires_grad]
-        return [blank, label, *torch.autograd.grad(loss, [*rows, *trained])]
+        return [blank.detach(), label.detach(), *torch.autograd.grad(loss, [*rows, *trained])]
 
     @torch.no_grad()
     def evaluated(self, joint, chunk_nodes):
@@ -117,7 +117,7 @@ class Batch:
 
 
 def relative_error(found, exact):
-    return float((found.double() - exact.view(found.shape)).norm().detach() / exact.norm())
+    return float((found.double() - exact.view(found.shape)).norm() / exact.norm())
 
 
 @pytest.mark.parametrize(

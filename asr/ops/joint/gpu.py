@@ -53,7 +53,7 @@ def _hidden(
 @triton.jit
 def _logits(products, bias, n, k, size, V: tl.constexpr, STRIDE: tl.constexpr, SUM: tl.constexpr):
     """Logits k of nodes n; −inf where k is none, 0 where n is none."""
-    inside = (n < size)[:, None] & (k < V)[None, :]
+    inside = (n < size)[:, None] & (k < STRIDE)[None, :]  # V is no multiple of what a thread can load at once
     z = tl.load(products + n[:, None] * STRIDE + k[None, :], mask=inside, other=0.0).to(SUM)
     z += tl.load(bias + k, mask=k < V, other=0.0).to(SUM)[None, :]
     return tl.where((k < V)[None, :], z, -float("inf"))
@@ -114,7 +114,7 @@ def _merged_gradient(
 
 @triton.jit
 def _add_row_sums(
-    hidden_grad, hidden, order, first, start, total,
+    hidden_grad, hidden, order, first_node, start, total,
     WIDTH: tl.constexpr, NODES: tl.constexpr, BLOCK: tl.constexpr, SUM: tl.constexpr,
 ):  # fmt: skip
     """Add ∂L/∂(e + p), summed over the nodes of a row, to this row of `total`."""
@@ -127,7 +127,7 @@ def _add_row_sums(
         at = begin
         while at < end:
             i = at + tl.arange(0, NODES)
-            n = tl.load(order + i, mask=i < end, other=0) - first
+            n = tl.load(order + i, mask=i < end, other=0) - first_node
             inside = (i < end)[:, None] & (j < WIDTH)[None, :]
             place = n[:, None] * WIDTH + j[None, :]
             tanh = tl.load(hidden + place, mask=inside, other=0.0).to(SUM)
@@ -189,7 +189,7 @@ class FusedJoint:
 class Workspace:
     """The buffers that all chunks use in turn, and what is the same for all.
 
-    weight: W padded with rows of 0 (V′,J). hidden: (n,J); logits: (n,V′), without the bias; both for `chunk` nodes.
+    weight: (V′,J), W and rows of 0. hidden: (n,J); logits: (n,V′), without the bias; both for `chunk` nodes.
     Raises ValueError where rows are not as wide as the map's input.
     """
 
