@@ -82,6 +82,11 @@ class PackedLossOptions(LossOptions):
     backend: str = option(
         "auto", "what sums over paths; auto: numba on a CPU, triton on a GPU", choices=("auto", *LATTICE_BACKENDS)
     )
+    joint: str = option(
+        "auto",
+        "what evaluates the joiner: any by autograd, or the standard one by kernels; auto: fused on a GPU, if it can",
+        choices=("auto", "chunked", "fused"),
+    )
 
 
 @dataclass

@@ -3,11 +3,14 @@
 
     python scripts/bench_loss.py                          10 utterances, V=500: a few minutes on 2 cores
     python scripts/bench_loss.py --utterances 30 --vocab 500 5000 --dtype float32 bfloat16 --device cuda
+    python scripts/bench_loss.py --utterances 30 --dtype bfloat16 --device cuda --repeats 20 --output docs/bench/gpu \\
+        --only torchaudio "optimized streamed" "optimized streamed, tolerance"
     python scripts/bench_loss.py --only optimized torchaudio --lattice peaked
     python scripts/bench_loss.py --budget-mb 2000 --only full ar --output docs/bench/batch
 
 Every case runs in a process of its own. Two lattices: of random weights, and one in which each label is nearly
-certain at its frame, as in a trained model (skipping depends on it). Writes OUTPUT.json, OUTPUT.md and OUTPUT.png.
+certain at its frame, as in a trained model (skipping depends on it). bfloat16 is autocast's, weights are float32. On a
+GPU our losses take the fused kernels; --joint chunked shows them without. Writes OUTPUT.json, OUTPUT.md and OUTPUT.png.
 With a budget it finds the largest batch instead whose inputs, joiner and loss fit into it, and writes OUTPUT.md.
 """
 
@@ -85,7 +88,7 @@ def main() -> None:
         )
         result = run_apart(case)
         results.append(result)
-        print(result.get("error") or f"{result['seconds']:.3f} s, {result['peak_mb']:.0f} MB", flush=True)
+        print(result.get("error") or f"{result['seconds']:.4g} s, {result['peak_mb']:.0f} MB", flush=True)
     write_reports(results, options)
 
 
@@ -101,6 +104,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--joiner-dim", type=int, default=512)
     parser.add_argument("--dtype", nargs="+", choices=("float32", "bfloat16"), default=["float32"])
     parser.add_argument("--lattice", nargs="+", choices=("random", "peaked"), default=["random", "peaked"])
+    parser.add_argument("--joint", choices=("auto", "chunked", "fused"), default="auto", help="see loss.joint")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--only", nargs="+", choices=tuple(IMPLEMENTATIONS), default=list(IMPLEMENTATIONS))
     parser.add_argument("--repeats", type=int, default=3)
@@ -117,6 +121,8 @@ def make_cases(options: argparse.Namespace) -> Any:
         implementation, more = IMPLEMENTATIONS[name]
         if importlib.util.find_spec(implementation) is None:
             continue
+        if options.joint != "auto" and implementation == "asr" and name != "full":
+            name, more = f"{name}, {options.joint}", {**more, "joint": options.joint}
         yield Case(
             name, implementation, more, lattice, vocab, dtype, options.device, options.joiner_dim, shapes,
             options.repeats, options.threads,
@@ -459,7 +465,7 @@ def markdown(about: dict[str, Any], results: list[dict[str, Any]]) -> str:
         base = next((r for r in results if r["name"] == "torchaudio" and setting.items() <= r.items()), {})
         faster, smaller = (f"{base[key] / result[key]:.1f}" if base.get(key) else "" for key in ("seconds", "peak_mb"))
         per_frame = [f"{result[key] / result['frames']:.1f}" if result.get(key) else "" for key in ("nodes", "kept")]
-        figures = [f"{result['seconds']:.3f}", faster, f"{result['peak_mb']:.0f}", smaller, *per_frame]
+        figures = [f"{result['seconds']:.4g}", faster, f"{result['peak_mb']:.0f}", smaller, *per_frame]
         lines.append(f"| {head} | {' | '.join(figures)} |")
     return "\n".join(lines) + "\n"
 

@@ -12,7 +12,8 @@ from asr.ops.joint.reference import LossInputs
 class OptimizedLoss(PackedLoss):
     """−log P(y|x) over all alignments, the same as `FullLoss`, from packed nodes (Li et al., ASRU 2019).
 
-    With a `gradient_tolerance`, nodes that no path of any weight passes are found and left out in the forward too.
+    With a `gradient_tolerance`, nodes that no path of any weight passes are found and left out in the forward too. Not
+    on a GPU: there the search is dozens of small kernels and two waits for every four frames, and the forward is cheap.
     """
 
     def compute(self, inputs: LossInputs) -> LossOutput:
@@ -23,6 +24,7 @@ class OptimizedLoss(PackedLoss):
 
     def choose_nodes(self, inputs: LossInputs) -> Nodes:
         """All nodes, but for those that are certain not to matter."""
-        if not self.settings.gradient_tolerance or self.rules.delay_penalty:  # which makes log-probabilities positive
+        unbounded = self.rules.delay_penalty  # makes log-probabilities positive
+        if not self.settings.gradient_tolerance or unbounded or inputs.encoder_out.device.type == "cuda":
             return all_nodes(inputs.encoder_frames, inputs.label_lengths)
         return live_nodes(inputs, self.rules.topology, self.settings.gradient_tolerance)

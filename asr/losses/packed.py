@@ -21,7 +21,9 @@ class PackedLoss(TransducerLoss):
         super().__init__(sizes, options)
         check_installed(options.backend)
         self.rules = ArcRules(options.topology, options.fastemit, options.delay_penalty, options.backend)  # type: ignore[arg-type]
-        self.settings = PackedSettings(options.chunk_nodes, options.gradient_tolerance, self.rules, sizes.vocab_size)
+        self.settings = PackedSettings(
+            options.chunk_nodes, options.gradient_tolerance, self.rules, sizes.vocab_size, options.joint
+        )
 
     def packed_loss(self, inputs: LossInputs, nodes: Nodes) -> tuple[Tensor, int]:
         """−log P over the paths inside `nodes`, (B,), and of how many nodes the gradient is evaluated."""

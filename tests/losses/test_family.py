@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 import torchaudio
+from devices import KERNEL_DEVICE
 from lattice_paths import paths
 
 from asr.errors import InputError
@@ -62,7 +63,7 @@ def batch():
 def with_gradients(loss, joiner, batch):
     """Loss, and gradients of a weighted sum of it."""
     out = loss(joiner, **batch)
-    weights = torch.tensor([1.0, 3.0, -0.5, 2.0], dtype=out.per_utterance.dtype)
+    weights = out.per_utterance.new_tensor([1.0, 3.0, -0.5, 2.0])
     leaves = [batch["encoder_out"], batch["predictor_out"], *joiner.parameters()]
     return [out.per_utterance, *torch.autograd.grad((out.per_utterance * weights).sum(), leaves)]
 
@@ -70,13 +71,15 @@ def with_gradients(loss, joiner, batch):
 @pytest.mark.parametrize("regularised", REGULARISED, ids=str)
 @pytest.mark.parametrize("topology", TOPOLOGIES)
 @pytest.mark.parametrize("name", PACKED)
-@pytest.mark.parametrize("backend", ["reference", "numba", "triton"])
+@pytest.mark.parametrize(("backend", "joint"), [("reference", "chunked"), ("numba", "chunked"), ("triton", "fused")])
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # Triton's interpreter: inf − inf, masked out
-def test_unrestricted_they_are_all_the_full_loss(joiner, batch, name, topology, regularised, backend):
+def test_unrestricted_they_are_all_the_full_loss(joiner, batch, name, topology, regularised, backend, joint):
     expected = with_gradients(make_loss("full", topology=topology, **regularised), joiner, batch)
-    loss = make_loss(name, topology=topology, backend=backend, **regularised, **WIDE[name])
-    for found, wanted in zip(with_gradients(loss, joiner, batch), expected):
-        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-10)
+    loss = make_loss(name, topology=topology, backend=backend, joint=joint, **regularised, **WIDE[name])
+    device = KERNEL_DEVICE if backend == "triton" else "cpu"
+    batch = {key: values.detach().to(device).requires_grad_(values.requires_grad) for key, values in batch.items()}
+    for found, wanted in zip(with_gradients(loss.to(device), joiner.to(device), batch), expected):
+        torch.testing.assert_close(found.cpu(), wanted, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", PACKED)

@@ -12,6 +12,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from devices import KERNEL_DEVICE
 from lattice_paths import paths
 
 from asr.errors import InputError
@@ -62,12 +63,15 @@ def test_occupations_are_sums_over_the_paths_inside_the_set(seed, topology, back
     draw, rng = random.Random(seed), np.random.default_rng(seed)
     sizes = [(frames := draw.randint(1, 5), draw.randint(0, min(frames, 4))) for _ in range(3)]
     sets = [random_nodes(draw, *size, topology) for size in sizes]
-    frames_B, labels_B = torch.tensor(sizes).T
-    nodes = make_nodes(frames_B, labels_B, padded([s[0] for s in sets]), padded([s[1] for s in sets]), topology)
+    device = torch.device(KERNEL_DEVICE if backend == "triton" else "cpu")
+    frames_B, labels_B = torch.tensor(sizes, device=device).T
+    first_BT, last_BT = (padded(bounds).to(device) for bounds in zip(*sets))
+    nodes = make_nodes(frames_B, labels_B, first_BT, last_BT, topology)
     arcs = [(rng.normal(-1, 2, (frames, labels + 1)), rng.normal(-1, 2, (frames, labels))) for frames, labels in sizes]
     b, t, u = (axis.tolist() for axis in nodes.coordinates())
-    blank = torch.tensor([arcs[i][0][j, k] for i, j, k in zip(b, t, u)])
-    label = torch.tensor([arcs[i][1][j, k] if k < sizes[i][1] else math.nan for i, j, k in zip(b, t, u)])
+    blank = [arcs[i][0][j, k] for i, j, k in zip(b, t, u)]
+    label = [arcs[i][1][j, k] if k < sizes[i][1] else math.nan for i, j, k in zip(b, t, u)]
+    blank, label = (torch.tensor(values, device=device) for values in (blank, label))
     fastemit, delay = (0.3, 0.2) if changed else (0.0, 0.0)
     total, by_blank, by_label = occupations(nodes, blank, label, ArcRules(topology, fastemit, delay, backend))
     for i, (frames, labels) in enumerate(sizes):

@@ -1,5 +1,7 @@
 """Nodes that matter, found ahead of the forward: what is left out is bounded, whatever the lattice is like."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -65,6 +67,15 @@ def test_gradients_are_within_the_tolerance_at_every_stage_of_training(steps, to
     assert max(relative_errors(found, exact)) <= 1e-3
     torch.testing.assert_close(out.per_utterance, exact_out.per_utterance, rtol=1e-6, atol=1e-9)
     assert out.kept <= out.nodes <= exact_out.nodes
+
+
+def test_there_is_no_search_on_a_gpu():
+    loss = make("optimized", vocab_size=VOCAB, encoder_dim=WIDTH, predictor_dim=WIDTH, gradient_tolerance=1e-3)
+    on_gpu = SimpleNamespace(device=torch.device("cuda"))
+    inputs = SimpleNamespace(
+        encoder_out=on_gpu, encoder_frames=torch.tensor([5, 3]), label_lengths=torch.tensor([2, 0])
+    )
+    assert len(loss.choose_nodes(inputs)) == 5 * 3 + 3
 
 
 class Sum(torch.nn.Module):

@@ -16,16 +16,18 @@ they come from: up to 4 times as large on random lattices and on those trained t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from importlib import import_module
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from asr.nodes.base import Nodes
-from asr.ops.joint.reference import Joiner, LossInputs
-from asr.ops.lattice.arcs import ArcRules, occupations
+from asr.errors import InputError
+from asr.nodes.base import Nodes, valid_frames
+from asr.ops.joint.reference import Joiner, LossInputs, linear_after_tanh
+from asr.ops.lattice.arcs import ArcRules, check_triton, occupations
 
 SAFETY = 8  # of the gradient tolerance
 CHUNK_LOGITS = {"cpu": 2**19, "cuda": 2**23}  # few enough to stay in a CPU's cache, enough to fill a GPU
@@ -67,13 +69,15 @@ class PackedSettings:
 
     chunk_nodes: nodes whose logits are held at a time; 0: all; None: as many as make `CHUNK_LOGITS` logits.
     gradient_tolerance: relative error that the gradients may have, for leaving out nodes in the backward; 0: none
-    is left out. rules: see `ArcRules`. vocab_size: V, for chunk_nodes=None.
+    is left out. rules: see `ArcRules`. vocab_size: V, for chunk_nodes=None. joint: what evaluates the joiner, see
+    `choose_joint`.
     """
 
     chunk_nodes: int | None
     gradient_tolerance: float
     rules: ArcRules
     vocab_size: int = 500
+    joint: str = "auto"
 
     def chunk_on(self, device: torch.device) -> int:
         """The number of nodes, 0 for all."""
@@ -81,6 +85,71 @@ class PackedSettings:
             return self.chunk_nodes
         logits = CHUNK_LOGITS.get(device.type, CHUNK_LOGITS["cpu"])
         return max(logits // self.vocab_size, FEWEST_CHUNK_NODES)
+
+
+class Joint(Protocol):
+    """A joiner, and a way to evaluate it on packed nodes without holding all of their logits.
+
+    It is made where the forward is, and goes by the autocast in force there: the backward runs outside of it.
+    """
+
+    def arcs(self, index: PackedIndex, encoder_rows: Tensor, predictor_rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probability of blank and of the label (N,) at every node."""
+
+    def gradients(
+        self, index: PackedIndex, encoder_rows: Tensor, predictor_rows: Tensor, by_blank_N: Tensor, by_label_N: Tensor
+    ) -> list[Tensor]:
+        """Of encoder rows, predictor rows and every trained parameter, from the occupations (N,) of the arcs."""
+
+
+class ChunkedJoint:
+    """Any joiner, by autograd: each slice is a graph of its own."""
+
+    def __init__(self, joiner: Joiner, chunk_nodes: int, parameters: Sequence[Tensor], device: torch.device) -> None:
+        self.joiner, self.chunk_nodes, self.parameters = joiner, chunk_nodes, parameters
+        kind = device.type
+        self.precision = torch.autocast(kind, torch.get_autocast_dtype(kind), enabled=torch.is_autocast_enabled(kind))
+
+    def arcs(self, index: PackedIndex, encoder_rows: Tensor, predictor_rows: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Joint`."""
+        return evaluate_arcs(self.joiner, index, self.chunk_nodes, encoder_rows, predictor_rows)
+
+    def gradients(
+        self, index: PackedIndex, encoder_rows: Tensor, predictor_rows: Tensor, by_blank_N: Tensor, by_label_N: Tensor
+    ) -> list[Tensor]:
+        """See `Joint`."""
+        totals = [torch.zeros_like(values) for values in (encoder_rows, predictor_rows, *self.parameters)]
+        for part in slices(len(index.utterance_N), self.chunk_nodes):
+            encoder_part, predictor_part = index.encoder_row_N[part], index.predictor_row_N[part]
+            inputs = [encoder_rows[encoder_part].requires_grad_(), predictor_rows[predictor_part].requires_grad_()]
+            with torch.enable_grad(), self.precision:
+                logits = self.joiner(*inputs)
+            grad = merged_gradient(logits.detach(), index.target_N[part], by_blank_N[part], by_label_N[part])
+            grads = torch.autograd.grad(logits, [*inputs, *self.parameters], grad, materialize_grads=True)
+            totals[0].index_add_(0, encoder_part, grads[0])
+            totals[1].index_add_(0, predictor_part, grads[1])
+            for total, part_grad in zip(totals[2:], grads[2:]):
+                total += part_grad
+        return totals
+
+
+def choose_joint(joiner: Joiner, settings: PackedSettings, parameters: Sequence[Tensor], device: torch.device) -> Joint:
+    """What evaluates `joiner` on `device`: "fused", "chunked", or, with settings.joint "auto", fused on a GPU where
+    the joiner is the standard one (`linear_after_tanh`), and else chunked.
+
+    Raises InputError where "fused" is not possible.
+    """
+    linear = linear_after_tanh(joiner)
+    if settings.joint == "chunked" or (settings.joint == "auto" and (linear is None or device.type != "cuda")):
+        return ChunkedJoint(joiner, settings.chunk_on(device), parameters, device)
+    if linear is None:
+        raise InputError(
+            f"loss.joint=fused: {type(joiner).__name__} is not known to be tanh(encoder + predictor) and then one "
+            "linear map (asr.ops.joint.reference.linear_after_tanh); use joint=auto"
+        )
+    check_triton("joint=fused", device, instead="joint=chunked")
+    fused: Joint = import_module("asr.ops.joint.gpu").FusedJoint(linear, settings.chunk_nodes, parameters)
+    return fused
 
 
 class StreamedLoss(torch.autograd.Function):
@@ -97,44 +166,26 @@ class StreamedLoss(torch.autograd.Function):
         predictor_rows: Tensor,
         *parameters: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        chunk_nodes = settings.chunk_on(encoder_rows.device)
-        blank, label = evaluate_arcs(joiner, index, chunk_nodes, encoder_rows, predictor_rows)
+        joint = choose_joint(joiner, settings, parameters, encoder_rows.device)
+        blank, label = joint.arcs(index, encoder_rows, predictor_rows)
         log_p, by_blank, by_label = occupations(nodes, blank, label, settings.rules)
-        device = encoder_rows.device.type
-        precision = torch.autocast(  # as it is now: the backward runs outside of the caller's autocast
-            device, torch.get_autocast_dtype(device), enabled=torch.is_autocast_enabled(device)
-        )
         if settings.gradient_tolerance:
             norms = gradient_norms(blank, label, by_blank, by_label, index)
             keep = largest(norms, nodes, settings.gradient_tolerance / SAFETY)
             index, by_blank, by_label = index.take(keep), by_blank[keep], by_label[keep]
         kept = torch.tensor(len(by_blank))
-        ctx.settings = joiner, index, chunk_nodes, parameters, precision  # type: ignore[attr-defined]
+        ctx.joint, ctx.index = joint, index  # type: ignore[attr-defined]
         ctx.save_for_backward(encoder_rows, predictor_rows, by_blank.to(blank.dtype), by_label.to(blank.dtype))
         ctx.mark_non_differentiable(kept)
         return -log_p.to(blank.dtype), kept
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        joiner, index, chunk_nodes, parameters, precision = ctx.settings  # type: ignore[attr-defined]
+        joint, index = ctx.joint, ctx.index  # type: ignore[attr-defined]
         encoder_rows, predictor_rows, by_blank, by_label = ctx.saved_tensors  # type: ignore[attr-defined]
         scale = grad_outputs[0][index.utterance_N]
-        encoder_grad, predictor_grad = torch.zeros_like(encoder_rows), torch.zeros_like(predictor_rows)
-        parameter_grads = [torch.zeros_like(p) for p in parameters]
-        for part in slices(len(index.utterance_N), chunk_nodes):
-            encoder_part, predictor_part = index.encoder_row_N[part], index.predictor_row_N[part]
-            inputs = [encoder_rows[encoder_part].requires_grad_(), predictor_rows[predictor_part].requires_grad_()]
-            with torch.enable_grad(), precision:
-                logits = joiner(*inputs)
-            grad = merged_gradient(
-                logits.detach(), index.target_N[part], scale[part] * by_blank[part], scale[part] * by_label[part]
-            )
-            grads = torch.autograd.grad(logits, [*inputs, *parameters], grad, materialize_grads=True)
-            encoder_grad.index_add_(0, encoder_part, grads[0])
-            predictor_grad.index_add_(0, predictor_part, grads[1])
-            for total, part_grad in zip(parameter_grads, grads[2:]):
-                total += part_grad
-        return None, None, None, None, encoder_grad, predictor_grad, *parameter_grads
+        grads = joint.gradients(index, encoder_rows, predictor_rows, scale * by_blank, scale * by_label)
+        return None, None, None, None, *grads
 
 
 def packed_loss(
@@ -193,13 +244,13 @@ def gradient_norms(
 
 
 def largest(values_N: Tensor, nodes: Nodes, tolerance: float) -> Tensor:
-    """The fewest nodes of each utterance that hold 1 − `tolerance` of its sum of `values_N`; ascending indices."""
-    ends = nodes.node_offsets[nodes.row_offsets].tolist()
-    kept = []
-    for begin, end in pairwise(ends):
-        ordered, order = values_N[begin:end].sort()
-        kept.append(begin + order[ordered.cumsum(0) > tolerance * ordered.sum()].sort().values)
-    return torch.cat(kept)
+    """The fewest nodes of each utterance that hold 1 − `tolerance` of its sum of `values_N` ≥ 0; ascending indices."""
+    begin_B = nodes.node_offsets[nodes.row_offsets]
+    inside_BM = valid_frames(begin_B.diff(), int(begin_B.diff().max()))
+    padded_BM = values_N.new_zeros(inside_BM.shape).masked_scatter_(inside_BM, values_N)
+    ordered_BM, order_BM = padded_BM.sort(dim=1)
+    keep_BM = ordered_BM.cumsum(1) > tolerance * ordered_BM.sum(1, keepdim=True)
+    return inside_BM.scatter(1, order_BM, keep_BM)[inside_BM].nonzero()[:, 0]
 
 
 def slices(size: int, chunk: int) -> Iterator[slice]:

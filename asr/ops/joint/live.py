@@ -35,7 +35,8 @@ def live_nodes(inputs: LossInputs, topology: Topology, tolerance: float) -> Node
     """
     search = Search(inputs, topology, tolerance)
     for begin in range(0, int(inputs.encoder_frames.max()), BLOCK_FRAMES):
-        search.advance(begin)
+        if not search.advance(begin):
+            break
     return search.nodes()
 
 
@@ -59,11 +60,11 @@ class Search:
         self.first_BT = torch.zeros_like(self.low_B)[:, None].repeat(1, frames)
         self.last_BT = self.labels_B[:, None].repeat(1, frames)
 
-    def advance(self, begin: int) -> None:
-        """Read the frames from `begin` on, then move the windows of the utterances that go on."""
+    def advance(self, begin: int) -> bool:
+        """Read the frames from `begin` on, then move the windows of the utterances that go on; false if none did."""
         (active,) = self.active_B.nonzero(as_tuple=True)
         if not len(active):
-            return
+            return False
         alpha_AW = torch.nn.functional.pad(self.alpha_BW[active], (0, CLIMB), value=-math.inf)
         position_AW = self.low_B[active, None] + torch.arange(alpha_AW.shape[1], device=active.device)
         frames = min(BLOCK_FRAMES, self.first_BT.shape[1] - begin)
@@ -77,6 +78,7 @@ class Search:
             self.lose(active, over_A.where(read_A1[:, 0], -math.inf))
         self.arrive(active, begin + frames, alpha_AW, position_AW)
         self.move(active, alpha_AW, position_AW)
+        return True
 
     def arcs(self, active: Tensor, begin: int, frames: int, position_AW: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probability of blank and of the next label (A,F,W), float64; −inf where there is no such arc."""

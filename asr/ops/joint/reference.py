@@ -1,13 +1,18 @@
-"""The joiner on every node of the padded grid, materialised: readable, and as large as it gets."""
+"""The joiner on every node of the padded grid, materialised: readable, and as large as it gets.
+
+Also what a joiner is, and how one says that it is the standard one, so that kernels may stand in for it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
 
 Joiner = Callable[[Tensor, Tensor], Tensor]
+
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,22 @@ class LossInputs:
     labels: Tensor
     label_lengths: Tensor
     alignment: Tensor | None = None
+
+
+def linear_after_tanh(joiner: Joiner) -> nn.Linear | None:
+    """The linear map of the standard joiner, linear(tanh(encoder row + predictor row)); None of any other joiner.
+
+    A joiner says that it is the standard one by a method `linear_after_tanh() -> nn.Linear` in the class that has its
+    `forward`: a subclass with a `forward` of its own does not inherit the promise. It is not taken at its word where
+    more goes on than the map: other parameters, a map that is not plainly `nn.Linear` with a bias, or hooks.
+    """
+    owner = next((kind for kind in type(joiner).__mro__ if "forward" in vars(kind)), object)
+    if not isinstance(joiner, nn.Module) or "linear_after_tanh" not in vars(owner):
+        return None
+    linear: nn.Linear = vars(owner)["linear_after_tanh"](joiner)
+    plain = type(linear) is nn.Linear and list(map(id, joiner.parameters())) == [id(linear.weight), id(linear.bias)]
+    hooked = any(getattr(module, hooks) for module in joiner.modules() for hooks in HOOKS)
+    return linear if plain and not hooked else None
 
 
 def grid_logits(joiner: Joiner, encoder_out_BTD: Tensor, predictor_out_BUD: Tensor) -> Tensor:

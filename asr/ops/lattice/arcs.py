@@ -99,13 +99,21 @@ def check_installed(name: str) -> None:
         raise InputError(f"loss.backend={name}: {name} is not installed ({INSTALLATION[name]}); or use backend=auto")
 
 
+def check_triton(choice: str, device: torch.device, instead: str) -> None:
+    """Raise InputError where Triton does not run on `device`; it names the option that asks for it, and another."""
+    if find_spec("triton") is None:
+        raise InputError(f"loss.{choice}: triton is not installed ({INSTALLATION['triton']}); or use {instead}")
+    if device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
+        raise InputError(f"loss.{choice}: needs a GPU, but the logits are on {device.type}; use {instead}")
+
+
 def find_backend(name: str, device: torch.device) -> ForwardBackward:
     """The forward-backward called `name`. Raises InputError where it does not run here."""
     if name == "auto":
         name = "triton" if device.type == "cuda" else "numba"
+    if name == "triton":
+        check_triton("backend=triton", device, instead="backend=auto")
     check_installed(name)
-    if name == "triton" and device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
-        raise InputError(f"loss.backend=triton: needs a GPU, but the logits are on {device.type}; use backend=auto")
     backend: ForwardBackward = import_module(f"asr.ops.lattice.{MODULES[name]}").forward_backward
     return backend
 

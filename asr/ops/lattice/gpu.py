@@ -29,8 +29,8 @@ def _then(a1, b1, a2, b2):
 
 @triton.jit
 def _at(values, begin, within, count):
-    """Values of nodes `within` a row of `count` nodes that begins at `begin`; −inf where it has none."""
-    return tl.load(values + begin + within, mask=(within >= 0) & (within < count), other=-float("inf"))
+    """Values of nodes `within` a row of `count` nodes that begins at `begin`, float64; −inf where it has none."""
+    return tl.load(values + begin + within, mask=(within >= 0) & (within < count), other=-float("inf")).to(tl.float64)
 
 
 @triton.jit
@@ -94,8 +94,8 @@ def _backward(
         inside = k < count
         position = first_here + k
         above = tl.where(inside, position - first_after, -2)
-        blank_here = tl.load(blank + begin + k, mask=inside, other=-float("inf"))
-        label_here = tl.load(label + begin + k, mask=inside, other=-float("inf"))
+        blank_here = _at(blank, begin, k, count)
+        label_here = tl.where(position < labels_b, _at(label, begin, k, count), -float("inf"))
         is_last = count_after == 0
         rest = _at(beta, after, above, count_after)
         via_blank = blank_here + tl.where(is_last & (position == labels_b), 0.0, rest)
@@ -111,7 +111,7 @@ def _backward(
             tl.store(beta + begin + k, here, mask=inside)
             tl.debug_barrier()  # this row and the one before read what other threads have written
             via_label = step + _at(beta, begin, k + 1, count)
-        alpha_here = tl.load(alpha + begin + k, mask=inside, other=-float("inf"))
+        alpha_here = _at(alpha, begin, k, count)
         tl.store(by_blank + begin + k, tl.exp(alpha_here + via_blank - log_p), mask=inside)
         tl.store(by_label + begin + k, tl.exp(alpha_here + via_label - log_p), mask=inside)
         after = begin
@@ -128,11 +128,9 @@ def forward_backward(
     blank_N, label_N: log-probability of the blank and of the label arc that leave each node; those of arcs
     that are not in the set are not read.
     """
-    utterance, _, position = nodes.coordinates()
-    blank = blank_N.double().contiguous()
-    label = label_N.double().masked_fill(position >= nodes.label_lengths_B[utterance], -torch.inf).contiguous()
-    alpha, beta, by_blank, by_label = (torch.empty_like(blank) for _ in range(4))
-    total = blank.new_empty(len(nodes.frames_B))
+    blank, label = blank_N.contiguous(), label_N.contiguous()
+    alpha, beta, by_blank, by_label = (torch.empty_like(blank, dtype=torch.float64) for _ in range(4))
+    total = alpha.new_empty(len(nodes.frames_B))
     shape = (nodes.row_offsets, nodes.label_lengths_B.contiguous(), nodes.first_R.contiguous(), nodes.node_offsets)
     options = {"MODIFIED": topology == "modified", "BLOCK": triton.next_power_of_2(int(nodes.count_R.max()))}
     grid = (len(total),)
