@@ -244,7 +244,7 @@ def test_unknown_option(override: str, expected: str) -> None:
 def test_unknown_choice(choice: str) -> None:
     message = refusal("train", ["run=r", f"model={choice}"])
     assert message.startswith(f"model={choice}: unknown choice; did you mean tiny?")
-    assert "debug, large, medium, small, tiny" in message
+    assert "conformer_l, conformer_m, conformer_s, debug, large, medium, small, tiny" in message
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_unknown_choice(choice: str) -> None:
 def test_only_a_name_is_a_choice(override: str) -> None:
     message = refusal("train", ["run=r", override])
     assert "unknown choice; " in message
-    assert "choices: debug" in message
+    assert "choices: conformer_l" in message
 
 
 @pytest.mark.parametrize(
