@@ -153,6 +153,25 @@ class SpecAugmentOptions:
 
 
 @dataclass
+class NoiseOptions:
+    """Noise that is mixed into training utterances."""
+
+    cuts: list[str] = option([], "Lhotse manifests of noise, for example MUSAN's; none: no noise")
+    probability: float = option(0.5, "share of the utterances that get noise", low=0, high=1)
+    snr_db: list[float] = option([10.0, 20.0], "lowest and highest ratio of signal to noise, dB")
+
+
+@dataclass
+class RoomOptions:
+    """Simulated rooms that training utterances are heard in."""
+
+    probability: float = option(0.0, "share of the utterances that are put into a room", low=0, high=1)
+    longest_t60: float = option(
+        0.8, "longest time in which an echo falls by 60 dB, seconds; the shortest is 0.1", low=0.1
+    )
+
+
+@dataclass
 class DataOptions:
     """Where the cuts are and how they become batches."""
 
@@ -168,6 +187,8 @@ class DataOptions:
     speed_factors: list[float] = option(
         [], "speed perturbation on the fly: one of these factors is drawn for each utterance and epoch", low=0.5, high=2
     )
+    noise: NoiseOptions = field(default_factory=NoiseOptions)
+    rooms: RoomOptions = field(default_factory=RoomOptions)
     spec_augment: SpecAugmentOptions = field(default_factory=SpecAugmentOptions)
 
 

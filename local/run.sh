@@ -93,6 +93,14 @@ prepare_corpus() {
     [ -f "$data/cuts_test.jsonl.gz" ] || prepare "$data"
 }
 
+# prepare_noise DIR: data/musan/cuts_noise.jsonl.gz of a copy of MUSAN, or of a download where DIR is "download"; unless
+# it is there.
+prepare_noise() {
+    local source=(--corpus-dir "$1")
+    [ "$1" != download ] || source=(--download-dir "$recipe/download")
+    [ -f data/musan/cuts_noise.jsonl.gz ] || python "$root/local/musan.py" "${source[@]}" --output data/musan
+}
+
 # make_tokenizer NAME OPTION…: $data/NAME, a tokenizer of the transcripts of $data/cuts_train.jsonl.gz, unless it is newer.
 make_tokenizer() {
     local output=$data/$1

@@ -9,6 +9,8 @@
 #   --vocab-size N   pieces of the tokenizer (default: 500)
 #   --align          find the times of the words (for loss=ar, loss.bounds=alignment and emission delays)
 #   --features       compute features beforehand, at three speeds, instead of on the fly
+#   --musan DIR      mix noise into half of the training utterances, of a copy of MUSAN ("download": of a download, 11 GB)
+#   --rooms SHARE    put this share of the training utterances into simulated rooms
 #   --jobs N         processes that prepare (default: 2)
 #
 #   stage 0  download (or --corpus-dir DIR, the folder that holds train-clean-5/ and so on), manifests
@@ -22,9 +24,11 @@
 
 set -euo pipefail
 source "$(dirname "$0")/../../local/run.sh"
-set=100h vocab_size=500 jobs=2
-switches="mini align features" settings="set vocab-size jobs"
+set=100h vocab_size=500 musan= rooms=0 jobs=2
+switches="mini align features" settings="set vocab-size musan rooms jobs"
 parse_options "$@"
+[ -z "$musan" ] || [ "$musan" = download ] || resolve musan
+[ -z "$features" ] || [ "$musan$rooms" = 0 ] || fail "--features cannot go with --musan and --rooms, which need the audio"
 cd "$recipe"
 
 [ -z "$mini" ] || set=mini
@@ -40,6 +44,7 @@ if stage_is 0 "manifests"; then
     for split in $splits; do
         [ -f "$data/cuts_$split.jsonl.gz" ] || prepare "$data" --set "$set"
     done
+    [ -z "$musan" ] || prepare_noise "$musan"
 fi
 
 if stage_is 1 "tokenizer${align:+, times of the words}${features:+, features}"; then
@@ -54,7 +59,8 @@ fi
 if stage_is 2 "train"; then
     asr train --config-dir conf --config-name "$set" run="exp/$name" "data.tokenizer=$data/bpe_$vocab_size" \
         "data.train_cuts=[$trained/cuts_train.jsonl.gz]" "data.valid_cuts=[$trained/cuts_dev.jsonl.gz]" \
-        ${features:+"data.speed_factors=[]"} "${hydra[@]}"
+        ${features:+"data.speed_factors=[]"} ${musan:+"data.noise.cuts=[data/musan/cuts_noise.jsonl.gz]"} \
+        "data.rooms.probability=$rooms" "${hydra[@]}"
 fi
 
 if stage_is 3 "decode and score"; then

@@ -143,7 +143,9 @@ def test_every_stage_in_order(stages, tmp_path):
         "asr tokenizer cuts=[data/mini/cuts_train.jsonl.gz] output=data/mini/bpe_99 kind=bpe vocab_size=99"
     )
     assert "--config-name mini" in asked[3]
-    assert asked[3].endswith("data.valid_cuts=[data/mini/cuts_dev.jsonl.gz] model=tiny")
+    assert "data.valid_cuts=[data/mini/cuts_dev.jsonl.gz]" in asked[3]
+    assert "noise" not in asked[3]
+    assert asked[3].endswith("data.rooms.probability=0 model=tiny")
     assert "cuts=data/mini/cuts_dev.jsonl.gz output=exp/transducer/decode_dev_greedy" in asked[4]
 
 
@@ -155,6 +157,13 @@ def test_alignments_and_features_where_asked(stages):
     assert "cuts=data/100h/aligned/cuts_train.jsonl.gz output=data/100h/fbank/cuts_train.jsonl.gz" in asked[9]
     assert "data.train_cuts=[data/100h/fbank/cuts_train.jsonl.gz]" in asked[11]
     assert "data.speed_factors=[]" in asked[11]
+
+
+def test_noise_and_rooms_where_asked(stages, tmp_path):
+    done, asked = stages("--mini", "--musan", str(tmp_path), "--rooms", "0.3", "--stop-stage", "2")
+    assert done.returncode == 0, done.stderr
+    assert asked[2] == f"python {tmp_path}/local/musan.py --corpus-dir {tmp_path} --output data/musan"
+    assert asked[4].endswith("data.noise.cuts=[data/musan/cuts_noise.jsonl.gz] data.rooms.probability=0.3")
 
 
 def test_both_test_parts_are_decoded_with_each_search(stages, tmp_path):
@@ -182,6 +191,8 @@ def test_what_is_decoded_is_scored_again(stages, tmp_path):
     [
         (["--mino"], "unknown option --mino"),
         (["mini"], "unknown option mini"),
+        (["--features", "--rooms", "0.3"], "--features cannot go with --musan and --rooms"),
+        (["--musan", "/nowhere"], "--musan /nowhere: no such directory"),
         (["--set"], "--set needs a value"),
         (["--set", "10h"], "--set 10h: choose mini, 100h or 960h"),
         (["--corpus-dir", "/nowhere"], "--corpus-dir /nowhere: no such directory"),
