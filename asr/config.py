@@ -175,12 +175,15 @@ class RoomOptions:
 class DataOptions:
     """Where the cuts are and how they become batches."""
 
-    train_cuts: list[str] = option([], "Lhotse manifests to train on")
-    valid_cuts: list[str] = option([], "Lhotse manifests to validate on")
+    train_cuts: list[str] = option([], "Lhotse manifests, or directories of Shar, to train on")
+    valid_cuts: list[str] = option([], "Lhotse manifests, or directories of Shar, to validate on")
     tokenizer: str = option("", "directory made by `asr tokenizer`")
     max_seconds: float = option(100.0, "seconds of audio in a batch at most, padding included", low=0.1)
     max_utterances: Optional[int] = option(None, "utterances in a batch at most", low=1)
     buckets: int = option(10, "duration buckets of the sampler", low=2)
+    lookahead: int = option(
+        20000, "utterances that the sampler looks ahead; of Shar it holds the audio, some 0.2 MB each", low=2
+    )
     min_duration: float = option(0.1, "shorter utterances are not trained on, seconds", low=0)
     max_duration: float = option(30.0, "longer utterances are not trained on, seconds", low=0)
     workers: int = option(2, "processes that load data; 0 loads in the training process", low=0)
@@ -363,12 +366,26 @@ class FeaturesConfig:
     jobs: int = option(2, "processes", low=1)
 
 
+@dataclass
+class SharConfig:
+    """`asr shar`: pack cuts with their audio or features into tar files that are read from front to back."""
+
+    cuts: str = option(MISSING, "Lhotse manifest to read")
+    output: str = option(
+        MISSING, "directory to write, to be named where a manifest is wanted; replaced when all is done"
+    )
+    shard_size: int = option(1000, "utterances in a tar file", low=1)
+    audio: str = option("flac", "format of the audio, 16 bits a sample", choices=("flac", "wav"))
+    jobs: int = option(2, "processes", low=1)
+
+
 COMMANDS: dict[str, type] = {
     "tokenizer": TokenizerConfig,
     "align": AlignConfig,
     "attach": AttachConfig,
     "splice": SpliceConfig,
     "features": FeaturesConfig,
+    "shar": SharConfig,
     "train": TrainConfig,
     "decode": DecodeConfig,
     "transcribe": TranscribeConfig,

@@ -137,6 +137,14 @@ make_features() {
         asr features "cuts=$cuts" "output=$data/fbank/cuts_$split.jsonl.gz" "storage=$data/fbank/$split" "$@"
 }
 
+# make_shar SPLIT DIR [OPTION…]: DIR/shar_SPLIT, DIR/cuts_SPLIT.jsonl.gz with its audio or features in tar files, unless it
+# is newer.
+make_shar() {
+    local output=$2/shar_$1 cuts=$2/cuts_$1.jsonl.gz
+    shift 2
+    [ "$output" -nt "$cuts" ] || asr shar "cuts=$cuts" "output=$output" "$@"
+}
+
 # decode_once CUTS DIR TITLE [OPTION…]: exp/NAME/DIR, CUTS decoded and scored, unless the hypotheses there are newer than
 # the checkpoints: then they are scored again, which takes a second.
 decode_once() {

@@ -11,6 +11,7 @@
 #   --features       compute features beforehand, at three speeds, instead of on the fly
 #   --musan DIR      mix noise into half of the training utterances, of a copy of MUSAN ("download": of a download, 11 GB)
 #   --rooms SHARE    put this share of the training utterances into simulated rooms
+#   --shar           train from tar files, read from front to back (Lhotse Shar): for a shared or slow file system
 #   --jobs N         processes that prepare (default: 2)
 #
 #   stage 0  download (or --corpus-dir DIR, the folder that holds train-clean-5/ and so on), manifests
@@ -18,6 +19,7 @@
 #   stage 1  tokenizer                   data/SET/bpe_N
 #            with --align                data/SET/aligned/cuts_*.jsonl.gz
 #            with --features             data/SET/fbank/cuts_{train,dev}.jsonl.gz
+#            with --shar                 shar_train beside the training manifest
 #   stage 2  train                       exp/NAME
 #   stage 3  decode and score, average of the last checkpoints, with each search there is
 #                                        exp/NAME/decode_{dev,test-clean,test-other}_SEARCH
@@ -25,7 +27,7 @@
 set -euo pipefail
 source "$(dirname "$0")/../../local/run.sh"
 set=100h vocab_size=500 musan= rooms=0 jobs=2
-switches="mini align features" settings="set vocab-size musan rooms jobs"
+switches="mini align features shar" settings="set vocab-size musan rooms jobs"
 parse_options "$@"
 [ -z "$musan" ] || [ "$musan" = download ] || resolve musan
 [ -z "$features" ] || [ "$musan$rooms" = 0 ] || fail "--features cannot go with --musan and --rooms, which need the audio"
@@ -47,20 +49,23 @@ if stage_is 0 "manifests"; then
     [ -z "$musan" ] || prepare_noise "$musan"
 fi
 
-if stage_is 1 "tokenizer${align:+, times of the words}${features:+, features}"; then
+if stage_is 1 "tokenizer${align:+, times of the words}${features:+, features}${shar:+, tar files}"; then
     make_tokenizer "bpe_$vocab_size" kind=bpe vocab_size="$vocab_size"
     for split in ${align:+$splits}; do
         align_words "$split" jobs="$jobs"
     done
     [ -z "$features" ] || make_features train "$cuts" "speed_factors=[0.9,1.1]" jobs="$jobs"
     [ -z "$features" ] || make_features dev "$cuts" jobs="$jobs"
+    [ -z "$shar" ] || make_shar train "$trained" jobs="$jobs"
 fi
 
 if stage_is 2 "train"; then
+    source=$trained/cuts_train.jsonl.gz
+    [ -z "$shar" ] || source=$trained/shar_train
     asr train --config-dir conf --config-name "$set" run="exp/$name" "data.tokenizer=$data/bpe_$vocab_size" \
-        "data.train_cuts=[$trained/cuts_train.jsonl.gz]" "data.valid_cuts=[$trained/cuts_dev.jsonl.gz]" \
+        "data.train_cuts=[$source]" "data.valid_cuts=[$trained/cuts_dev.jsonl.gz]" \
         ${features:+"data.speed_factors=[]"} ${musan:+"data.noise.cuts=[data/musan/cuts_noise.jsonl.gz]"} \
-        "data.rooms.probability=$rooms" "${hydra[@]}"
+        ${shar:+data.lookahead=2000} "data.rooms.probability=$rooms" "${hydra[@]}"
 fi
 
 if stage_is 3 "decode and score"; then

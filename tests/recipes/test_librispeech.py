@@ -159,6 +159,14 @@ def test_alignments_and_features_where_asked(stages):
     assert "data.speed_factors=[]" in asked[11]
 
 
+def test_training_from_tar_files_where_asked(stages):
+    done, asked = stages("--mini", "--shar", "--jobs", "3", "--stage", "1", "--stop-stage", "2")
+    assert done.returncode == 0, done.stderr
+    assert asked[1] == "asr shar cuts=data/mini/cuts_train.jsonl.gz output=data/mini/shar_train jobs=3"
+    assert "data.train_cuts=[data/mini/shar_train]" in asked[2]
+    assert "data.lookahead=2000" in asked[2]
+
+
 def test_noise_and_rooms_where_asked(stages, tmp_path):
     done, asked = stages("--mini", "--musan", str(tmp_path), "--rooms", "0.3", "--stop-stage", "2")
     assert done.returncode == 0, done.stderr
