@@ -10,6 +10,7 @@ from typing import Optional
 
 from asr.options import MISSING, option
 
+SCHEDULER = "tcp://HOST:PORT of a Dask scheduler, whose workers, on any machine, do the work instead"
 LATTICE_BACKENDS = ("reference", "numba", "triton", "k2")
 
 
@@ -314,7 +315,8 @@ class AlignConfig:
     run: str = option("", "run directory of `asr train`, for aligner=ctc and transducer")
     checkpoint: str = option("average", "best, last, average, or the name of one checkpoint")
     device: str = option("auto", "where the trained model runs", choices=("auto", "cpu", "cuda"))
-    jobs: int = option(2, "processes", low=1)
+    jobs: int = option(2, "processes on this machine", low=1)
+    scheduler: str = option("", SCHEDULER)
 
 
 @dataclass
@@ -363,7 +365,8 @@ class FeaturesConfig:
     speed_factors: list[float] = option(
         [], "also store a copy of every utterance at each of these speeds", low=0.5, high=2
     )
-    jobs: int = option(2, "processes", low=1)
+    jobs: int = option(2, "processes on this machine", low=1)
+    scheduler: str = option("", SCHEDULER)
 
 
 @dataclass
@@ -376,7 +379,8 @@ class SharConfig:
     )
     shard_size: int = option(1000, "utterances in a tar file", low=1)
     audio: str = option("flac", "format of the audio, 16 bits a sample", choices=("flac", "wav"))
-    jobs: int = option(2, "processes", low=1)
+    jobs: int = option(2, "processes on this machine", low=1)
+    scheduler: str = option("", SCHEDULER)
 
 
 COMMANDS: dict[str, type] = {

@@ -11,7 +11,7 @@ from asr.config import SharConfig
 from asr.data.batch import Skipped
 from asr.data.manifest import open_cuts, unique_ids
 from asr.data.shar import Shard, begin, finish, write_shard
-from asr.parallel import chunked, map_in_order, process_pool
+from asr.parallel import chunked, start_workers
 from asr.progress import progress
 
 
@@ -25,9 +25,8 @@ def main(config: SharConfig) -> None:
     left = (shard for shard in shards if not shard.done)
     count = -(-total // config.shard_size) - len(list(directory.glob("cuts.*")))
     skipped: list[Skipped] = []
-    with process_pool(config.jobs) as pool:
-        results = map_in_order(pool, write_shard, left, config.jobs)
-        for unreadable in progress(results, count, "packing", f"shards of {config.shard_size}"):
+    with start_workers(config.jobs, config.scheduler) as workers:
+        for unreadable in progress(workers.map(write_shard, left), count, "packing", f"shards of {config.shard_size}"):
             skipped += unreadable
     finish(directory, output)
     for utterance in skipped:

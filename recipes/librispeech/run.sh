@@ -13,6 +13,7 @@
 #   --rooms SHARE    put this share of the training utterances into simulated rooms
 #   --shar           train from tar files, read from front to back (Lhotse Shar): for a shared or slow file system
 #   --jobs N         processes that prepare (default: 2)
+#   --scheduler URL  instead: the workers of a Dask scheduler, tcp://HOST:PORT, on any machines that share this directory
 #
 #   stage 0  download (or --corpus-dir DIR, the folder that holds train-clean-5/ and so on), manifests
 #                                        data/SET/cuts_{train,dev,test-clean,test-other}.jsonl.gz
@@ -26,8 +27,8 @@
 
 set -euo pipefail
 source "$(dirname "$0")/../../local/run.sh"
-set=100h vocab_size=500 musan= rooms=0 jobs=2
-switches="mini align features shar" settings="set vocab-size musan rooms jobs"
+set=100h vocab_size=500 musan= rooms=0 jobs=2 scheduler=
+switches="mini align features shar" settings="set vocab-size musan rooms jobs scheduler"
 parse_options "$@"
 [ -z "$musan" ] || [ "$musan" = download ] || resolve musan
 [ -z "$features" ] || [ "$musan$rooms" = 0 ] || fail "--features cannot go with --musan and --rooms, which need the audio"
@@ -49,14 +50,15 @@ if stage_is 0 "manifests"; then
     [ -z "$musan" ] || prepare_noise "$musan"
 fi
 
+workers=("jobs=$jobs" "scheduler=$scheduler")
 if stage_is 1 "tokenizer${align:+, times of the words}${features:+, features}${shar:+, tar files}"; then
     make_tokenizer "bpe_$vocab_size" kind=bpe vocab_size="$vocab_size"
     for split in ${align:+$splits}; do
-        align_words "$split" jobs="$jobs"
+        align_words "$split" "${workers[@]}"
     done
-    [ -z "$features" ] || make_features train "$cuts" "speed_factors=[0.9,1.1]" jobs="$jobs"
-    [ -z "$features" ] || make_features dev "$cuts" jobs="$jobs"
-    [ -z "$shar" ] || make_shar train "$trained" jobs="$jobs"
+    [ -z "$features" ] || make_features train "$cuts" "speed_factors=[0.9,1.1]" "${workers[@]}"
+    [ -z "$features" ] || make_features dev "$cuts" "${workers[@]}"
+    [ -z "$shar" ] || make_shar train "$trained" "${workers[@]}"
 fi
 
 if stage_is 2 "train"; then

@@ -162,9 +162,18 @@ def test_alignments_and_features_where_asked(stages):
 def test_training_from_tar_files_where_asked(stages):
     done, asked = stages("--mini", "--shar", "--jobs", "3", "--stage", "1", "--stop-stage", "2")
     assert done.returncode == 0, done.stderr
-    assert asked[1] == "asr shar cuts=data/mini/cuts_train.jsonl.gz output=data/mini/shar_train jobs=3"
+    assert asked[1] == "asr shar cuts=data/mini/cuts_train.jsonl.gz output=data/mini/shar_train jobs=3 scheduler="
     assert "data.train_cuts=[data/mini/shar_train]" in asked[2]
     assert "data.lookahead=2000" in asked[2]
+
+
+def test_preparation_by_the_workers_of_a_scheduler(stages):
+    _, asked = stages(
+        "--align", "--features", "--shar", "--scheduler", "tcp://h:1", "--stage", "1", "--stop-stage", "1"
+    )
+    work = [line for line in asked if line.split()[1] in ("align", "features", "shar")]
+    assert len(work) == 4 + 2 + 1
+    assert all(line.endswith("scheduler=tcp://h:1") or "scheduler=tcp://h:1 " in line for line in work)
 
 
 def test_noise_and_rooms_where_asked(stages, tmp_path):
