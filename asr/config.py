@@ -302,6 +302,13 @@ class PlotConfig:
 
 
 @dataclass
+class CompareConfig:
+    """`asr compare RUN...`: a table of runs, with the options they differ in, the best first."""
+
+    runs: list[str] = option([], "run directories of `asr train`")
+
+
+@dataclass
 class AlignConfig:
     """`asr align`: find out when each word of the transcripts was said."""
 
@@ -395,4 +402,5 @@ COMMANDS: dict[str, type] = {
     "transcribe": TranscribeConfig,
     "plot": PlotConfig,
     "score": ScoreConfig,
+    "compare": CompareConfig,
 }

@@ -43,6 +43,7 @@ MANDATORY = {
     "transcribe": ["run=r"],
     "plot": ["run=r", "cuts=c", "output=o"],
     "score": ["hypotheses=h", "output=o"],
+    "compare": [],
 }
 TRAIN = "defaults: [train, _self_]\nrun: r\n"  # a recipe's config begins like this
 FILES = sorted(conf_directory().glob("*/*.yaml"))
