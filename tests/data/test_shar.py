@@ -221,6 +221,12 @@ def test_an_export_replaces_an_older_one_but_nothing_else(tiny_corpus, tmp_path)
         export(tiny_corpus.dev, tmp_path / "out" / "thesis.txt")
 
 
+def test_a_manifest_cannot_be_made_of_it(packed, tmp_path):
+    with pytest.raises(InputError, match="use the manifest that was packed"):
+        write_cuts(open_cuts([str(packed)]), tmp_path / "cuts.jsonl.gz")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("damage", ["short", "garbled", "missing", "empty"])
 def test_damage_is_named(packed, tmp_path, damage):
     shutil.copytree(packed, tmp_path / "out")
