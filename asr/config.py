@@ -362,6 +362,18 @@ class TokenizerConfig:
 
 
 @dataclass
+class LmConfig:
+    """`asr lm`: train an n-gram language model of tokens, to add to a search."""
+
+    cuts: list[str] = option([], "Lhotse manifests whose transcripts to train on")
+    text: str = option("", "text file to train on, too, or instead: a sentence a line, plain or .gz")
+    tokenizer: str = option(MISSING, "directory made by `asr tokenizer`: the transducer's")
+    output: str = option(MISSING, "ARPA file to write, .arpa or .arpa.gz")
+    order: int = option(6, "length of the longest n-grams, tokens", low=1)
+    held_out: list[str] = option([], "Lhotse manifests to tell the perplexity of")
+
+
+@dataclass
 class FeaturesConfig:
     """`asr features`: compute filterbanks once and write a manifest that points to them."""
 
@@ -392,6 +404,7 @@ class SharConfig:
 
 COMMANDS: dict[str, type] = {
     "tokenizer": TokenizerConfig,
+    "lm": LmConfig,
     "align": AlignConfig,
     "attach": AttachConfig,
     "splice": SpliceConfig,

@@ -1,11 +1,17 @@
-"""Files that are either complete or not there."""
+"""Files that are written whole or not at all, and text files that are read whole or refused."""
 
 from __future__ import annotations
 
 import contextlib
+import gzip
 import os
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from asr.errors import InputError
+
+_GZIP_MAGIC = b"\x1f\x8b"
 
 
 @contextlib.contextmanager
@@ -37,3 +43,30 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a UTF-8 text file, plain or gzipped, numbered from 1 and without their ends.
+
+    Raises InputError where the file cannot be read, or is damaged, at the line in question.
+    """
+    number = 0
+    try:
+        with _opened(path) as file:
+            for line in file:
+                number += 1
+                yield number, line.decode("utf-8-sig").rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: line {number}: not UTF-8 text; convert it, or give another file") from error
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        place = f"damaged after line {number}" if number else "cannot read it"
+        raise InputError(f"{path}: {place} ({reason}); give a file that is whole") from error
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Iterable[bytes]]:
+    """The lines of a file, as bytes; what begins like a gzip file is decompressed."""
+    with path.open("rb") as file:
+        zipped = file.peek(len(_GZIP_MAGIC)).startswith(_GZIP_MAGIC)
+        yield gzip.GzipFile(fileobj=file) if zipped else file

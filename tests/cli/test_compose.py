@@ -36,6 +36,7 @@ MANDATORY = {
     "attach": ["words=w", "cuts=c", "output=o"],
     "splice": ["cuts=c", "output=o", "audio=a"],
     "tokenizer": ["output=o"],
+    "lm": ["tokenizer=t", "output=o"],
     "features": ["cuts=c", "output=o", "storage=s"],
     "shar": ["cuts=c", "output=o"],
     "train": ["run=r"],
@@ -115,7 +116,7 @@ def test_yaml_defaults_are_the_schemas(section: str, defaults: object) -> None:
     assert getattr(compose("train", ["run=r"]), section) == defaults
 
 
-@pytest.mark.parametrize("command", ["tokenizer", "features", "decode", "transcribe", "score"])
+@pytest.mark.parametrize("command", ["tokenizer", "lm", "features", "decode", "transcribe", "score"])
 def test_defaults_of_small_commands_are_the_schemas(command: str) -> None:
     values = dict(word.split("=") for word in MANDATORY[command])
     assert compose(command, MANDATORY[command]) == COMMANDS[command](**values)

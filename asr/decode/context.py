@@ -1,0 +1,164 @@
+"""Context biasing: phrases, such as names, that a search is to prefer."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from asr.data.tokenizer import Tokenizer
+from asr.decode.scorer import Tabulated
+from asr.errors import InputError
+from asr.files import read_lines
+
+_ROOT = 0
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """Token ids, one or more, and what each of them adds, in nats."""
+
+    tokens: tuple[int, ...]
+    boost: float
+
+    @property
+    def bonus(self) -> float:
+        """What the whole phrase adds, nats."""
+        return self.boost * len(self.tokens)
+
+
+def read_phrases(path: Path, tokenizer: Tokenizer, boost: float) -> list[Phrase]:
+    """The phrases of a file, one a line, each with a boost of its own after a tab or else with `boost` (nats a token).
+
+    A phrase is matched from the beginning of a word on, in the pieces that the tokenizer gives; its last word may be
+    the beginning of a longer one.
+
+    Raises InputError for an unreadable or empty file, a phrase that the tokenizer cannot spell, and a boost that is no
+    positive number.
+    """
+    lines = ((f"{path}: line {number}", line) for number, line in read_lines(path) if line.strip())
+    phrases = [_phrase(place, line, tokenizer, boost) for place, line in lines]
+    if not phrases:
+        raise InputError(f"{path}: holds no phrase; write one a line, or do without the file")
+    return phrases
+
+
+def _phrase(place: str, line: str, tokenizer: Tokenizer, boost: float) -> Phrase:
+    text, tab, own = line.partition("\t")
+    try:
+        return Phrase(tuple(tokenizer.encode(text)), _boost(own) if tab else boost)
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from error
+
+
+def _boost(text: str) -> float:
+    """Nats a token. Raises InputError where it is no positive number."""
+    try:
+        boost = float(text)
+    except ValueError:
+        boost = math.nan
+    if not 0 < boost < math.inf:
+        raise InputError(f"{text!r} after the tab is no positive number: give a boost in nats a token, or no tab")
+    return boost
+
+
+def context_scorer(phrases: Iterable[Phrase], vocab_size: int, device: torch.device) -> Tabulated[int]:
+    """What phrases add to labels; see `ContextGraph`."""
+    return Tabulated(ContextGraph(phrases, vocab_size), 1.0, device)
+
+
+class ContextGraph:
+    """Phrases as an automaton over token ids (Aho & Corasick, 1975); see `asr.decode.scorer.Automaton`.
+
+    **What an utterance gets, in sum: the bonus of every occurrence of every phrase**, overlapping and nested ones
+    included. (A phrase that is given twice counts as one, with the larger boost.)
+
+    **When it gets it.** If a search were to wait for a phrase's last token, the hypothesis would be lost by then. So
+    each token of an unfinished occurrence lends its boost, which is taken back when the occurrence breaks, at the end
+    of the utterance, or when it is finished and the bonus is given for good. Of several unfinished occurrences at a
+    time, that which has most lends. With h(s) the loan in state s and b(s) the bonuses of the phrases that end there:
+
+        added by the arc s → s' = b(s') + h(s') − h(s),  final(s) = −h(s),  h(start) = 0,
+
+    which telescopes to Σ b. Of a phrase that no other overlaps, each token so adds its boost.
+
+    Own code, since pyahocorasick matches the characters of strings, and has neither states nor fail arcs to hand out.
+    """
+
+    start = _ROOT
+
+    def __init__(self, phrases: Iterable[Phrase], vocab_size: int) -> None:
+        """`vocab_size`: number of token ids, blank included."""
+        self.vocab_size = vocab_size
+        self.nodes = [_Node()]
+        largest: dict[tuple[int, ...], Phrase] = {}
+        for phrase in sorted(phrases, key=lambda phrase: phrase.boost):
+            largest[phrase.tokens] = phrase
+        for phrase in largest.values():
+            self._add(phrase)
+        self._link()
+
+    def follow(self, state: int, label: int) -> int:
+        """The longest end of the labels so far that begins a phrase."""
+        while state != _ROOT and label not in self.nodes[state].children:
+            state = self.nodes[state].fail
+        return self.nodes[state].children.get(label, _ROOT)
+
+    def weights(self, states: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """What each label adds (n,V), and the end (n,)."""
+        final = torch.tensor([-self.nodes[state].held for state in states], dtype=torch.float64)
+        rows = final[:, None].repeat(1, self.vocab_size)
+        for row, state in zip(rows, states):
+            for label, target in self._arcs(state).items():
+                row[label] += self.nodes[target].bonus + self.nodes[target].held
+        return rows, final
+
+    def _arcs(self, state: int) -> dict[int, int]:
+        """Where labels lead to, all others leading to the root."""
+        arcs = self.nodes[state].children
+        while state != _ROOT:
+            state = self.nodes[state].fail
+            arcs = self.nodes[state].children | arcs
+        return arcs
+
+    def _add(self, phrase: Phrase) -> None:
+        """Spell a phrase into the trie, with its bonus and with what its unfinished beginnings lend."""
+        state = _ROOT
+        for depth, token in enumerate(phrase.tokens):
+            self.nodes[state].held = max(self.nodes[state].held, phrase.boost * depth)
+            if token not in self.nodes[state].children:
+                self.nodes[state].children[token] = len(self.nodes)
+                self.nodes.append(_Node())
+            state = self.nodes[state].children[token]
+        self.nodes[state].bonus = phrase.bonus
+
+    def _link(self) -> None:
+        """Find where each node fails to, breadth first, and take over what holds there."""
+        queue = deque(self.nodes[_ROOT].children.values())  # these fail to the root
+        while queue:
+            state = queue.popleft()
+            node, fail = self.nodes[state], self.nodes[self.nodes[state].fail]
+            node.bonus += fail.bonus
+            node.held = max(node.held, fail.held)
+            for token, child in node.children.items():
+                self.nodes[child].fail = self.follow(node.fail, token)
+                queue.append(child)
+
+
+@dataclass
+class _Node:
+    """A beginning of phrases.
+
+    children: by token. fail: the longest proper end of this that begins a phrase, too. bonus: of all phrases that end
+    here, nats. held: what unfinished phrases have been lent here, nats.
+    """
+
+    children: dict[int, int] = field(default_factory=dict)
+    fail: int = _ROOT
+    bonus: float = 0.0
+    held: float = 0.0

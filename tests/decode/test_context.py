@@ -1,0 +1,162 @@
+"""Context biasing: what is added along a string against counting the phrases in it."""
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from scoring import total
+
+from asr.data.tokenizer import train_tokenizer
+from asr.decode.context import ContextGraph, Phrase, context_scorer, read_phrases
+from asr.decode.scorer import Tabulated
+from asr.errors import InputError
+
+CPU = torch.device("cpu")
+TEXTS = ["NEW YORK", "THE CAT SAT", "ANN'S HAT"]
+
+
+def scorer_of(phrases: list[Phrase], vocab: int = 5) -> Tabulated[int]:
+    return context_scorer(phrases, vocab, CPU)
+
+
+def random_phrases(rng: random.Random, letters: int) -> list[Phrase]:
+    """Phrases without duplicates, of all relations: nested, overlapping, with themselves, too."""
+    strings = {tuple(rng.choices(range(1, letters + 1), k=rng.randint(1, 5))) for _ in range(rng.randint(1, 6))}
+    return [Phrase(tokens, rng.choice([0.5, 1.0, 2.25])) for tokens in sorted(strings)]
+
+
+def occurrences(phrases: list[Phrase], labels: list[int]) -> float:
+    """The bonuses of all phrases at all places where they are."""
+    return sum(
+        phrase.bonus
+        for phrase in phrases
+        for start in range(len(labels))
+        if tuple(labels[start : start + len(phrase.tokens)]) == phrase.tokens
+    )
+
+
+def unfinished(phrases: list[Phrase], labels: list[int]) -> float:
+    """The largest boost of the tokens of a phrase that has begun and may go on."""
+    return max(
+        (
+            phrase.boost * length
+            for phrase in phrases
+            for length in range(1, len(phrase.tokens))
+            if tuple(labels[-length:]) == phrase.tokens[:length]
+        ),
+        default=0.0,
+    )
+
+
+def test_sum_is_the_bonuses_of_all_occurrences():
+    found = 0
+    for seed in range(4000):
+        rng = random.Random(seed)
+        letters = rng.randint(1, 3)
+        phrases = random_phrases(rng, letters)
+        labels = rng.choices(range(1, letters + 2), k=rng.randint(0, 14))  # the last letter is in no phrase
+        expected = occurrences(phrases, labels)
+        found += expected > 0
+        assert total(scorer_of(phrases), labels) == pytest.approx(expected, abs=1e-4), (phrases, labels)
+    assert 2000 < found < 4000
+
+
+def test_every_arc_adds_what_is_earned_and_lent():
+    for seed in range(300):
+        rng = random.Random(seed)
+        phrases = random_phrases(rng, 2)
+        scorer, labels, state = scorer_of(phrases), [], torch.zeros(1, dtype=torch.long)
+        for _ in range(12):
+            before = occurrences(phrases, labels) + unfinished(phrases, labels)
+            rows = scorer.scores(state)[0]
+            for label in range(1, 5):
+                after = occurrences(phrases, [*labels, label]) + unfinished(phrases, [*labels, label])
+                assert float(rows[label]) == pytest.approx(after - before, abs=1e-4)
+            labels.append(rng.randint(1, 3))
+            state = scorer.advance(state, torch.tensor([labels[-1]]))
+            assert float(scorer.final(state)) == pytest.approx(-unfinished(phrases, labels), abs=1e-4)
+
+
+def test_each_token_of_a_phrase_adds_its_boost_and_a_break_takes_it_back():
+    scorer, added = scorer_of([Phrase((1, 2, 3), 1.5)]), []
+    state = scorer.start(1)
+    for label in (1, 2, 4, 1, 2, 3, 4):
+        added.append(float(scorer.scores(state)[0, label]))
+        state = scorer.advance(state, torch.tensor([label]))
+    assert added == [1.5, 1.5, -3.0, 1.5, 1.5, 1.5, 0.0]
+
+
+def test_break_keeps_what_the_fail_target_is_worth():
+    scorer = scorer_of([Phrase((1, 1, 2), 1.0)])
+    state = scorer.advance(scorer.advance(scorer.start(1), torch.tensor([1])), torch.tensor([1]))
+    assert scorer.scores(state)[0].tolist() == [0.0, 0.0, 1.0, -2.0, -2.0]
+
+
+def test_phrase_given_twice_counts_once_with_the_larger_boost():
+    scorer = scorer_of([Phrase((1, 2), 2.0), Phrase((1, 2), 1.0)])
+    assert total(scorer, [1, 2]) == 4.0
+
+
+def test_long_repetition_does_not_exhaust_the_stack():
+    graph = ContextGraph([Phrase((1,) * 3000, 1.0)], 3)
+    state = 0
+    for _ in range(2999):
+        state = graph.follow(state, 1)
+    scores, _ = graph.weights([state])
+    # The label 1 earns 3000; the next occurrence, begun a token later, lends as much as this one has lent.
+    assert scores[0].tolist() == [-2999.0, 3000.0, -2999.0]
+
+
+# Files of phrases
+
+
+@pytest.fixture
+def tokenizer():
+    return train_tokenizer(TEXTS, "char")
+
+
+def phrases_of(tmp_path: Path, content: bytes, tokenizer) -> list[Phrase]:
+    path = tmp_path / "phrases.txt"
+    path.write_bytes(content)
+    return read_phrases(path, tokenizer, 0.5)
+
+
+def test_phrases_are_spelt_by_the_tokenizer(tmp_path, tokenizer):
+    found = phrases_of(tmp_path, b"NEW YORK\t2.5\n\nCAT\n  THE  HAT \r\n", tokenizer)
+    expected = [("NEW YORK", 2.5), ("CAT", 0.5), ("THE HAT", 0.5)]
+    assert found == [Phrase(tuple(tokenizer.encode(text)), boost) for text, boost in expected]
+
+
+def test_phrase_is_matched_at_the_beginning_of_a_word_only(tmp_path, tokenizer):
+    phrases = phrases_of(tmp_path, b"AT\n", tokenizer)
+    scorer = context_scorer(phrases, tokenizer.vocab_size, CPU)
+    assert total(scorer, tokenizer.encode("CAT")) == 0
+    assert total(scorer, tokenizer.encode("THE AT")) == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", "holds no phrase"),
+        (b"\n \n", "holds no phrase"),
+        (b"CAT\nDOG\n", "line 2: character 'D' of 'DOG' is not in the tokenizer's vocabulary"),
+        (b"\n\t2\n", "line 2: empty transcript"),
+        (b"CAT\tmany\n", "line 1: 'many' after the tab is no positive number"),
+        (b"CAT\t-1\n", "line 1: '-1' after the tab"),
+        (b"CAT\tnan\n", "line 1: 'nan' after the tab"),
+        (b"CAT\t\n", "line 1: '' after the tab"),
+        (b"CAT\t1\t2\n", "after the tab"),
+        (b"CAT\n\xff\xfe\n", "line 2: not UTF-8"),
+    ],
+)
+def test_refusals(tmp_path, tokenizer, content, expected):
+    with pytest.raises(InputError, match=expected) as caught:
+        phrases_of(tmp_path, content, tokenizer)
+    assert "phrases.txt" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_missing_file(tmp_path, tokenizer):
+    with pytest.raises(InputError, match="no.txt: cannot read it"):
+        read_phrases(tmp_path / "no.txt", tokenizer, 1.0)
