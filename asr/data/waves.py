@@ -23,7 +23,11 @@ from asr.errors import InputError
 
 @dataclass(frozen=True)
 class WaveAugmentation:
-    """Puts an utterance into a room and adds noise, each with its probability."""
+    """Puts an utterance into a room and adds noise, each with its probability.
+
+    Lhotse's CutMix goes through the noises from cut to cut, so that what one gets depends on those before it; begun
+    anew for each cut it would shuffle all the noises to take one. So the choice is ours, and the mixing Lhotse's.
+    """
 
     noise: NoiseOptions
     rooms: RoomOptions

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import tarfile
 
 import pytest
 from conftest import REPOSITORY
@@ -91,6 +92,21 @@ def test_an_empty_transcript_is_named(prepare, small, tmp_path):
     path.write_text(path.read_text() + "19-198-9999\n")
     with pytest.raises(InputError, match=r"19-198\.trans\.txt: no transcript in the line '19-198-9999'"):
         run(prepare, small, tmp_path / "out")
+
+
+def test_a_download_is_unpacked_and_prepared_once(prepare, small, tmp_path, monkeypatch):
+    server = tmp_path / "server"
+    (server / "31").mkdir(parents=True)
+    for part in ("train-clean-5", "dev-clean-2"):
+        with tarfile.open(server / "31" / f"{part}.tar.gz", "w:gz") as tar:
+            tar.add(small / part, f"LibriSpeech/{part}")
+    monkeypatch.setattr(prepare, "DOWNLOAD_URL", server.as_uri())
+    words = ["--download-dir", str(tmp_path / "download"), "--set", "mini", "--output"]
+    prepare.main([*words, str(tmp_path / "out")])
+    assert len(CutSet.from_file(tmp_path / "out" / "cuts_train.jsonl.gz")) == 14
+    shutil.rmtree(server)
+    prepare.main([*words, str(tmp_path / "again")])
+    assert len(CutSet.from_file(tmp_path / "again" / "cuts_dev.jsonl.gz")) == 14
 
 
 def test_a_failed_download_says_what_to_do(prepare, tmp_path, monkeypatch):
