@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # LibriSpeech: English audio books, from mini LibriSpeech on a laptop to 960 hours on several GPUs.
 #
-# --mini: 5 minutes and 2 GB on 2 CPU cores for one short epoch (-- model=tiny train.steps=45), an evening for
+# --mini: 3 minutes and 2 GB on 2 CPU cores for one short epoch (-- model=tiny train.steps=45), an evening for
 # the config as it is. 100h is for one GPU, 960h for eight: neither has been run yet. See README.md.
 #
 #   --set SET        what to train on: mini (5 hours), 100h (train-clean-100), 960h (default: 100h)
