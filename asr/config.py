@@ -10,6 +10,7 @@ from typing import Any, Optional
 
 from asr.options import MISSING, option
 
+SCHEDULER = "tcp://HOST:PORT of a Dask scheduler, whose workers, on any machine, do the work instead"
 LATTICE_BACKENDS = ("reference", "numba", "triton", "k2")
 
 
@@ -158,21 +159,45 @@ class SpecAugmentOptions:
 
 
 @dataclass
+class NoiseOptions:
+    """Noise that is mixed into training utterances."""
+
+    cuts: list[str] = option([], "Lhotse manifests of noise, for example MUSAN's; none: no noise")
+    probability: float = option(0.5, "share of the utterances that get noise", low=0, high=1)
+    snr_db: list[float] = option([10.0, 20.0], "lowest and highest ratio of signal to noise, dB")
+
+
+@dataclass
+class RoomOptions:
+    """Simulated rooms that training utterances are heard in."""
+
+    probability: float = option(0.0, "share of the utterances that are put into a room", low=0, high=1)
+    longest_t60: float = option(
+        0.8, "longest time in which an echo falls by 60 dB, seconds; the shortest is 0.1", low=0.1
+    )
+
+
+@dataclass
 class DataOptions:
     """Where the cuts are and how they become batches."""
 
-    train_cuts: list[str] = option([], "Lhotse manifests to train on")
-    valid_cuts: list[str] = option([], "Lhotse manifests to validate on")
+    train_cuts: list[str] = option([], "Lhotse manifests, or directories of Shar, to train on")
+    valid_cuts: list[str] = option([], "Lhotse manifests, or directories of Shar, to validate on")
     tokenizer: str = option("", "directory made by `asr tokenizer`")
     max_seconds: float = option(100.0, "seconds of audio in a batch at most, padding included", low=0.1)
     max_utterances: Optional[int] = option(None, "utterances in a batch at most", low=1)
     buckets: int = option(10, "duration buckets of the sampler", low=2)
+    lookahead: int = option(
+        20000, "utterances that the sampler looks ahead; of Shar it holds the audio, some 0.2 MB each", low=2
+    )
     min_duration: float = option(0.1, "shorter utterances are not trained on, seconds", low=0)
     max_duration: float = option(30.0, "longer utterances are not trained on, seconds", low=0)
     workers: int = option(2, "processes that load data; 0 loads in the training process", low=0)
     speed_factors: list[float] = option(
         [], "speed perturbation on the fly: one of these factors is drawn for each utterance and epoch", low=0.5, high=2
     )
+    noise: NoiseOptions = field(default_factory=NoiseOptions)
+    rooms: RoomOptions = field(default_factory=RoomOptions)
     spec_augment: SpecAugmentOptions = field(default_factory=SpecAugmentOptions)
 
 
@@ -337,6 +362,13 @@ class PlotConfig:
 
 
 @dataclass
+class CompareConfig:
+    """`asr compare RUN...`: a table of runs, with the options they differ in, the best first."""
+
+    runs: list[str] = option([], "run directories of `asr train`")
+
+
+@dataclass
 class AlignConfig:
     """`asr align`: find out when each word of the transcripts was said."""
 
@@ -350,7 +382,8 @@ class AlignConfig:
     run: str = option("", "run directory of `asr train`, for aligner=ctc and transducer")
     checkpoint: str = option("average", "best, last, average, or the name of one checkpoint")
     device: str = option("auto", "where the trained model runs", choices=("auto", "cpu", "cuda"))
-    jobs: int = option(2, "processes", low=1)
+    jobs: int = option(2, "processes on this machine", low=1)
+    scheduler: str = option("", SCHEDULER)
 
 
 @dataclass
@@ -411,7 +444,22 @@ class FeaturesConfig:
     speed_factors: list[float] = option(
         [], "also store a copy of every utterance at each of these speeds", low=0.5, high=2
     )
-    jobs: int = option(2, "processes", low=1)
+    jobs: int = option(2, "processes on this machine", low=1)
+    scheduler: str = option("", SCHEDULER)
+
+
+@dataclass
+class SharConfig:
+    """`asr shar`: pack cuts with their audio or features into tar files that are read from front to back."""
+
+    cuts: str = option(MISSING, "Lhotse manifest to read")
+    output: str = option(
+        MISSING, "directory to write, to be named where a manifest is wanted; replaced when all is done"
+    )
+    shard_size: int = option(1000, "utterances in a tar file", low=1)
+    audio: str = option("flac", "format of the audio, 16 bits a sample", choices=("flac", "wav"))
+    jobs: int = option(2, "processes on this machine", low=1)
+    scheduler: str = option("", SCHEDULER)
 
 
 COMMANDS: dict[str, type] = {
@@ -421,9 +469,11 @@ COMMANDS: dict[str, type] = {
     "attach": AttachConfig,
     "splice": SpliceConfig,
     "features": FeaturesConfig,
+    "shar": SharConfig,
     "train": TrainConfig,
     "decode": DecodeConfig,
     "transcribe": TranscribeConfig,
     "plot": PlotConfig,
     "score": ScoreConfig,
+    "compare": CompareConfig,
 }

@@ -1,11 +1,14 @@
-"""Work on many items in several processes."""
+"""Work on many items in several processes: of this machine, or of several that Dask brings together."""
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, ProcessPoolExecutor
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -14,35 +17,84 @@ from asr.errors import InputError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-AHEAD = 2  # tasks for each process that have been handed out and not been collected
+AHEAD = 2  # tasks for each worker that have been handed out and not been collected
+CONNECT_SECONDS = 10
 
 
-def process_pool(jobs: int, start: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()) -> Executor:
-    """`jobs` processes, each of which calls `start(*arguments)` first.
+@dataclass(frozen=True)
+class Workers:
+    """`count` workers behind an executor of any kind."""
 
-    They are spawned: forking after torch has started threads can hang.
+    executor: Executor
+    count: int
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Like `executor.map`, but reads the items as they are needed, however many there are.
+
+        Raises InputError where a worker dies. Tasks that have not begun are given up where the caller stops early.
+        """
+        rest = iter(items)
+        waiting = deque(self.executor.submit(function, item) for item in islice(rest, AHEAD * self.count))
+        try:
+            while waiting:
+                yield waiting.popleft().result()
+                waiting.extend(self.executor.submit(function, item) for item in islice(rest, 1))
+        except Exception as error:
+            if is_death(error):
+                what = f"a worker process died ({error}): is there memory for {self.count} at a time? Run again"
+                raise InputError(" ".join(what.split())) from error
+            raise
+        finally:
+            for task in waiting:
+                task.cancel()
+
+
+def start_workers(jobs: int, scheduler: str = "") -> contextlib.AbstractContextManager[Workers]:
+    """`jobs` processes on this machine or, where a Dask scheduler is named, its workers.
+
+    What they work on must be picklable; Dask's workers need this package, and the same files under the same paths.
+    Raises InputError where there is no Dask, no such scheduler, or no worker.
     """
-    return ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), start, arguments)
+    return dask_workers(scheduler) if scheduler else local_workers(jobs)
 
 
-def map_in_order(
-    executor: Executor, function: Callable[[Item], Result], items: Iterable[Item], jobs: int
-) -> Iterator[Result]:
-    """Like `executor.map`, but reads the items as they are needed, for `jobs` processes, however many items there are.
+@contextlib.contextmanager
+def local_workers(jobs: int) -> Iterator[Workers]:
+    """`jobs` processes, which are spawned: forking after torch has started threads can hang."""
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as executor:
+        yield Workers(executor, jobs)
 
-    Raises InputError where a process dies. Tasks that have not begun are given up where the caller stops early.
-    """
-    rest = iter(items)
-    waiting = deque(executor.submit(function, item) for item in islice(rest, AHEAD * jobs))
+
+@contextlib.contextmanager
+def dask_workers(address: str) -> Iterator[Workers]:
+    """The workers of the Dask scheduler at `address`, "tcp://HOST:PORT"; a task at a time for each of their threads."""
+    with connected(address) as client:
+        count = sum(client.nthreads().values())
+        if not count:
+            raise InputError(f"scheduler={address}: it has no workers; start some with `dask worker {address}`")
+        print(f"{count} workers of {address}", file=sys.stderr)
+        # Not pure: Dask would take two tasks with equal arguments for one, whatever they write.
+        with client.get_executor(pure=False) as executor:
+            yield Workers(executor, count)
+
+
+def connected(address: str) -> Any:
+    """A client of a Dask scheduler, to be closed. Raises InputError where there is none."""
     try:
-        while waiting:
-            yield waiting.popleft().result()
-            waiting.extend(executor.submit(function, item) for item in islice(rest, 1))
-    except BrokenExecutor as error:
-        raise InputError(f"a worker process died ({error}): is there memory for jobs={jobs}? Run again") from error
-    finally:
-        for task in waiting:
-            task.cancel()
+        from distributed import Client
+    except ModuleNotFoundError:
+        raise InputError("scheduler=: Dask is not installed: pip install 'asr-transducer[dask]'") from None
+    try:
+        return Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"scheduler={address}: no Dask scheduler there ({error}); start one with `dask scheduler`, and name it as tcp://HOST:PORT"
+        ) from error
+
+
+def is_death(error: Exception) -> bool:
+    """Whether an executor reports with this that a worker, or Dask's scheduler, died; Dask may not be installed."""
+    return isinstance(error, (BrokenExecutor, CancelledError)) or type(error).__name__ == "KilledWorker"
 
 
 def chunked(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -11,6 +11,9 @@ stop_stage=99
 name=transducer
 corpus_dir=
 hydra=()
+switches=
+settings=
+data=data # where manifests are, and what is made of them
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 recipe=$(cd "$(dirname "$0")" && pwd)
@@ -27,29 +30,45 @@ usage() {
     exit 0
 }
 
+# parse_options WORD…: sets the variables above. A recipe that has options of its own declares them before: switches="mini"
+# makes --mini set $mini to "yes" (else it is empty), and settings="vocab-size" makes --vocab-size N set $vocab_size.
 parse_options() {
+    local option
+    for option in $switches; do
+        printf -v "${option//-/_}" ""
+    done
     while [ $# -gt 0 ]; do
-        case $1 in
-            --stage | --stop-stage | --name | --corpus-dir)
-                [ $# -ge 2 ] || fail "$1 needs a value"
-                case $1 in
-                    --stage) stage=$2 ;;
-                    --stop-stage) stop_stage=$2 ;;
-                    --name) name=$2 ;;
-                    --corpus-dir) corpus_dir=$(cd "$2" 2>/dev/null && pwd) || fail "--corpus-dir $2: no such directory" ;;
-                esac
-                shift 2
-                ;;
-            -h | --help) usage ;;
-            --)
-                shift
-                hydra=("$@")
-                break
-                ;;
-            *) fail "unknown option $1 (options for training go after --, see --help)" ;;
-        esac
+        option=${1#--}
+        if [ "$1" = -- ]; then
+            hydra=("${@:2}")
+            break
+        elif [ "$1" = -h ] || [ "$1" = --help ]; then
+            usage
+        elif is_among "$1" "stage stop-stage name corpus-dir $settings"; then
+            [ $# -ge 2 ] || fail "$1 needs a value"
+            printf -v "${option//-/_}" %s "$2"
+            shift 2
+        elif is_among "$1" "$switches"; then
+            printf -v "${option//-/_}" yes
+            shift
+        else
+            fail "unknown option $1 (options for training go after --, see --help)"
+        fi
     done
     [[ $stage =~ ^[0-9]+$ && $stop_stage =~ ^[0-9]+$ ]] || fail "--stage and --stop-stage take whole numbers"
+    [ -z "$corpus_dir" ] || resolve corpus_dir
+}
+
+# is_among --OPTION LIST: whether the list, separated by blanks, has the option.
+is_among() {
+    [[ $1 == --* && " $2 " == *" ${1#--} "* ]]
+}
+
+# resolve VARIABLE: make the directory that it names an absolute path, before the recipe changes directory.
+resolve() {
+    local path
+    path=$(cd "${!1}" 2>/dev/null && pwd) || fail "--${1//_/-} ${!1}: no such directory"
+    printf -v "$1" %s "$path"
 }
 
 # stage_is N TITLE: whether stage N is to be run; announces it.
@@ -58,22 +77,46 @@ stage_is() {
     echo "== stage $1: $2"
 }
 
-# prepare_corpus: manifests data/cuts_*.jsonl.gz from --corpus-dir or a download, unless they are there.
-prepare_corpus() {
-    [ -f data/cuts_test.jsonl.gz ] && return
+# prepare DIR [OPTION…]: manifests DIR/cuts_*.jsonl.gz from --corpus-dir or a download.
+prepare() {
+    local output=$recipe/$1
+    shift
     if [ -n "$corpus_dir" ]; then
-        python local/prepare.py --corpus-dir "$corpus_dir" --output "$recipe/data"
+        python local/prepare.py --corpus-dir "$corpus_dir" --output "$output" "$@"
     else
-        python local/prepare.py --download-dir "$recipe/download" --output "$recipe/data"
+        python local/prepare.py --download-dir "$recipe/download" --output "$output" "$@"
     fi
 }
 
-# align_words SPLIT: data/aligned/cuts_SPLIT.jsonl.gz, data/cuts_SPLIT.jsonl.gz with the times of the words as an
-# English HMM model finds them; unless it is newer.
+# prepare_corpus: manifests $data/cuts_*.jsonl.gz, unless they are there.
+prepare_corpus() {
+    [ -f "$data/cuts_test.jsonl.gz" ] || prepare "$data"
+}
+
+# prepare_noise DIR: data/musan/cuts_noise.jsonl.gz of a copy of MUSAN, or of a download where DIR is "download"; unless
+# it is there.
+prepare_noise() {
+    local source=(--corpus-dir "$1")
+    [ "$1" != download ] || source=(--download-dir "$recipe/download")
+    [ -f data/musan/cuts_noise.jsonl.gz ] || python "$root/local/musan.py" "${source[@]}" --output data/musan
+}
+
+# make_tokenizer NAME OPTION…: $data/NAME, a tokenizer of the transcripts of $data/cuts_train.jsonl.gz, unless it is newer.
+make_tokenizer() {
+    local output=$data/$1
+    shift
+    [ "$output/tokenizer.json" -nt "$data/cuts_train.jsonl.gz" ] ||
+        asr tokenizer "cuts=[$data/cuts_train.jsonl.gz]" "output=$output" "$@"
+}
+
+# align_words SPLIT [OPTION…]: $data/aligned/cuts_SPLIT.jsonl.gz, $data/cuts_SPLIT.jsonl.gz with the times of the words
+# as an English HMM model finds them; unless it is newer.
 align_words() {
-    [ "data/aligned/cuts_$1.jsonl.gz" -nt "data/cuts_$1.jsonl.gz" ] && return
-    asr align aligner=pocketsphinx "cuts=data/cuts_$1.jsonl.gz" "output=data/aligned/$1.ctm"
-    asr attach "words=data/aligned/$1.ctm" "cuts=data/cuts_$1.jsonl.gz" "output=data/aligned/cuts_$1.jsonl.gz"
+    local split=$1
+    shift
+    [ "$data/aligned/cuts_$split.jsonl.gz" -nt "$data/cuts_$split.jsonl.gz" ] && return
+    asr align aligner=pocketsphinx "cuts=$data/cuts_$split.jsonl.gz" "output=$data/aligned/$split.ctm" "$@"
+    asr attach "words=$data/aligned/$split.ctm" "cuts=$data/cuts_$split.jsonl.gz" "output=$data/aligned/cuts_$split.jsonl.gz"
 }
 
 # splice_words DIR COUNT [OPTION…]: DIR/cuts_spliced.jsonl.gz, COUNT new utterances from the words of DIR/cuts_train.jsonl.gz,
@@ -82,16 +125,37 @@ splice_words() {
     local dir=$1 count=$2
     shift 2
     [ "$dir/cuts_spliced.jsonl.gz" -nt "$dir/cuts_train.jsonl.gz" ] ||
-        asr splice "cuts=$dir/cuts_train.jsonl.gz" "output=$dir/cuts_spliced.jsonl.gz" audio=data/audio/spliced \
+        asr splice "cuts=$dir/cuts_train.jsonl.gz" "output=$dir/cuts_spliced.jsonl.gz" "audio=$data/audio/spliced" \
             "count=$count" "$@"
 }
 
-# make_features SPLIT DIR [OPTION…]: data/fbank/cuts_SPLIT.jsonl.gz of DIR/cuts_SPLIT.jsonl.gz, unless it is newer.
+# make_features SPLIT DIR [OPTION…]: $data/fbank/cuts_SPLIT.jsonl.gz of DIR/cuts_SPLIT.jsonl.gz, unless it is newer.
 make_features() {
     local split=$1 cuts=$2/cuts_$1.jsonl.gz
     shift 2
-    [ "data/fbank/cuts_$split.jsonl.gz" -nt "$cuts" ] ||
-        asr features "cuts=$cuts" "output=data/fbank/cuts_$split.jsonl.gz" "storage=data/fbank/$split" "$@"
+    [ "$data/fbank/cuts_$split.jsonl.gz" -nt "$cuts" ] ||
+        asr features "cuts=$cuts" "output=$data/fbank/cuts_$split.jsonl.gz" "storage=$data/fbank/$split" "$@"
+}
+
+# make_shar SPLIT DIR [OPTION…]: DIR/shar_SPLIT, DIR/cuts_SPLIT.jsonl.gz with its audio or features in tar files, unless it
+# is newer.
+make_shar() {
+    local output=$2/shar_$1 cuts=$2/cuts_$1.jsonl.gz
+    shift 2
+    [ "$output" -nt "$cuts" ] || asr shar "cuts=$cuts" "output=$output" "$@"
+}
+
+# decode_once CUTS DIR TITLE [OPTION…]: exp/NAME/DIR, CUTS decoded and scored, unless the hypotheses there are newer than
+# the checkpoints: then they are scored again, which takes a second.
+decode_once() {
+    local cuts=$1 output=exp/$name/$2 title=$3
+    shift 3
+    if [ "$output/hypotheses.jsonl" -nt "exp/$name/checkpoints" ]; then
+        [ -f "$output/delay.txt" ] || cuts= # without times of words
+        asr score "hypotheses=$output/hypotheses.jsonl" "cuts=$cuts" "output=$output" "name=$title"
+    else
+        asr decode "run=exp/$name" "cuts=$cuts" "output=$output" "name=$title" "$@"
+    fi
 }
 
 [ -x "$root/.venv/bin/asr" ] && PATH="$root/.venv/bin:$PATH"

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,7 @@ def load_prepare(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]
         monkeypatch.syspath_prepend(path.parent)
         spec = importlib.util.spec_from_file_location(f"{recipe}_prepare", path)
         module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, spec.name, module)  # where dataclasses look up their types
         spec.loader.exec_module(module)
         return module
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from asr.errors import InputError
-from asr.parallel import AHEAD, chunked, map_in_order, process_pool
+from asr.parallel import AHEAD, Workers, chunked, start_workers
 
 
 def half(number):
@@ -19,20 +19,20 @@ def half(number):
 
 
 def test_results_are_in_order():
-    with process_pool(2) as pool:
-        assert list(map_in_order(pool, half, range(0, 200, 2), 2)) == list(range(100))
+    with start_workers(2) as workers:
+        assert list(workers.map(half, range(0, 200, 2))) == list(range(100))
 
 
 def test_an_error_in_a_worker_is_raised_here():
-    with process_pool(1) as pool, pytest.raises(ValueError, match="3 is odd"):
-        list(map_in_order(pool, half, [2, 3, 4], 1))
+    with start_workers(1) as workers, pytest.raises(ValueError, match="3 is odd"):
+        list(workers.map(half, [2, 3, 4]))
 
 
 def test_items_are_read_as_they_are_needed():
     read = []
     items = (read.append(number) or number for number in range(10**9))
     with ThreadPoolExecutor(1) as pool:
-        results = map_in_order(pool, lambda number: number, items, 3)
+        results = Workers(pool, 3).map(lambda number: number, items)
         assert [next(results) for _ in range(5)] == [0, 1, 2, 3, 4]
         assert len(read) <= 3 * AHEAD + 5
 
@@ -45,7 +45,7 @@ def test_what_has_not_begun_is_given_up_where_the_caller_stops():
         done.append(number)
 
     with ThreadPoolExecutor(1) as pool:
-        results = map_in_order(pool, work, range(100), 5)
+        results = Workers(pool, 5).map(work, range(100))
         next(results)
         results.close()
         gate.set()
@@ -58,8 +58,11 @@ def die(number):
 
 
 def test_a_worker_that_dies_is_an_error_of_one_line():
-    with process_pool(1) as pool, pytest.raises(InputError, match=r"a worker process died .*memory for jobs=1\?"):
-        list(map_in_order(pool, die, [1], 1))
+    with (
+        start_workers(1) as workers,
+        pytest.raises(InputError, match=r"a worker process died .*memory for 1 at a time\?"),
+    ):
+        list(workers.map(die, [1]))
 
 
 def test_chunks():

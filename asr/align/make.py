@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import pickle
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,7 +17,7 @@ from lhotse.supervision import AlignmentItem
 
 from asr.data.batch import Skipped
 from asr.files import replacing, write_atomically
-from asr.parallel import chunked, map_in_order, process_pool
+from asr.parallel import chunked, start_workers
 from asr.progress import progress
 
 CHUNK = 20  # cuts that a process takes at a time
@@ -77,31 +80,34 @@ def complete_lines(path: Path) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def align_all(make_aligner: MakeAligner, cuts: Iterable[Cut], total: int, journal: Journal, jobs: int) -> None:
-    """Align every cut that the journal does not have yet, `jobs` processes at a time."""
+def align_all(
+    make_aligner: MakeAligner, cuts: Iterable[Cut], total: int, journal: Journal, jobs: int, scheduler: str = ""
+) -> None:
+    """Align every cut that the journal does not have yet, with the workers of `start_workers`."""
     journal.open()
     left = (cut for cut in cuts if cut.id not in journal.done)
     count = -(-(total - len(journal.done)) // CHUNK)
-    with process_pool(jobs, start_worker, (make_aligner,)) as pool:
-        batches = map_in_order(pool, work, chunked(left, CHUNK), jobs)
+    with start_workers(jobs, scheduler) as workers:
+        batches = workers.map(partial(work, make_aligner), chunked(left, CHUNK))
         for results in progress(batches, count, "aligning", f"batches of {CHUNK}"):
             journal.add(results)
 
 
-_aligner: Aligner | None = None  # of a worker process
-
-
-def start_worker(make_aligner: MakeAligner) -> None:
-    """Make a worker's aligner."""
-    global _aligner
-    torch.set_num_threads(1)
-    _aligner = make_aligner()
-
-
-def work(cuts: list[Cut]) -> list[Aligned | Skipped]:
+def work(make_aligner: MakeAligner, cuts: list[Cut]) -> list[Aligned | Skipped]:
     """Align a chunk in a worker."""
-    assert _aligner is not None
-    return _aligner(cuts)
+    return worker_aligner(make_aligner)(cuts)
+
+
+_worker = threading.local()  # Dask's workers may be threads, and an aligner need not be safe for several
+
+
+def worker_aligner(make_aligner: MakeAligner) -> Aligner:
+    """The aligner of this worker, made when it is first asked for: that can take longer than a chunk."""
+    wanted = pickle.dumps(make_aligner)
+    if getattr(_worker, "made", None) != wanted:
+        torch.set_num_threads(1)
+        _worker.aligner, _worker.made = make_aligner(), wanted
+    return _worker.aligner
 
 
 def write_ctm(path: Path, utterances: Iterable[Aligned]) -> None:

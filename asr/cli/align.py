@@ -27,7 +27,7 @@ def main(config: AlignConfig) -> None:
     make_aligner()  # here first: what is missing is better said by one process than by all
     output = Path(config.output)
     journal = Journal(output.with_name(f".{output.name}.journal"), settings(config))
-    align_all(make_aligner, cuts, len(order), journal, config.jobs)
+    align_all(make_aligner, cuts, len(order), journal, config.jobs, config.scheduler)
     results = [journal.done[utterance] for utterance in order]
     aligned = [result for result in results if isinstance(result, Aligned)]
     for result in results:

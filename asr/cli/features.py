@@ -16,7 +16,7 @@ from asr.data.corpus import write_cuts
 from asr.data.features import SAMPLING_RATE, load_samples, make_fbank
 from asr.data.manifest import open_cuts
 from asr.errors import InputError
-from asr.parallel import chunked, map_in_order, process_pool
+from asr.parallel import chunked, start_workers
 from asr.progress import progress
 
 CHUNK = 50  # cuts that a process takes at a time
@@ -31,9 +31,8 @@ def main(config: FeaturesConfig) -> None:
     total = -(-sum(1 for _ in cuts) // CHUNK)
     storage = str(Path(config.storage).resolve())
     tasks = ((chunk, factors, storage, config.mel_bins) for chunk in chunked(cuts, CHUNK))
-    with process_pool(config.jobs) as pool:
-        results = map_in_order(pool, store_chunk, tasks, config.jobs)
-        for stored, unreadable in progress(results, total, "features", f"batches of {CHUNK}"):
+    with start_workers(config.jobs, config.scheduler) as workers:
+        for stored, unreadable in progress(workers.map(store_chunk, tasks), total, "features", f"batches of {CHUNK}"):
             done += stored
             skipped += unreadable
     for utterance in skipped:

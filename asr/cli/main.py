@@ -17,7 +17,7 @@ from asr.errors import InputError
 from asr.options import choose, range_text, shown, type_name
 
 # The option that takes words without `=`, and what help calls them.
-_POSITIONAL = {"transcribe": ("files", "[FILE ...]"), "plot": ("pictures", "lattice")}
+_POSITIONAL = {"transcribe": ("files", "[FILE ...]"), "plot": ("pictures", "lattice"), "compare": ("runs", "RUN ...")}
 _INTERRUPTED = 130  # what shells report for a program ended by Ctrl-C: 128 + SIGINT
 
 

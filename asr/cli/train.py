@@ -18,6 +18,7 @@ from asr.data.dataset import Augmentation, Draw, SpeechDataset
 from asr.data.manifest import open_cuts
 from asr.data.sampler import Admission, OnePass, TrainingStream, make_loader
 from asr.data.tokenizer import Tokenizer, load_tokenizer
+from asr.data.waves import make_waves, require_audio
 from asr.decode.make import make_search
 from asr.errors import InputError
 from asr.files import write_atomically
@@ -184,7 +185,10 @@ class TrainingData:
         self.train_cuts = open_cuts(config.data.train_cuts).filter(self.admission)
         self.valid_cuts = open_cuts(config.data.valid_cuts).filter(self.admission)
         augmentation = Augmentation(config.data.spec_augment, config.train.seed)
-        self.train_set = SpeechDataset(config.model.mel_bins, MIN_FRAMES, tokenizer, augmentation)
+        waves = make_waves(config.data, config.train.seed)
+        if waves:
+            require_audio(self.train_cuts)
+        self.train_set = SpeechDataset(config.model.mel_bins, MIN_FRAMES, tokenizer, augmentation, waves)
         self.valid_set = SpeechDataset(config.model.mel_bins, MIN_FRAMES, tokenizer)
 
     def batches(self, start: Position) -> Iterator[Batch]:

@@ -148,7 +148,8 @@ def make_cut(
 def write_cuts(cuts: Iterable[lhotse.MonoCut], path: Path) -> None:
     """Write ``cuts`` to ``path`` (jsonl.gz), as `lhotse.CutSet.from_file` reads them.
 
-    Equal cuts give equal bytes: the gzip header has neither a time nor a name.
+    Equal cuts give equal bytes: the gzip header has neither a time nor a name. Raises `InputError` for a cut of Shar,
+    which has its audio or features with it.
     """
     with (
         replacing(path) as temporary,
@@ -156,7 +157,15 @@ def write_cuts(cuts: Iterable[lhotse.MonoCut], path: Path) -> None:
         gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed,
     ):
         for cut in cuts:
-            packed.write((json.dumps(cut.to_dict(), ensure_ascii=False) + "\n").encode())
+            packed.write(_line(cut))
+
+
+def _line(cut: lhotse.MonoCut) -> bytes:
+    try:
+        return (json.dumps(cut.to_dict(), ensure_ascii=False) + "\n").encode()
+    except TypeError as error:
+        remedy = "use the manifest that was packed, not the directory of Shar"
+        raise InputError(f"{cut.id}: has its data with it, which a manifest cannot hold; {remedy}") from error
 
 
 def write_flac(path: Path, samples: np.ndarray, sampling_rate: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from lhotse.cut import Cut
@@ -17,6 +18,7 @@ from asr.data.augment import keyed_random, spec_augment
 from asr.data.batch import Batch, Position, Skipped
 from asr.data.features import load_features, make_fbank
 from asr.data.tokenizer import Tokenizer
+from asr.data.waves import WaveAugmentation
 from asr.errors import InputError
 
 
@@ -49,12 +51,14 @@ class SpeechDataset(torch.utils.data.Dataset[Batch]):
         min_frames: int,
         tokenizer: Tokenizer | None = None,
         augmentation: Augmentation | None = None,
+        waves: WaveAugmentation | None = None,
     ) -> None:
         self.fbank = make_fbank(mel_bins)
         self.min_frames = min_frames
         self.tokenizer = tokenizer
         self.pieces = tokenizer.pieces if tokenizer else []
         self.augmentation = augmentation
+        self.waves = waves
 
     def __getitem__(self, draw: Draw) -> Batch:
         """The batch of a draw; utterances that cannot be read are named in `Batch.skipped`."""
@@ -69,8 +73,9 @@ class SpeechDataset(torch.utils.data.Dataset[Batch]):
 
     def load(self, cut: Cut, position: Position | None) -> Tensor:
         """Features (T,F) of one cut, augmented in training."""
+        alter = partial(self.waves, epoch=position.epoch, cut_id=cut.id) if self.waves and position else None
         with one_thread():
-            features = load_features(cut, self.fbank)
+            features = load_features(cut, self.fbank, alter)
         if len(features) < self.min_frames:
             raise InputError(f"{len(features)} feature frames, the encoder needs {self.min_frames}")
         if self.augmentation is None or position is None:

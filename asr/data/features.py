@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from lhotse import Fbank, FbankConfig
@@ -47,13 +49,16 @@ def as_int16(samples: np.ndarray) -> np.ndarray:
     return (samples.clip(-1, 1) * np.iinfo(np.int16).max).astype(np.int16)
 
 
-def load_features(cut: Cut, fbank: Fbank) -> Tensor:
-    """Features (T,F) of a cut, stored ones where it has them.
+def load_features(cut: Cut, fbank: Fbank, alter: Callable[[np.ndarray], np.ndarray] | None = None) -> Tensor:
+    """Features (T,F) of a cut, stored ones where it has them; `alter` is applied to the samples (N,) before.
 
-    Raises InputError where they cannot be read, are not finite, or have another number of bins.
+    Raises InputError where they cannot be read, are not finite, have another number of bins, or cannot be altered.
     """
     if not cut.has_features:
-        return torch.from_numpy(fbank.extract(load_samples(cut), SAMPLING_RATE))
+        samples = load_samples(cut)
+        return torch.from_numpy(fbank.extract(alter(samples) if alter else samples, SAMPLING_RATE))
+    if alter:
+        raise InputError("noise and rooms need audio, but the cut has stored features: train on the cuts without")
     if cut.num_features != fbank.config.num_filters:
         raise InputError(
             f"stored features have {cut.num_features} bins, the model reads {fbank.config.num_filters}: "

@@ -9,11 +9,12 @@ from lhotse import CutSet
 from lhotse.cut import Cut
 
 from asr.data.features import one_line
+from asr.data.shar import is_shar, read_shar
 from asr.errors import InputError
 
 
 def open_cuts(paths: list[str]) -> CutSet:
-    """The cuts of one or more manifests, read lazily, in the order given.
+    """The cuts of one or more manifests or directories of Shar, read lazily, in the order given.
 
     Raises InputError for a missing or unreadable manifest; where damage lies deeper, on the way through it.
     """
@@ -21,7 +22,7 @@ def open_cuts(paths: list[str]) -> CutSet:
         raise InputError("no manifest given: name at least one cuts_*.jsonl.gz")
     manifests = Manifests(paths)
     for path in paths:
-        if not Path(path).is_file():
+        if not (Path(path).is_file() or is_shar(Path(path))):
             raise InputError(f"{path}: no such manifest; prepare the corpus first (stage 0 of run.sh)")
         if next(manifests.read(path), None) is None:
             raise InputError(f"{path}: holds no cuts; prepare the corpus again")
@@ -52,11 +53,13 @@ class Manifests:
         """The cuts of one manifest. Raises InputError at the first line that is not a cut."""
         done = 0
         try:
-            for cut in CutSet.from_jsonl_lazy(path):
+            for cut in read_shar(Path(path)) if Path(path).is_dir() else CutSet.from_jsonl_lazy(path):
                 if not isinstance(cut, Cut):
                     raise TypeError(f"a {type(cut).__name__}")
                 yield cut
                 done += 1
+        except InputError:
+            raise
         except Exception as error:  # gzip, JSON and Lhotse each have their own exceptions
             where = f"damaged after {done} cuts" if done else "not a manifest of cuts"
             raise InputError(f"{path}: {where} ({one_line(error)}); prepare the corpus again") from error

@@ -22,6 +22,8 @@ from asr.data.features import frame_count
 from asr.data.tokenizer import Tokenizer
 from asr.errors import InputError
 
+CUTS_FOR_BINS = 10000  # utterances, at most, that the limits of the buckets are estimated on
+
 
 @dataclass
 class Admission:
@@ -80,6 +82,8 @@ def bucketing(
         max_duration=options.max_seconds,
         max_cuts=options.max_utterances,
         num_buckets=options.buckets,
+        buffer_size=options.lookahead,
+        num_cuts_for_bins_estimate=min(options.lookahead, CUTS_FOR_BINS),
         duration_bins=[float("inf")] if few else None,  # Lhotse wants more cuts than buckets
         shuffle=shuffle,
         seed=seed,

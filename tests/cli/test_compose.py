@@ -39,11 +39,13 @@ MANDATORY = {
     "tokenizer": ["output=o"],
     "lm": ["tokenizer=t", "output=o"],
     "features": ["cuts=c", "output=o", "storage=s"],
+    "shar": ["cuts=c", "output=o"],
     "train": ["run=r"],
     "decode": ["run=r", "cuts=c", "output=o"],
     "transcribe": ["run=r"],
     "plot": ["run=r", "cuts=c", "output=o"],
     "score": ["hypotheses=h", "output=o"],
+    "compare": [],
 }
 TRAIN = "defaults: [train, _self_]\nrun: r\n"  # a recipe's config begins like this
 FILES = sorted(conf_directory().glob("*/*.yaml"))
@@ -247,7 +249,7 @@ def test_unknown_option(override: str, expected: str) -> None:
 def test_unknown_choice(choice: str) -> None:
     message = refusal("train", ["run=r", f"model={choice}"])
     assert message.startswith(f"model={choice}: unknown choice; did you mean tiny?")
-    assert "debug, large, medium, small, tiny" in message
+    assert "conformer_l, conformer_m, conformer_s, debug, large, medium, small, tiny" in message
 
 
 @pytest.mark.parametrize(
@@ -256,7 +258,7 @@ def test_unknown_choice(choice: str) -> None:
 def test_only_a_name_is_a_choice(override: str) -> None:
     message = refusal("train", ["run=r", override])
     assert "unknown choice; " in message
-    assert "choices: debug" in message
+    assert "choices: conformer_l" in message
 
 
 @pytest.mark.parametrize(

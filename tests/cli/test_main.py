@@ -81,7 +81,7 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
 def test_command_help_shows_groups_and_options(capsys: pytest.CaptureFixture[str]) -> None:
     main(["train", "--help"])
     shown = {row[0]: " ".join(row[1:]) for row in rows(capsys)}
-    assert shown["model"] == "debug | large | medium | small | tiny"
+    assert shown["model"] == "conformer_l | conformer_m | conformer_s | debug | large | medium | small | tiny"
     assert shown["optim.final_lr"].startswith("float 0.01 0 to 1 share of the peak")
     assert shown["train.device"].startswith("str auto auto | cpu | cuda")
     assert shown["run"].startswith("str required directory")

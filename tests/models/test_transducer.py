@@ -78,3 +78,9 @@ def test_forward_is_encode_and_predict():
     assert torch.equal(predictor_out, model.predict(labels))
     assert frames.tolist() == [7, 4]
     assert model.joiner(encoder_out[:, 0], predictor_out[:, 0]).shape == (2, 6)
+
+
+@pytest.mark.parametrize(("size", "published"), [("s", 10.3), ("m", 30.7), ("l", 118.8)])
+def test_conformers_have_the_published_size_less_what_a_stateless_predictor_saves(size, published):
+    millions = parameters(CHOICES[0].with_name(f"conformer_{size}.yaml")) / 1e6
+    assert 0.87 * published < millions < published

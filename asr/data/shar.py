@@ -1,0 +1,138 @@
+"""Lhotse Shar: cuts with their audio or features in tar files, which are read from front to back.
+
+Millions of small files are slow on a shared file system, and a tar file can be streamed. A directory of Shar holds
+shards: ``cuts.000000.jsonl.gz`` beside ``recording.000000.tar`` or ``features.000000.tar``, and so on.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lhotse.cut import Cut
+from lhotse.shar import LazySharIterator, SharWriter
+
+from asr.data.batch import Skipped
+from asr.data.features import load_samples, one_line, require_finite
+from asr.errors import InputError
+from asr.files import sync, write_atomically
+
+_SHARD = re.compile(r"(cuts|recording|features)\.(\d{6})\.(jsonl\.gz|tar)")
+_SETTINGS = "settings.json"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A shard to be written into `directory`; `audio` is the format that audio is packed in."""
+
+    number: int
+    cuts: list[Cut]
+    directory: Path
+    audio: str
+
+    @property
+    def done(self) -> bool:
+        """Whether it has been written: its manifest comes last."""
+        return (self.directory / f"cuts.{self.number:06d}.jsonl.gz").exists()
+
+
+def write_shard(shard: Shard) -> list[Skipped]:
+    """Write a shard, whole or not at all; returns what could not be read and is not in it.
+
+    Raises InputError where nothing can be read.
+    """
+    field = {"features": "numpy"} if shard.cuts[0].has_features else {"recording": shard.audio}
+    suffix = f".{shard.number:06d}"
+    skipped: list[Skipped] = []
+    with tempfile.TemporaryDirectory(dir=shard.directory, prefix="unfinished-") as temporary:
+        with SharWriter(temporary, field, None, warn_unused_fields=False, shard_suffix=suffix) as writer:
+            for cut in readable(shard.cuts, skipped):
+                writer.write(cut)
+        if len(skipped) == len(shard.cuts):
+            raise InputError(f"{skipped[0].id}: {skipped[0].reason}, and so are all {len(skipped)} of its shard")
+        for path in sorted(Path(temporary).iterdir(), key=lambda path: path.name.startswith("cuts")):
+            sync(path)
+            path.rename(shard.directory / path.name)
+    return skipped
+
+
+def readable(cuts: Iterable[Cut], skipped: list[Skipped]) -> Iterator[Cut]:
+    """The cuts whose audio or features can be read; the others are added to `skipped`."""
+    for cut in cuts:
+        try:
+            check_readable(cut)
+        except InputError as error:
+            skipped.append(Skipped(cut.id, str(error)))
+        else:
+            yield cut
+
+
+def check_readable(cut: Cut) -> None:
+    """Raise InputError where the features of a cut, or else its audio, cannot be read."""
+    if not cut.has_features:
+        load_samples(cut)
+        return
+    try:
+        features = cut.load_features()
+    except Exception as error:  # every storage type has its own exceptions
+        raise InputError(f"unreadable features ({one_line(error)})") from error
+    require_finite(features, "features")
+
+
+def begin(output: Path, settings: dict[str, object]) -> Path:
+    """The directory in which the shards of `output` gather until all are there; empty, unless of the same settings.
+
+    Raises InputError where `output` exists and is something else than a directory of Shar.
+    """
+    refuse_other(output)
+    directory = output.with_name(f".{output.name}.unfinished")
+    text = json.dumps(settings).encode()
+    if not (directory / _SETTINGS).is_file() or (directory / _SETTINGS).read_bytes() != text:
+        shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True, exist_ok=True)
+    write_atomically(directory / _SETTINGS, text)
+    return directory
+
+
+def finish(directory: Path, output: Path) -> None:
+    """Put the gathered shards in the place of `output`."""
+    for path in directory.iterdir():
+        if not _SHARD.fullmatch(path.name):  # the settings, and what a killed process has left
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    before = output.with_name(f".{output.name}.before")
+    if output.exists():
+        output.rename(before)
+    directory.rename(output)
+    shutil.rmtree(before, ignore_errors=True)
+
+
+def refuse_other(output: Path) -> None:
+    """Raise InputError where `output` is not to be replaced."""
+    strange = [output] if output.is_file() else []
+    if output.is_dir():
+        strange = [path for path in output.iterdir() if not _SHARD.fullmatch(path.name)]
+    if strange:
+        raise InputError(f"output={output}: holds {strange[0].name}, which is not Shar's: name another directory")
+
+
+def is_shar(path: Path) -> bool:
+    """Whether this is a directory with at least one shard."""
+    return next(path.glob("cuts.*.jsonl.gz"), None) is not None
+
+
+def read_shar(directory: Path) -> Iterator[Cut]:
+    """The cuts of a directory with their data, in the order of the export.
+
+    Raises InputError where a tar file ends early.
+    """
+    shards = LazySharIterator(in_dir=directory)
+    done = 0
+    for done, cut in enumerate(shards, 1):  # noqa: B007
+        yield cut
+    if done < len(shards):
+        raise InputError(f"{directory}: a tar file ends early, {done} of {len(shards)} utterances are there")

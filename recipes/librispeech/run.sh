@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# LibriSpeech: English audio books, from mini LibriSpeech on a laptop to 960 hours on several GPUs.
+#
+# --mini: 3 minutes and 2 GB on 2 CPU cores for one short epoch (-- model=tiny train.steps=45), an evening for
+# the config as it is. 100h is for one GPU, 960h for eight: neither has been run yet. See README.md.
+#
+#   --set SET        what to train on: mini (5 hours), 100h (train-clean-100), 960h (default: 100h)
+#   --mini           the same as --set mini
+#   --vocab-size N   pieces of the tokenizer (default: 500)
+#   --align          find the times of the words (for loss=ar, loss.bounds=alignment and emission delays)
+#   --features       compute features beforehand, at three speeds, instead of on the fly
+#   --musan DIR      mix noise into half of the training utterances, of a copy of MUSAN ("download": of a download, 11 GB)
+#   --rooms SHARE    put this share of the training utterances into simulated rooms
+#   --shar           train from tar files, read from front to back (Lhotse Shar): for a shared or slow file system
+#   --jobs N         processes that prepare (default: 2)
+#   --scheduler URL  instead: the workers of a Dask scheduler, tcp://HOST:PORT, on any machines that share this directory
+#
+#   stage 0  download (or --corpus-dir DIR, the folder that holds train-clean-5/ and so on), manifests
+#                                        data/SET/cuts_{train,dev,test-clean,test-other}.jsonl.gz
+#   stage 1  tokenizer                   data/SET/bpe_N
+#            with --align                data/SET/aligned/cuts_*.jsonl.gz
+#            with --features             data/SET/fbank/cuts_{train,dev}.jsonl.gz
+#            with --shar                 shar_train beside the training manifest
+#   stage 2  train                       exp/NAME
+#   stage 3  decode and score, average of the last checkpoints, with each search there is
+#                                        exp/NAME/decode_{dev,test-clean,test-other}_SEARCH
+
+set -euo pipefail
+source "$(dirname "$0")/../../local/run.sh"
+set=100h vocab_size=500 musan= rooms=0 jobs=2 scheduler=
+switches="mini align features shar" settings="set vocab-size musan rooms jobs scheduler"
+parse_options "$@"
+[ -z "$musan" ] || [ "$musan" = download ] || resolve musan
+[ -z "$features" ] || [ "$musan$rooms" = 0 ] || fail "--features cannot go with --musan and --rooms, which need the audio"
+cd "$recipe"
+
+[ -z "$mini" ] || set=mini
+[ -f "conf/$set.yaml" ] || fail "--set $set: choose mini, 100h or 960h"
+splits="train dev test-clean test-other" evaluated="test-clean test-other"
+[ "$set" != mini ] || splits="train dev" evaluated=dev # mini LibriSpeech has no test part
+data=data/$set
+cuts=$data${align:+/aligned}
+trained=$cuts
+[ -z "$features" ] || trained=$data/fbank
+
+if stage_is 0 "manifests"; then
+    for split in $splits; do
+        [ -f "$data/cuts_$split.jsonl.gz" ] || prepare "$data" --set "$set"
+    done
+    [ -z "$musan" ] || prepare_noise "$musan"
+fi
+
+workers=("jobs=$jobs" "scheduler=$scheduler")
+if stage_is 1 "tokenizer${align:+, times of the words}${features:+, features}${shar:+, tar files}"; then
+    make_tokenizer "bpe_$vocab_size" kind=bpe vocab_size="$vocab_size"
+    for split in ${align:+$splits}; do
+        align_words "$split" "${workers[@]}"
+    done
+    [ -z "$features" ] || make_features train "$cuts" "speed_factors=[0.9,1.1]" "${workers[@]}"
+    [ -z "$features" ] || make_features dev "$cuts" "${workers[@]}"
+    [ -z "$shar" ] || make_shar train "$trained" "${workers[@]}"
+fi
+
+if stage_is 2 "train"; then
+    source=$trained/cuts_train.jsonl.gz
+    [ -z "$shar" ] || source=$trained/shar_train
+    asr train --config-dir conf --config-name "$set" run="exp/$name" "data.tokenizer=$data/bpe_$vocab_size" \
+        "data.train_cuts=[$source]" "data.valid_cuts=[$trained/cuts_dev.jsonl.gz]" \
+        ${features:+"data.speed_factors=[]"} ${musan:+"data.noise.cuts=[data/musan/cuts_noise.jsonl.gz]"} \
+        ${shar:+data.lookahead=2000} "data.rooms.probability=$rooms" "${hydra[@]}"
+fi
+
+if stage_is 3 "decode and score"; then
+    for search in greedy beam; do
+        [ -f "$root/conf/decode/$search.yaml" ] || continue
+        for split in $evaluated; do
+            decode_once "$cuts/cuts_$split.jsonl.gz" "decode_${split}_$search" "librispeech_${split}_$search" "decode=$search"
+        done
+    done
+fi

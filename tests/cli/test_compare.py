@@ -1,0 +1,86 @@
+"""A table of runs: what differs, best first, and whatever is missing left empty."""
+
+import dataclasses
+import json
+
+import pytest
+
+from asr.cli import compare
+from asr.cli.compose import compose, to_yaml
+from asr.cli.main import main
+from asr.errors import InputError
+
+
+@pytest.fixture
+def make_run(tmp_path):
+    """A function that makes a run directory with options and results."""
+
+    def make(name, *overrides, steps=(), decoded=None):
+        config = compose("train", [f"run={name}", *overrides])
+        run = tmp_path / name
+        run.mkdir()
+        (run / "config.yaml").write_text(to_yaml(config))
+        lines = [{"step": step, "validation/wer": wer} for step, wer in steps]
+        (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        for search, wer in (decoded or {}).items():
+            (run / search).mkdir()
+            (run / search / "wer.txt").write_text(f"%WER {wer:.2f} [ 1 / 100, 0 ins, 0 del, 1 sub ] x\n")
+        return str(run)
+
+    return make
+
+
+def cells(capsys):
+    lines = capsys.readouterr().out.splitlines()
+    assert len({len(line) for line in lines}) == 1
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in (lines[0], *lines[2:])]
+
+
+def test_the_best_run_comes_first_with_the_options_that_differ(make_run, capsys):
+    runs = [
+        make_run(
+            "a", "optim.lr=1e-3", "train.steps=200", steps=[(100, 12.0), (200, 11.0)], decoded={"decode_dev": 10.5}
+        ),
+        make_run("b", "optim.lr=2e-3", "train.steps=200", steps=[(100, 9.0), (120, 9.5)]),
+        make_run("c", "optim.lr=4e-3", "train.steps=200", "loss=pruned"),
+    ]
+    assert main(["compare", *runs]) == 0
+    head, *rows = cells(capsys)
+    assert head[:2] == ["run", "loss.am_scale"]  # of a loss that only one of them has
+    pick = [
+        head.index(name) for name in ("run", "loss.name", "optim.lr", "step", "best validation", "last", "decode_dev")
+    ]
+    assert [[row[at] for at in pick] for row in rows] == [
+        ["b", "full", "0.002", "120/200", "9.00", "9.50", ""],
+        ["a", "full", "0.001", "200/200", "11.00", "11.00", "10.50"],
+        ["c", "pruned", "0.004", "0/200", "", "", ""],
+    ]
+
+
+def test_equal_options_have_no_column(make_run, capsys):
+    main(["compare", make_run("a", "optim.lr=1e-3"), make_run("b", "optim.lr=2e-3")])
+    assert cells(capsys)[0] == ["run", "optim.lr", "step", "best validation", "last"]
+
+
+def test_a_line_of_metrics_that_was_cut_short_does_not_count(make_run, tmp_path):
+    path = make_run("a", steps=[(100, 12.0)])
+    with (tmp_path / "a" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 200, "vali')
+    result = compare.read_result(tmp_path / "a")
+    assert (path, result.step, result.validation) == (str(tmp_path / "a"), 100, [12.0])
+    (tmp_path / "a" / "metrics.jsonl").unlink()
+    assert dataclasses.replace(compare.read_result(tmp_path / "a"), validation=[12.0]).best == 12.0
+
+
+def test_what_is_no_run_is_refused(make_run, tmp_path):
+    with pytest.raises(InputError, match="no config.yaml there"):
+        compare.read_result(tmp_path)
+    make_run("a", decoded={"decode_dev": 1.0})
+    (tmp_path / "a" / "decode_dev" / "wer.txt").write_text("none\n")
+    with pytest.raises(InputError, match=r"wer\.txt: not a WER line"):
+        compare.read_result(tmp_path / "a")
+
+
+def test_no_runs_are_refused(capsys):
+    assert main(["compare"]) == 2
+    assert "no run given" in capsys.readouterr().err
