@@ -4,12 +4,20 @@
 #   --stop-stage N   last stage to run (default: the last there is)
 #   --name NAME      the run's directory is exp/NAME (default: transducer)
 #   --corpus-dir DIR a copy of the corpus on disk, instead of a download
+#   --nproc N        train with N processes on this machine: as many as it has GPUs (default 1)
+#   --nnodes M --node-rank R --rdzv HOST:PORT
+#                    train on M machines: run the same command on each, with R from 0 to M-1; machine 0 is reached
+#                    at HOST:PORT, and all share one file system, on which the stages before are already done
 #   -- KEY=VALUE …   everything after -- goes to `asr train` unchanged
 
 stage=0
 stop_stage=99
 name=transducer
 corpus_dir=
+nproc=1
+nnodes=1
+node_rank=0
+rdzv=
 hydra=()
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -30,12 +38,16 @@ usage() {
 parse_options() {
     while [ $# -gt 0 ]; do
         case $1 in
-            --stage | --stop-stage | --name | --corpus-dir)
+            --stage | --stop-stage | --name | --corpus-dir | --nproc | --nnodes | --node-rank | --rdzv)
                 [ $# -ge 2 ] || fail "$1 needs a value"
                 case $1 in
                     --stage) stage=$2 ;;
                     --stop-stage) stop_stage=$2 ;;
                     --name) name=$2 ;;
+                    --nproc) nproc=$2 ;;
+                    --nnodes) nnodes=$2 ;;
+                    --node-rank) node_rank=$2 ;;
+                    --rdzv) rdzv=$2 ;;
                     --corpus-dir) corpus_dir=$(cd "$2" 2>/dev/null && pwd) || fail "--corpus-dir $2: no such directory" ;;
                 esac
                 shift 2
@@ -50,6 +62,24 @@ parse_options() {
         esac
     done
     [[ $stage =~ ^[0-9]+$ && $stop_stage =~ ^[0-9]+$ ]] || fail "--stage and --stop-stage take whole numbers"
+    [[ $nproc =~ ^[1-9][0-9]*$ && $nnodes =~ ^[1-9][0-9]*$ ]] || fail "--nproc and --nnodes take numbers from 1 on"
+    [[ $node_rank =~ ^[0-9]+$ && $node_rank -lt $nnodes ]] || fail "--node-rank $node_rank: give 0 to $((nnodes - 1))"
+    [ "$nnodes" = 1 ] || [[ $rdzv =~ ^[^:]+:[0-9]+$ ]] || fail "--nnodes $nnodes needs --rdzv HOST:PORT of machine 0"
+}
+
+# asr: the command; `asr train` as several processes where --nproc or --nnodes ask for it.
+asr() {
+    if [ "${1-}" != train ] || [ $((nproc * nnodes)) = 1 ]; then
+        command asr "$@"
+        return
+    fi
+    local threads=$(($(command nproc) / nproc)) meeting=(--standalone)
+    [ "$nnodes" = 1 ] || meeting=(
+        --nnodes "$nnodes" --node-rank "$node_rank" --rdzv-backend static --rdzv-id "$name" --rdzv-endpoint "$rdzv"
+    )
+    [ "$threads" -ge 1 ] || threads=1
+    OMP_NUM_THREADS=${OMP_NUM_THREADS:-$threads} NUMBA_NUM_THREADS=${NUMBA_NUM_THREADS:-$threads} \
+        torchrun "${meeting[@]}" --nproc-per-node "$nproc" -m asr.cli.main "$@"
 }
 
 # stage_is N TITLE: whether stage N is to be run; announces it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice, pairwise
 
 import torch
@@ -65,9 +65,7 @@ def frames_needed(labels: list[int]) -> int:
     return max(len(labels) + sum(a == b for a, b in pairwise(labels)), 1)
 
 
-def bucketing(
-    cuts: CutSet, options: DataOptions, shuffle: bool, seed: int = 0, rank: int = 0, world_size: int = 1
-) -> DynamicBucketingSampler:
+def bucketing(cuts: CutSet, options: DataOptions, shuffle: bool, seed: int = 0) -> DynamicBucketingSampler:
     """Batches of similar lengths, of at most `max_seconds` with padding.
 
     Lhotse closes a batch when one more cut as long as its longest would not fit: the last cut of a batch,
@@ -83,8 +81,8 @@ def bucketing(
         duration_bins=[float("inf")] if few else None,  # Lhotse wants more cuts than buckets
         shuffle=shuffle,
         seed=seed,
-        rank=rank,
-        world_size=world_size,
+        rank=0,  # not what the environment of `torchrun` says: see `TrainingStream`
+        world_size=1,
     )
 
 
@@ -95,6 +93,8 @@ class TrainingStream(Sampler[Draw]):
     """Endless draws, epoch after epoch, from `start` on; the same for the same seed.
 
     admits: whether a cut can be trained on, asked again once its speed is known.
+    rank, world_size: of `world_size` processes that share the stream, each takes every world_size-th draw; so none
+    ever has fewer than another, and a position means the same for any number of them.
     """
 
     def __init__(
@@ -111,6 +111,13 @@ class TrainingStream(Sampler[Draw]):
         self.rank, self.world_size = rank, world_size
 
     def __iter__(self) -> Iterator[Draw]:
+        whole = self.whole()
+        while True:
+            beside = list(islice(whole, self.world_size))
+            yield replace(beside[self.rank], done=beside[-1].position)
+
+    def whole(self) -> Iterator[Draw]:
+        """The draws of all processes."""
         epoch, done = self.start
         while True:
             for index, cuts in enumerate(self.epoch(epoch)):
@@ -122,7 +129,7 @@ class TrainingStream(Sampler[Draw]):
         """The batches of one epoch. Raises InputError where no utterance is left."""
         if next(iter(self.cuts), None) is None:
             raise InputError("no utterance is left to train on: see the skipped ones above")
-        sampler = bucketing(self.at_speed(epoch), self.options, True, self.seed, self.rank, self.world_size)
+        sampler = bucketing(self.at_speed(epoch), self.options, True, self.seed)
         sampler.set_epoch(epoch)
         return sampler
 
@@ -145,13 +152,14 @@ class TrainingStream(Sampler[Draw]):
 
 
 class OnePass(Sampler[Draw]):
-    """Every cut once, in batches of similar lengths, not shuffled."""
+    """Every cut once, in batches of similar lengths, not shuffled; of `world_size` processes each takes its share."""
 
-    def __init__(self, cuts: CutSet, options: DataOptions) -> None:
-        self.cuts, self.options = cuts, options
+    def __init__(self, cuts: CutSet, options: DataOptions, rank: int = 0, world_size: int = 1) -> None:
+        self.cuts, self.options, self.rank, self.world_size = cuts, options, rank, world_size
 
     def __iter__(self) -> Iterator[Draw]:
-        for cuts in bucketing(self.cuts, self.options, shuffle=False):
+        batches = bucketing(self.cuts, self.options, shuffle=False)
+        for cuts in islice(batches, self.rank, None, self.world_size):
             yield Draw(list(cuts))
 
 
