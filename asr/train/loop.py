@@ -107,7 +107,7 @@ class Trainer:
 
     def train_step(self, group: list[Batch]) -> None:
         """One optimiser step on the mean loss per label of the `group` of every process."""
-        self.rate = set_learning_rate(self.optimizer, self.step, self.options.steps, self.optim)
+        self.rate = set_learning_rate(self.optimizer, self.step, self.options.steps, self.optim, self.position.epoch)
         self.optimizer.zero_grad(set_to_none=True)
         labels = max(sum(self.ranks.share(sum(int(batch.label_lengths.sum()) for batch in group))), 1)
         sums, faults = self.backward(group, labels)
