@@ -201,6 +201,9 @@ class TrainOptions:
         "float32", "autocast of the model; the lattice always runs in float32", choices=("float32", "bfloat16")
     )
     accumulate: int = option(1, "batches per optimiser step", low=1)
+    ema: float = option(
+        0.0, "decay of a moving average of the weights, for `checkpoint=ema`; 0: none is kept", low=0, high=0.999999
+    )
     ctc_weight: float = option(0.2, "weight of the auxiliary CTC loss; 0: none", low=0)
     log_every: int = option(20, "steps between two lines of metrics", low=1)
     validate_every: int = option(500, "steps between two validations (each is followed by a checkpoint)", low=1)
@@ -238,7 +241,7 @@ class DecodeConfig:
     run: str = option(MISSING, "run directory of `asr train`")
     cuts: str = option(MISSING, "Lhotse manifest to decode")
     output: str = option(MISSING, "directory for hypotheses and error reports")
-    checkpoint: str = option("average", "best, last, average, or the name of one checkpoint")
+    checkpoint: str = option("average", "best, last, average, ema, or the name of one checkpoint")
     name: str = option("", "name in the WER line; default: the manifest's")
     device: str = option("auto", "where to decode", choices=("auto", "cpu", "cuda"))
     decode: DecodeOptions = field(default_factory=DecodeOptions)
@@ -250,7 +253,7 @@ class TranscribeConfig:
 
     run: str = option(MISSING, "run directory of `asr train`")
     files: list[str] = option([], "audio files")
-    checkpoint: str = option("average", "best, last, average, or the name of one checkpoint")
+    checkpoint: str = option("average", "best, last, average, ema, or the name of one checkpoint")
     device: str = option("auto", "where to decode", choices=("auto", "cpu", "cuda"))
     decode: DecodeOptions = field(default_factory=DecodeOptions)
 
@@ -277,7 +280,7 @@ class PlotConfig:
     left_frames: int = option(5, "width of the alignment band before a label's frame", low=0)
     right_frames: int = option(10, "width of the alignment band after a label's frame", low=0)
     prune_range: int = option(5, "label positions that pruning keeps per frame", low=2)
-    checkpoint: str = option("average", "best, last, average, or the name of one checkpoint")
+    checkpoint: str = option("average", "best, last, average, ema, or the name of one checkpoint")
     device: str = option("auto", "where to compute", choices=("auto", "cpu", "cuda"))
 
 
@@ -293,7 +296,7 @@ class AlignConfig:
     cuts: str = option(MISSING, "Lhotse manifest to align")
     output: str = option(MISSING, "CTM file to write; what is done is kept beside it until all is")
     run: str = option("", "run directory of `asr train`, for aligner=ctc and transducer")
-    checkpoint: str = option("average", "best, last, average, or the name of one checkpoint")
+    checkpoint: str = option("average", "best, last, average, ema, or the name of one checkpoint")
     device: str = option("auto", "where the trained model runs", choices=("auto", "cpu", "cuda"))
     jobs: int = option(2, "processes", low=1)
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
-import resource
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -19,7 +18,8 @@ from asr.config import OptimOptions, TrainOptions
 from asr.data.augment import seed_torch
 from asr.data.batch import Batch, Position
 from asr.errors import InputError
-from asr.train import state
+from asr.train import state, window
+from asr.train.average import MovingAverage
 from asr.train.distributed import ALONE, Ranks
 from asr.train.optim import make_optimizer, set_learning_rate
 from asr.train.run import RunDirectory
@@ -59,6 +59,9 @@ class Trainer:
         self.share = ranks.wrap(Share(task))
         self.optimizer = make_optimizer(task, task.model.encoder, optim)
         self.parts: dict[str, Any] = {"model": task.model, "objective": task.objective, "optimizer": self.optimizer}
+        self.average = MovingAverage(task.model, options.ema) if options.ema else None
+        if self.average is not None:
+            self.parts["ema"] = self.average
         self.step, self.position = 0, Position()
         self.window: dict[str, float] = {}
         self.bad_steps = 0
@@ -118,9 +121,11 @@ class Trainer:
             self.leave_out("; ".join(faults) or f"gradient norm is {norm}")
         else:
             self.optimizer.step()
+            if self.average is not None:
+                self.average.update()
             self.bad_steps = 0
             for sums in (*(sums for sums, _ in shared), {"gradient_norm": norm, "steps": 1}):
-                self.add_to_window(sums)
+                window.add(self.window, sums)
         self.step += 1
 
     def backward(self, group: list[Batch], labels: int) -> tuple[dict[str, float], list[str]]:
@@ -159,43 +164,32 @@ class Trainer:
                 f"training diverged: no finite gradient for {PATIENCE} steps; lower optim.lr or lengthen the warm-up"
             )
 
-    def add_to_window(self, sums: Mapping[str, float]) -> None:
-        """Sum up what `log` will average; the window is part of a checkpoint."""
-        for name, value in sums.items():
-            self.window[name] = self.window.get(name, 0.0) + value
-
     def account(self, group: list[Batch], waited: float, seconds: float) -> None:
         """Add audio and the clock's readings, which no resume can repeat, to the window; agree on whether to stop."""
         shared = self.ranks.share((sum(batch.seconds for batch in group), waited, self.asked_to_stop))
         audio, waits, stops = zip(*shared)
-        self.add_to_window({"audio": sum(audio), "waited": max(waits), "seconds": seconds})
+        window.add(self.window, {"audio": sum(audio), "waited": max(waits), "seconds": seconds})
         self.stopping = any(stops)
 
     def log(self, bar: tqdm[Any]) -> None:
         """Write the window's means to metrics.jsonl, TensorBoard and the console, and empty it."""
-        window, self.window = self.window, {}
-        steps, seconds = max(window.pop("steps", 0), 1), window.pop("seconds")
-        audio, waited = window.pop("audio"), window.pop("waited")
-        metrics = {name: value / steps for name, value in window.items()}
-        metrics.setdefault("loss", math.nan)  # no step was taken
-        metrics["lr"] = self.rate
-        metrics["audio_seconds_per_second"] = audio / seconds
-        metrics["waiting_share"] = waited / seconds
-        metrics["peak_mb"] = peak_memory_mb(self.device)
-        metrics["epoch"] = self.position.epoch
+        done, self.window = self.window, {}
         if not self.ranks.leads:
             return
+        more = {"lr": self.rate, "peak_mb": window.peak_memory_mb(self.device), "epoch": self.position.epoch}
+        metrics = window.means(done) | more
         self.run.write_metrics(self.step, metrics, "train")
-        bar.set_postfix_str(f"loss {metrics['loss']:.3f}, {audio / seconds:.0f} s/s", refresh=False)
+        speed = metrics["audio_seconds_per_second"]
+        bar.set_postfix_str(f"loss {metrics['loss']:.3f}, {speed:.0f} s/s", refresh=False)
         if bar.disable:
-            remaining = (self.options.steps - self.step) * seconds / steps
+            remaining = (self.options.steps - self.step) * done["seconds"] / max(done.get("steps", 0), 1)
             self.logger.info(
                 "step %d/%d  loss %.3f  lr %.2e  %.0f s of audio/s  %s left",
                 self.step,
                 self.options.steps,
                 metrics["loss"],
-                metrics["lr"],
-                audio / seconds,
+                self.rate,
+                speed,
                 tqdm.format_interval(remaining),
             )
 
@@ -238,10 +232,3 @@ def check_batches_per_step(before: int, now: int) -> None:
             f"the run was begun with {before} batches a step, not {now}: processes times train.accumulate must be "
             f"{before}, or give another run="
         )
-
-
-def peak_memory_mb(device: torch.device) -> float:
-    """Peak memory so far: allocated on a GPU, resident on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
