@@ -41,6 +41,9 @@ class ModelOptions:
     context_dropout: float = option(0.0, "share of label positions whose context is hidden", low=0, high=0.9)
     joiner_dim: int = option(144, "width of the joiner (J)", low=1)
     dropout: float = option(0.1, "dropout everywhere in the model", low=0, high=0.9)
+    checkpoint_layers: bool = option(
+        False, "keep only what enters a layer, and compute the layer again in the backward: less memory, more time"
+    )
 
 
 @dataclass
@@ -200,6 +203,7 @@ class TrainOptions:
     precision: str = option(
         "float32", "autocast of the model; the lattice always runs in float32", choices=("float32", "bfloat16")
     )
+    compile: bool = option(False, "compile the encoder's layers (torch.compile; minutes at the start)")
     accumulate: int = option(1, "batches per optimiser step", low=1)
     ema: float = option(
         0.0, "decay of a moving average of the weights, for `checkpoint=ema`; 0: none is kept", low=0, high=0.999999

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +40,7 @@ LEFT_FRAMES, RIGHT_FRAMES, PRUNE_RANGE = 5, 10, 5  # of the bounds drawn over th
 ALIGNMENT_UTTERANCES = 1000  # that are looked at for times of words
 NORMALIZE_UTTERANCES = 500  # that the statistics of the features are estimated on
 MAY_CHANGE = {  # options that a run may be continued with at another value
+    "model.checkpoint_layers",
     "data.workers",
     "train.steps",
     "train.accumulate",  # with another number of processes: see check_batches_per_step
@@ -67,6 +70,8 @@ def train(config: TrainConfig, ranks: Ranks) -> None:
     device = choose_device(config.train.device)
     torch.manual_seed(config.train.seed)
     task = make_task(config, tokenizer.vocab_size).to(device)
+    if config.train.compile:
+        compile_layers(task.model)
     data = TrainingData(config, tokenizer, ranks)
     damaged: list[str] = []
     checkpoint = state.newest_sound(run.checkpoints, damaged)
@@ -187,6 +192,17 @@ def make_task(config: TrainConfig, vocab_size: int) -> Task:
     options = dataclasses.asdict(config.loss)
     loss = make_loss(options.pop("name"), vocab_size=vocab_size, encoder_dim=width, predictor_dim=width, **options)
     return Task(Transducer(config.model, vocab_size), Objective(loss, width, vocab_size, config.train.ctc_weight))
+
+
+def compile_layers(model: Transducer) -> None:
+    """Have the encoder's layers compiled when they are first called. Raises InputError without a compiler."""
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        raise InputError(
+            f"train.compile=true needs a C++ compiler, and {compiler} is not installed: install it or set CXX"
+        )
+    for layer in model.encoder.layers:
+        layer.compile(dynamic=True)  # of one code for all layers and all lengths
 
 
 class TrainingData:
