@@ -42,6 +42,9 @@ class ModelOptions:
     context_dropout: float = option(0.0, "share of label positions whose context is hidden", low=0, high=0.9)
     joiner_dim: int = option(144, "width of the joiner (J)", low=1)
     dropout: float = option(0.1, "dropout everywhere in the model", low=0, high=0.9)
+    checkpoint_layers: bool = option(
+        False, "keep only what enters a layer, and compute the layer again in the backward: less memory, more time"
+    )
 
 
 @dataclass
@@ -186,6 +189,10 @@ class DataOptions:
     tokenizer: str = option("", "directory made by `asr tokenizer`")
     max_seconds: float = option(100.0, "seconds of audio in a batch at most, padding included", low=0.1)
     max_utterances: Optional[int] = option(None, "utterances in a batch at most", low=1)
+    max_memory_mb: Optional[float] = option(
+        None, "a batch that is predicted to need more memory is divided; needs data.memory_weights", low=1
+    )
+    memory_weights: list[float] = option([], "what predicts it, as `asr preflight` prints them", low=0)
     buckets: int = option(10, "duration buckets of the sampler", low=2)
     lookahead: int = option(
         20000, "utterances that the sampler looks ahead; of Shar it holds the audio, some 0.2 MB each", low=2
@@ -203,15 +210,20 @@ class DataOptions:
 
 @dataclass
 class OptimOptions:
-    """AdamW and its learning-rate schedule."""
+    """The optimiser and its learning-rate schedule."""
 
+    name: str = option("adamw", "which optimiser", choices=("adamw", "scaled_adam"))
     lr: float = option(1e-3, "peak learning rate", low=0)
-    weight_decay: float = option(1e-2, "weight decay of matrices (not of biases and norms)", low=0)
+    weight_decay: float = option(1e-2, "adamw: weight decay of matrices (not of biases and norms)", low=0)
+    scale_lr: float = option(0.1, "scaled_adam: rate of a tensor's scale, as a share of that of its direction", low=0)
     betas: list[float] = option([0.9, 0.98], "Adam's decay rates", low=0, high=0.9999)
     warmup_steps: int = option(500, "step at which the warm-up is over", low=0)
     head_warmup_steps: int = option(20, "steps of warm-up of all but the encoder, whose warm-up follows", low=0)
-    schedule: str = option("cosine", "what follows the warm-up", choices=("cosine", "inverse_sqrt", "constant"))
+    warmup_start: float = option(0.0, "share of the rate that a warm-up starts at", low=0, high=1)
+    schedule: str = option("cosine", "what follows the warm-up", choices=("cosine", "inverse_sqrt", "constant", "eden"))
     final_lr: float = option(0.01, "share of the peak that a cosine schedule ends at", low=0, high=1)
+    eden_steps: float = option(7500.0, "eden: step around which the rate begins to fall", low=1)
+    eden_epochs: float = option(3.5, "eden: epoch around which the rate begins to fall", low=0.1)
     clip_norm: float = option(5.0, "gradient norm is clipped to this; 0: not clipped", low=0)
 
 
@@ -225,7 +237,11 @@ class TrainOptions:
     precision: str = option(
         "float32", "autocast of the model; the lattice always runs in float32", choices=("float32", "bfloat16")
     )
+    compile: bool = option(False, "compile the encoder's layers (torch.compile; minutes at the start)")
     accumulate: int = option(1, "batches per optimiser step", low=1)
+    ema: float = option(
+        0.0, "decay of a moving average of the weights, for `checkpoint=ema`; 0: none is kept", low=0, high=0.999999
+    )
     ctc_weight: float = option(0.2, "weight of the auxiliary CTC loss; 0: none", low=0)
     log_every: int = option(20, "steps between two lines of metrics", low=1)
     validate_every: int = option(500, "steps between two validations (each is followed by a checkpoint)", low=1)
@@ -302,13 +318,20 @@ class TrainConfig:
 
 
 @dataclass
+class PreflightConfig(TrainConfig):
+    """`asr preflight`: measure the memory of training, and try the largest batch that will occur in an epoch."""
+
+    run: str = option("", "not used: the options of a training will do")
+
+
+@dataclass
 class DecodeConfig:
     """`asr decode`: decode a CutSet with a trained model, and score it."""
 
     run: str = option(MISSING, "run directory of `asr train`")
     cuts: str = option(MISSING, "Lhotse manifest to decode")
     output: str = option(MISSING, "directory for hypotheses and error reports")
-    checkpoint: str = option("average", "best, last, average, or the name of one checkpoint")
+    checkpoint: str = option("average", "best, last, average, ema, or the name of one checkpoint")
     name: str = option("", "name in the WER line; default: the manifest's")
     nbest: int = option(1, "hypotheses of each utterance in nbest.jsonl; 1: no such file", low=1)
     streaming: bool = option(False, "read every utterance chunk by chunk, as if it were just being said")
@@ -330,7 +353,7 @@ class TranscribeConfig:
     output: str = option("", "directory for one file FILE.FORMAT each; default: print")
     piece_seconds: float = option(30.0, "longer recordings are read in pieces, cut where it is quiet", low=1)
     streaming: bool = option(False, "print words as they are recognised")
-    checkpoint: str = option("average", "best, last, average, or the name of one checkpoint")
+    checkpoint: str = option("average", "best, last, average, ema, or the name of one checkpoint")
     device: str = option("auto", "where to decode", choices=("auto", "cpu", "cuda"))
     decode: DecodeOptions = field(default_factory=GreedyOptions)
 
@@ -357,7 +380,7 @@ class PlotConfig:
     left_frames: int = option(5, "width of the alignment band before a label's frame", low=0)
     right_frames: int = option(10, "width of the alignment band after a label's frame", low=0)
     prune_range: int = option(5, "label positions that pruning keeps per frame", low=2)
-    checkpoint: str = option("average", "best, last, average, or the name of one checkpoint")
+    checkpoint: str = option("average", "best, last, average, ema, or the name of one checkpoint")
     device: str = option("auto", "where to compute", choices=("auto", "cpu", "cuda"))
 
 
@@ -380,7 +403,7 @@ class AlignConfig:
     cuts: str = option(MISSING, "Lhotse manifest to align")
     output: str = option(MISSING, "CTM file to write; what is done is kept beside it until all is")
     run: str = option("", "run directory of `asr train`, for aligner=ctc and transducer")
-    checkpoint: str = option("average", "best, last, average, or the name of one checkpoint")
+    checkpoint: str = option("average", "best, last, average, ema, or the name of one checkpoint")
     device: str = option("auto", "where the trained model runs", choices=("auto", "cpu", "cuda"))
     jobs: int = option(2, "processes on this machine", low=1)
     scheduler: str = option("", SCHEDULER)
@@ -470,6 +493,7 @@ COMMANDS: dict[str, type] = {
     "splice": SpliceConfig,
     "features": FeaturesConfig,
     "shar": SharConfig,
+    "preflight": PreflightConfig,
     "train": TrainConfig,
     "decode": DecodeConfig,
     "transcribe": TranscribeConfig,

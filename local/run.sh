@@ -4,12 +4,20 @@
 #   --stop-stage N   last stage to run (default: the last there is)
 #   --name NAME      the run's directory is exp/NAME (default: transducer)
 #   --corpus-dir DIR a copy of the corpus on disk, instead of a download
+#   --nproc N        train with N processes on this machine: as many as it has GPUs (default 1)
+#   --nnodes M --node-rank R --rdzv HOST:PORT
+#                    train on M machines: run the same command on each, with R from 0 to M-1; machine 0 is reached
+#                    at HOST:PORT, and all share one file system, on which the stages before are already done
 #   -- KEY=VALUE …   everything after -- goes to `asr train` unchanged
 
 stage=0
 stop_stage=99
 name=transducer
 corpus_dir=
+nproc=1
+nnodes=1
+node_rank=0
+rdzv=
 hydra=()
 switches=
 settings=
@@ -44,7 +52,7 @@ parse_options() {
             break
         elif [ "$1" = -h ] || [ "$1" = --help ]; then
             usage
-        elif is_among "$1" "stage stop-stage name corpus-dir $settings"; then
+        elif is_among "$1" "stage stop-stage name corpus-dir nproc nnodes node-rank rdzv $settings"; then
             [ $# -ge 2 ] || fail "$1 needs a value"
             printf -v "${option//-/_}" %s "$2"
             shift 2
@@ -56,6 +64,9 @@ parse_options() {
         fi
     done
     [[ $stage =~ ^[0-9]+$ && $stop_stage =~ ^[0-9]+$ ]] || fail "--stage and --stop-stage take whole numbers"
+    [[ $nproc =~ ^[1-9][0-9]*$ && $nnodes =~ ^[1-9][0-9]*$ ]] || fail "--nproc and --nnodes take numbers from 1 on"
+    [[ $node_rank =~ ^[0-9]+$ && $node_rank -lt $nnodes ]] || fail "--node-rank $node_rank: give 0 to $((nnodes - 1))"
+    [ "$nnodes" = 1 ] || [[ $rdzv =~ ^[^:]+:[0-9]+$ ]] || fail "--nnodes $nnodes needs --rdzv HOST:PORT of machine 0"
     [ -z "$corpus_dir" ] || resolve corpus_dir
 }
 
@@ -69,6 +80,21 @@ resolve() {
     local path
     path=$(cd "${!1}" 2>/dev/null && pwd) || fail "--${1//_/-} ${!1}: no such directory"
     printf -v "$1" %s "$path"
+}
+
+# asr: the command; `asr train` as several processes where --nproc or --nnodes ask for it.
+asr() {
+    if [ "${1-}" != train ] || [ $((nproc * nnodes)) = 1 ]; then
+        command asr "$@"
+        return
+    fi
+    local threads=$(($(command nproc) / nproc)) meeting=(--standalone)
+    [ "$nnodes" = 1 ] || meeting=(
+        --nnodes "$nnodes" --node-rank "$node_rank" --rdzv-backend static --rdzv-id "$name" --rdzv-endpoint "$rdzv"
+    )
+    [ "$threads" -ge 1 ] || threads=1
+    OMP_NUM_THREADS=${OMP_NUM_THREADS:-$threads} NUMBA_NUM_THREADS=${NUMBA_NUM_THREADS:-$threads} \
+        torchrun "${meeting[@]}" --nproc-per-node "$nproc" -m asr.cli.main "$@"
 }
 
 # stage_is N TITLE: whether stage N is to be run; announces it.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from asr.cli.compose import from_yaml
 from asr.cli.train import make_task
@@ -16,6 +17,8 @@ from asr.models.transducer import Transducer
 from asr.train import state
 from asr.train.run import RunDirectory
 from asr.train.task import Task
+
+EMA = "ema"  # the moving average of the weights, at the last checkpoint
 
 
 @dataclass
@@ -40,22 +43,33 @@ def load_config(run: RunDirectory) -> TrainConfig:
 def checkpoint_names(path: str, checkpoint: str) -> list[str]:
     """The names of the checkpoints of a run that `checkpoint` stands for."""
     run = RunDirectory(Path(path))
-    return [chosen.name for chosen in select(run.checkpoints, checkpoint, load_config(run).train.average_last)]
+    names = [chosen.name for chosen in select(run.checkpoints, checkpoint, load_config(run).train.average_last)]
+    return [f"ema of {name}" for name in names] if checkpoint == EMA else names
 
 
 def load_trained(path: str, checkpoint: str, device: torch.device) -> Trained:
-    """The model of a run. `checkpoint` is best, last, average (of the last ones) or a checkpoint's name.
+    """The model of a run. `checkpoint` is best, last, average (of the last ones), ema (the moving average that was
+    made in training) or a checkpoint's name.
 
     Raises InputError where the directory is no run, or the checkpoint is missing or damaged.
     """
     run = RunDirectory(Path(path))
     config = load_config(run)
     tokenizer = load_tokenizer(run.tokenizer)
+    if checkpoint == EMA and not config.train.ema:
+        raise InputError(f"checkpoint=ema: {path} was trained without a moving average; train with train.ema=0.999")
     paths = select(run.checkpoints, checkpoint, config.train.average_last)
-    weights = [state.load(chosen, ["model"]).parts["model"] for chosen in paths]
+    weights = [load_weights(chosen, checkpoint) for chosen in paths]
     model = Transducer(config.model, tokenizer.vocab_size)
     model.load_state_dict(state.average(weights))
-    return Trained(model.to(device).eval(), tokenizer, config, " + ".join(p.name for p in paths))
+    return Trained(model.to(device).eval(), tokenizer, config, " + ".join(checkpoint_names(path, checkpoint)))
+
+
+def load_weights(path: Path, checkpoint: str) -> dict[str, Tensor]:
+    """The model's weights in the checkpoint at `path`, or their moving average."""
+    if checkpoint == EMA:
+        return state.load(path, ["ema"]).parts["ema"]["weights"]
+    return state.load(path, ["model"]).parts["model"]
 
 
 def load_task(path: str, checkpoint: str, device: torch.device) -> tuple[Task, Trained]:
@@ -76,7 +90,7 @@ def select(directory: Path, checkpoint: str, average_last: int) -> list[Path]:
     found = state.checkpoints(directory) or state.resumable(directory)
     if not found:
         raise InputError(f"{directory}: no checkpoint yet; train longer, or lower train.save_every")
-    if checkpoint == "last":
+    if checkpoint in ("last", EMA):
         return found[-1:]
     if checkpoint == "average":
         return found[-average_last:]
@@ -85,6 +99,6 @@ def select(directory: Path, checkpoint: str, average_last: int) -> list[Path]:
     if directory / checkpoint in found:
         return [directory / checkpoint]
     raise InputError(
-        f"checkpoint={checkpoint}: not in {directory}; choose best, last, average or one of "
+        f"checkpoint={checkpoint}: not in {directory}; choose best, last, average, ema or one of "
         f"{', '.join(p.name for p in found)}"
     )

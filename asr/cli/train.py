@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ from asr.config import TrainConfig
 from asr.data.batch import Batch, Position
 from asr.data.dataset import Augmentation, Draw, SpeechDataset
 from asr.data.manifest import open_cuts
+from asr.data.memory import Measure, make_limit
 from asr.data.sampler import Admission, OnePass, TrainingStream, make_loader
 from asr.data.tokenizer import Tokenizer, load_tokenizer
 from asr.data.waves import make_waves, require_audio
@@ -29,8 +32,9 @@ from asr.models.subsampling import MIN_FRAMES, subsampled_length
 from asr.models.transducer import Transducer
 from asr.plot.lattice import draw_lattice, view_lattice
 from asr.train import state
+from asr.train.distributed import ALONE, Ranks, joined
 from asr.train.loop import Trainer
-from asr.train.run import RunDirectory
+from asr.train.run import RunDirectory, silent_logger
 from asr.train.task import Task
 from asr.train.validate import validate
 
@@ -38,8 +42,10 @@ LEFT_FRAMES, RIGHT_FRAMES, PRUNE_RANGE = 5, 10, 5  # of the bounds drawn over th
 ALIGNMENT_UTTERANCES = 1000  # that are looked at for times of words
 NORMALIZE_UTTERANCES = 500  # that the statistics of the features are estimated on
 MAY_CHANGE = {  # options that a run may be continued with at another value
+    "model.checkpoint_layers",
     "data.workers",
     "train.steps",
+    "train.accumulate",  # with another number of processes: see check_batches_per_step
     "train.device",
     "train.log_every",
     "train.validate_every",
@@ -50,6 +56,12 @@ MAY_CHANGE = {  # options that a run may be continued with at another value
 
 def main(config: TrainConfig) -> None:
     """Train a transducer, or go on with an interrupted run. Raises InputError for input at fault."""
+    with joined(config.train.device) as ranks:
+        train(config, ranks)
+
+
+def train(config: TrainConfig, ranks: Ranks) -> None:
+    """`main`, as one of the processes that train."""
     run = RunDirectory(Path(config.run))
     check_same_run(run, config)
     tokenizer = load_tokenizer(config.data.tokenizer or run.tokenizer)
@@ -60,7 +72,13 @@ def main(config: TrainConfig) -> None:
     device = choose_device(config.train.device)
     torch.manual_seed(config.train.seed)
     task = make_task(config, tokenizer.vocab_size).to(device)
-    data = TrainingData(config, tokenizer)
+    if config.train.compile:
+        compile_layers(task.model)
+    data = TrainingData(config, tokenizer, ranks)
+    damaged: list[str] = []
+    checkpoint = state.newest_sound(run.checkpoints, damaged)
+    if checkpoint is None and ranks.leads:
+        estimate_normalization(task.model, data)
     trainer = Trainer(
         task,
         data.batches,
@@ -69,16 +87,15 @@ def main(config: TrainConfig) -> None:
         config.train,
         config.optim,
         device,
+        ranks,
     )
-    damaged: list[str] = []
-    checkpoint = state.newest_sound(run.checkpoints, damaged)
-    if checkpoint is None:
-        estimate_normalization(task.model, data)
-    else:
+    if checkpoint is not None:
         trainer.restore(checkpoint)
-    tokenizer.save(run.tokenizer)
-    write_atomically(run.config, to_yaml(config).encode())
-    logger = run.open_logs(trainer.step)
+    check_same_step(ranks.share(trainer.step), run)
+    if ranks.leads:
+        tokenizer.save(run.tokenizer)
+        write_atomically(run.config, to_yaml(config).encode())
+    logger = run.open_logs(trainer.step) if ranks.leads else silent_logger()
     for message in damaged:
         logger.warning("%s", message)
     parameters = sum(p.numel() for p in task.model.parameters())
@@ -88,9 +105,9 @@ def main(config: TrainConfig) -> None:
         f"{parameters:,}",
         config.loss.name,
         f"step {trainer.step} of {config.train.steps}",
-        device,
+        f"{ranks.size} × {device.type}" if ranks.size > 1 else device,
     )
-    if config.loss.uses_alignment:
+    if config.loss.uses_alignment and ranks.leads:
         warn_of_unaligned(data)
     stop_on_signals(trainer)
     try:
@@ -100,7 +117,13 @@ def main(config: TrainConfig) -> None:
         run.close()
     logger.info("%s at step %d; checkpoints in %s", "done" if done else "stopped", trainer.step, run.checkpoints)
     if not done:
-        raise KeyboardInterrupt("run the same command again to go on")
+        raise KeyboardInterrupt("run the same command again to go on" * ranks.leads)
+
+
+def check_same_step(steps: list[int], run: RunDirectory) -> None:
+    """Raise InputError where processes did not find the same checkpoint."""
+    if len(set(steps)) > 1:
+        raise InputError(f"the processes found checkpoints of steps {steps}: {run.path} must be one directory for all")
 
 
 def warn_of_unaligned(data: TrainingData) -> None:
@@ -116,10 +139,14 @@ def warn_of_unaligned(data: TrainingData) -> None:
 
 
 def stop_on_signals(trainer: Trainer) -> None:
-    """SIGTERM and the first Ctrl-C end training after the current step, with a checkpoint."""
+    """SIGTERM and the first Ctrl-C end training after the current step, with a checkpoint.
+
+    A second Ctrl-C ends it at once; but not with several processes, to which torchrun passes on every Ctrl-C.
+    """
 
     def stop(number: int, frame: object) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if trainer.ranks.size == 1:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         trainer.stop()
 
     signal.signal(signal.SIGTERM, stop)
@@ -169,18 +196,37 @@ def make_task(config: TrainConfig, vocab_size: int) -> Task:
     return Task(Transducer(config.model, vocab_size), Objective(loss, width, vocab_size, config.train.ctc_weight))
 
 
+def compile_layers(model: Transducer) -> None:
+    """Have the encoder's layers compiled when they are first called. Raises InputError without a compiler."""
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        raise InputError(
+            f"train.compile=true needs a C++ compiler, and {compiler} is not installed: install it or set CXX"
+        )
+    for layer in model.encoder.layers:
+        layer.compile(dynamic=True)  # of one code for all layers and all lengths
+
+
+def encoder_frames(frames: int) -> int:
+    """Frames after subsampling of so many feature frames."""
+    return int(subsampled_length(frames))
+
+
 class TrainingData:
     """Training and validation batches of a configuration."""
 
-    def __init__(self, config: TrainConfig, tokenizer: Tokenizer) -> None:
-        self.options, self.seed = config.data, config.train.seed
+    def __init__(self, config: TrainConfig, tokenizer: Tokenizer, ranks: Ranks = ALONE) -> None:
+        self.options, self.seed, self.ranks = config.data, config.train.seed, ranks
+        self.measure = Measure(encoder_frames, tokenizer)
+        self.limit = make_limit(config.data, self.measure)
         self.admission = Admission(
             tokenizer,
             config.data.min_duration,
             config.data.max_duration,
-            lambda frames: int(subsampled_length(frames)),
+            encoder_frames,
             config.train.ctc_weight > 0,
             config.loss.topology != "regular",
+            self.limit,
         )
         self.train_cuts = open_cuts(config.data.train_cuts).filter(self.admission)
         self.valid_cuts = open_cuts(config.data.valid_cuts).filter(self.admission)
@@ -192,13 +238,18 @@ class TrainingData:
         self.valid_set = SpeechDataset(config.model.mel_bins, MIN_FRAMES, tokenizer)
 
     def batches(self, start: Position) -> Iterator[Batch]:
-        """Endless training batches from `start` on."""
-        stream = TrainingStream(self.train_cuts, self.options, self.seed, start, self.admission)
-        return iter(make_loader(self.train_set, stream, self.options.workers))
+        """Endless training batches of this process from `start` on."""
+        return iter(make_loader(self.train_set, self.stream(start), self.options.workers))
+
+    def stream(self, start: Position) -> TrainingStream:
+        """What decides which cuts make a batch."""
+        place = self.ranks.rank, self.ranks.size
+        return TrainingStream(self.train_cuts, self.options, self.seed, start, self.admission, *place, self.limit)
 
     def validation(self) -> Iterator[Batch]:
-        """All validation batches once. Loaded in this process: workers would take longer to start."""
-        return iter(make_loader(self.valid_set, OnePass(self.valid_cuts, self.options), workers=0))
+        """This process's share of the validation batches, once. Loaded here: workers would take longer to start."""
+        share = OnePass(self.valid_cuts, self.options, self.ranks.rank, self.ranks.size)
+        return iter(make_loader(self.valid_set, share, workers=0))
 
     def report_refused(self, warn: object) -> None:
         """Name the utterances that could not be trained on, the first 20 of them, and count them all."""
@@ -235,9 +286,9 @@ def run_validation(
     was_training = trainer.task.training
     trainer.task.eval()  # a search may evaluate the model as soon as it is made
     search = make_search(config.decode, trainer.task.model, config.loss.topology, tokenizer)
-    metrics, utterances = validate(trainer.task, data.validation(), search, tokenizer, trainer.device)
+    metrics, utterances = validate(trainer.task, data.validation(), search, tokenizer, trainer.device, trainer.ranks)
     trainer.task.train(was_training)
-    if metrics:
+    if metrics and trainer.ranks.leads:
         trainer.run.write_metrics(step, metrics, "validation")
         trainer.logger.info("step %d  validation: loss %.3f  WER %.2f %%", step, metrics["loss"], metrics["wer"])
         shown = (f"{u.id}  \nREF {u.reference}  \nHYP {u.hypothesis}" for u in utterances[:5])

@@ -24,10 +24,15 @@ from asr.errors import InputError
 
 @dataclass(frozen=True)
 class Draw:
-    """What the sampler decided: which cuts, and for training where in the stream they stand."""
+    """What the sampler decided: which cuts, and for training where in the stream they stand.
+
+    done: where the stream stands once the batches that other processes take beside this one are done, too; by
+    default they are none.
+    """
 
     cuts: list[Cut]
     position: Position | None = None
+    done: Position | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,7 @@ class SpeechDataset(torch.utils.data.Dataset[Batch]):
                 cuts.append(cut)
             except InputError as error:
                 skipped.append(Skipped(cut.id, str(error)))
-        return self.collate(cuts, features, skipped, draw.position)
+        return self.collate(cuts, features, skipped, draw.done or draw.position)
 
     def load(self, cut: Cut, position: Position | None) -> Tensor:
         """Features (T,F) of one cut, augmented in training."""

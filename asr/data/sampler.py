@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice, pairwise
 
 import torch
@@ -19,6 +19,7 @@ from asr.data.augment import draw_speed, keyed_random
 from asr.data.batch import Batch, Position
 from asr.data.dataset import Draw, SpeechDataset, transcript
 from asr.data.features import frame_count
+from asr.data.memory import MemoryLimit
 from asr.data.tokenizer import Tokenizer
 from asr.errors import InputError
 
@@ -32,6 +33,7 @@ class Admission:
     encoder_frames: feature frames → frames after subsampling.
     ctc: a CTC loss is trained too, which needs a frame per label and one more between equal labels.
     modified: the lattice's topology is, which needs a frame per label.
+    limit: of the memory of a batch.
     """
 
     tokenizer: Tokenizer
@@ -40,6 +42,7 @@ class Admission:
     encoder_frames: Callable[[int], int]
     ctc: bool
     modified: bool = False
+    limit: MemoryLimit | None = None
     refused: dict[str, str] = field(default_factory=dict)
 
     def __call__(self, cut: Cut) -> bool:
@@ -59,7 +62,12 @@ class Admission:
             return str(error)
         have = self.encoder_frames(frame_count(cut))
         need = frames_needed(labels) if self.ctc else len(labels) if self.modified else 1
-        return "" if have >= need else f"{len(labels)} labels need {need} frames, the encoder gives {have}"
+        if have < need:
+            return f"{len(labels)} labels need {need} frames, the encoder gives {have}"
+        if self.limit and not self.limit.fits([cut]):
+            needed = self.limit.needed_mb([cut])
+            return f"alone it needs {needed:.0f} MB, data.max_memory_mb={self.limit.max_mb:g} is too little"
+        return ""
 
 
 def frames_needed(labels: list[int]) -> int:
@@ -67,9 +75,7 @@ def frames_needed(labels: list[int]) -> int:
     return max(len(labels) + sum(a == b for a, b in pairwise(labels)), 1)
 
 
-def bucketing(
-    cuts: CutSet, options: DataOptions, shuffle: bool, seed: int = 0, rank: int = 0, world_size: int = 1
-) -> DynamicBucketingSampler:
+def bucketing(cuts: CutSet, options: DataOptions, shuffle: bool, seed: int = 0) -> DynamicBucketingSampler:
     """Batches of similar lengths, of at most `max_seconds` with padding.
 
     Lhotse closes a batch when one more cut as long as its longest would not fit: the last cut of a batch,
@@ -87,8 +93,8 @@ def bucketing(
         duration_bins=[float("inf")] if few else None,  # Lhotse wants more cuts than buckets
         shuffle=shuffle,
         seed=seed,
-        rank=rank,
-        world_size=world_size,
+        rank=0,  # not what the environment of `torchrun` says: see `TrainingStream`
+        world_size=1,
     )
 
 
@@ -99,6 +105,9 @@ class TrainingStream(Sampler[Draw]):
     """Endless draws, epoch after epoch, from `start` on; the same for the same seed.
 
     admits: whether a cut can be trained on, asked again once its speed is known.
+    limit: batches that would need more memory are divided.
+    rank, world_size: of `world_size` processes that share the stream, each takes every world_size-th draw; so none
+    ever has fewer than another, and a position means the same for any number of them.
     """
 
     def __init__(
@@ -110,23 +119,37 @@ class TrainingStream(Sampler[Draw]):
         admits: Callable[[Cut], bool] = lambda cut: True,
         rank: int = 0,
         world_size: int = 1,
+        limit: MemoryLimit | None = None,
     ) -> None:
         self.cuts, self.options, self.seed, self.start, self.admits = cuts, options, seed, start, admits
+        self.limit = limit
         self.rank, self.world_size = rank, world_size
 
     def __iter__(self) -> Iterator[Draw]:
+        whole = self.whole()
+        while True:
+            beside = list(islice(whole, self.world_size))
+            yield replace(beside[self.rank], done=beside[-1].position)
+
+    def whole(self) -> Iterator[Draw]:
+        """The draws of all processes."""
         epoch, done = self.start
         while True:
-            for index, cuts in enumerate(self.epoch(epoch)):
+            for index, cuts in enumerate(self.batches(epoch)):
                 if index >= done:
-                    yield Draw(list(cuts), Position(epoch, index + 1))
+                    yield Draw(cuts, Position(epoch, index + 1))
             epoch, done = epoch + 1, 0
 
+    def batches(self, epoch: int) -> Iterator[list[Cut]]:
+        """The batches of one epoch, none of which needs too much memory."""
+        for cuts in self.epoch(epoch):
+            yield from self.limit.split(list(cuts)) if self.limit else [list(cuts)]
+
     def epoch(self, epoch: int) -> DynamicBucketingSampler:
-        """The batches of one epoch. Raises InputError where no utterance is left."""
+        """The batches of one epoch, as Lhotse makes them. Raises InputError where no utterance is left."""
         if next(iter(self.cuts), None) is None:
             raise InputError("no utterance is left to train on: see the skipped ones above")
-        sampler = bucketing(self.at_speed(epoch), self.options, True, self.seed, self.rank, self.world_size)
+        sampler = bucketing(self.at_speed(epoch), self.options, True, self.seed)
         sampler.set_epoch(epoch)
         return sampler
 
@@ -149,13 +172,14 @@ class TrainingStream(Sampler[Draw]):
 
 
 class OnePass(Sampler[Draw]):
-    """Every cut once, in batches of similar lengths, not shuffled."""
+    """Every cut once, in batches of similar lengths, not shuffled; of `world_size` processes each takes its share."""
 
-    def __init__(self, cuts: CutSet, options: DataOptions) -> None:
-        self.cuts, self.options = cuts, options
+    def __init__(self, cuts: CutSet, options: DataOptions, rank: int = 0, world_size: int = 1) -> None:
+        self.cuts, self.options, self.rank, self.world_size = cuts, options, rank, world_size
 
     def __iter__(self) -> Iterator[Draw]:
-        for cuts in bucketing(self.cuts, self.options, shuffle=False):
+        batches = bucketing(self.cuts, self.options, shuffle=False)
+        for cuts in islice(batches, self.rank, None, self.world_size):
             yield Draw(list(cuts))
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from asr.config import ModelOptions
 from asr.models.attention import RelativeSelfAttention, relative_positions
@@ -113,6 +114,7 @@ class Conformer(nn.Module):
         super().__init__()
         self.context = (options.left_context, options.right_context)
         self.chunk_frames = tuple(options.chunk_frames)
+        self.checkpoint_layers = options.checkpoint_layers
         self.past_sizes = (options.layers, options.kernel_size - 1 if options.causal else 0, options.encoder_dim)
         self.normalize = make_normalize(options.normalize, options.mel_bins)
         self.subsampling = ConvSubsampling(
@@ -171,8 +173,11 @@ class Conformer(nn.Module):
         queries, keys = mask_BTS.shape[1:]
         positions = relative_positions(queries, keys, x_BTD.shape[2], x_BTD.device).to(x_BTD.dtype)
         x, attended, convolved = x_BTD, [], []
+        again = self.checkpoint_layers and self.training and torch.is_grad_enabled()
         for layer, *past in zip(self.layers, state.attention_LBCD, state.convolution_LBKD):
-            x, *read = layer(x, positions, mask_BTS, valid_BT, past)
+            inputs = x, positions, mask_BTS, valid_BT, past
+            # Computed again with the random numbers of the first time: dropout is the same.
+            x, *read = checkpoint(layer, *inputs, use_reentrant=False) if again else layer(*inputs)
             attended.append(read[0])
             convolved.append(read[1])
         return x, attended, convolved

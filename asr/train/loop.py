@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
-import resource
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 import torch
@@ -18,11 +18,12 @@ from asr.config import OptimOptions, TrainOptions
 from asr.data.augment import seed_torch
 from asr.data.batch import Batch, Position
 from asr.errors import InputError
-from asr.losses.base import NotFiniteError
-from asr.train import state
+from asr.train import state, window
+from asr.train.average import MovingAverage
+from asr.train.distributed import ALONE, Ranks
 from asr.train.optim import make_optimizer, set_learning_rate
 from asr.train.run import RunDirectory
-from asr.train.task import Task
+from asr.train.task import Share, Task
 
 PATIENCE = 20  # consecutive steps without a finite gradient after which training gives up
 
@@ -30,11 +31,15 @@ PATIENCE = 20  # consecutive steps without a finite gradient after which trainin
 class Trainer:
     """Trains a task until `options.steps`, or until `stop` is called.
 
-    Every random draw of a step follows from (seed, step) or (seed, epoch, utterance); so weights,
+    Every random draw follows from (seed, number of the batch) or (seed, epoch, utterance); so weights,
     optimiser state, step number and stream position are all that an exact resume needs.
 
-    batches: position → endless training batches from there on.
-    validate: () → metrics; called every `validate_every` steps.
+    A step takes the next `batches_per_step` batches of one stream, `accumulate` in each process, and follows the mean
+    loss per label of all of them, whoever computes it: two processes do what one does with twice the `accumulate`.
+    The processes call every method alike; the first alone writes.
+
+    batches: position → endless training batches of this process from there on.
+    validate: step → metrics; called every `validate_every` steps.
     """
 
     def __init__(
@@ -46,26 +51,32 @@ class Trainer:
         options: TrainOptions,
         optim: OptimOptions,
         device: torch.device,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.task, self.batches, self.validate, self.run = task, batches, validate, run
-        self.options, self.optim, self.device = options, optim, device
+        self.options, self.optim, self.device, self.ranks = options, optim, device, ranks
+        self.batches_per_step = options.accumulate * ranks.size
+        self.share = ranks.wrap(Share(task))
         self.optimizer = make_optimizer(task, task.model.encoder, optim)
         self.parts: dict[str, Any] = {"model": task.model, "objective": task.objective, "optimizer": self.optimizer}
+        self.average = MovingAverage(task.model, options.ema) if options.ema else None
+        if self.average is not None:
+            self.parts["ema"] = self.average
         self.step, self.position = 0, Position()
         self.window: dict[str, float] = {}
         self.bad_steps = 0
         self.rate = 0.0
-        self.stopping = False
+        self.asked_to_stop = self.stopping = False
         self.logger = logging.getLogger("asr")
 
     def stop(self) -> None:
         """Ask for a checkpoint and the end of training after the current step."""
-        self.stopping = True
+        self.asked_to_stop = True
 
     def fit(self) -> bool:
         """Train. Returns whether all steps were done. Raises InputError where training diverges."""
         batches = self.batches(self.position)
-        show_bar = sys.stderr.isatty()
+        show_bar = self.ranks.leads and sys.stderr.isatty()
         with tqdm(
             total=self.options.steps, initial=self.step, unit="step", disable=not show_bar, dynamic_ncols=True
         ) as bar:
@@ -82,58 +93,67 @@ class Trainer:
         return self.step >= self.options.steps
 
     def take(self, batches: Iterator[Batch]) -> list[Batch]:
-        """The batches of one optimiser step, without those of which nothing could be read."""
-        group: list[Batch] = []
+        """This process's batches of one step, of which something could be read in some process."""
         began = self.position.epoch
-        while len(group) < self.options.accumulate:
-            batch = next(batches)
-            for utterance in batch.skipped:
+        while True:
+            group = list(islice(batches, self.options.accumulate))
+            assert group[-1].position is not None
+            self.position = group[-1].position
+            skipped = [utterance for batch in group for utterance in batch.skipped]
+            shared = self.ranks.share((sum(map(len, group)), skipped))
+            for utterance in (one for _, skipped in shared for one in skipped):
                 self.logger.warning("skipped %s: %s", utterance.id, utterance.reason)
-            assert batch.position is not None
-            self.position = batch.position
-            if len(batch):
-                group.append(batch)
-            elif not group and batch.position.epoch > began + 1:
+            if any(utterances for utterances, _ in shared):
+                return group
+            if self.position.epoch > began + 1:
                 raise InputError("no utterance of a whole epoch could be read: see the skipped ones above")
-        return group
 
     def train_step(self, group: list[Batch]) -> None:
-        """One optimiser step on the mean loss per label of `group`."""
-        seed_torch("step", self.options.seed, self.step)
-        self.rate = set_learning_rate(self.optimizer, self.step, self.options.steps, self.optim)
+        """One optimiser step on the mean loss per label of the `group` of every process."""
+        self.rate = set_learning_rate(self.optimizer, self.step, self.options.steps, self.optim, self.position.epoch)
         self.optimizer.zero_grad(set_to_none=True)
-        labels = max(sum(int(batch.label_lengths.sum()) for batch in group), 1)
-        sums: dict[str, float] = defaultdict(float)
-        fault = ""
-        for batch in group:
-            try:
-                self.backward(batch, labels, sums)
-            except NotFiniteError as error:
-                fault = f"{batch.ids[error.utterance]}: {error}"
+        labels = max(sum(self.ranks.share(sum(int(batch.label_lengths.sum()) for batch in group))), 1)
+        sums, faults = self.backward(group, labels)
+        shared = self.ranks.share((dict(sums), faults))
+        faults = [fault for _, faults in shared for fault in faults]
         norm = float(torch.nn.utils.clip_grad_norm_(self.task.parameters(), self.optim.clip_norm or math.inf))
-        if fault or not math.isfinite(norm):
-            self.leave_out(fault or f"gradient norm is {norm}")
+        if faults or not math.isfinite(norm):
+            self.leave_out("; ".join(faults) or f"gradient norm is {norm}")
         else:
             self.optimizer.step()
+            if self.average is not None:
+                self.average.update()
             self.bad_steps = 0
-            self.add_to_window(sums | {"gradient_norm": norm})
+            for sums in (*(sums for sums, _ in shared), {"gradient_norm": norm, "steps": 1}):
+                window.add(self.window, sums)
         self.step += 1
 
-    def backward(self, batch: Batch, labels: int, sums: dict[str, float]) -> None:
-        """Add the gradient of a batch's loss, per one of `labels` labels, and its terms to `sums`."""
-        out = self.forward(batch.to(self.device))
-        loss = out.per_utterance.sum() / labels
-        loss.backward()
-        terms = {name: value.sum() / labels for name, value in out.parts.items()}
-        counts = {"nodes": out.nodes, "kept_nodes": out.kept, "widened": out.widened, "unaligned": out.unaligned}
-        for name, value in {"loss": loss.detach(), **terms, **counts}.items():
-            sums[name] += float(value)
+    def backward(self, group: list[Batch], labels: int) -> tuple[dict[str, float], list[str]]:
+        """Add this process's part to the gradient of the loss per one of `labels` labels.
+
+        Returns the sums of its terms, and what was wrong with batches.
+        """
+        sums: dict[str, float] = defaultdict(float)
+        faults = []
+        for index, batch in enumerate(group):
+            number = self.step * self.batches_per_step + index * self.ranks.size + self.ranks.rank
+            seed_torch("step", self.options.seed, number)
+            with self.ranks.accumulating(self.share, last=index == len(group) - 1):
+                out, fault = self.forward(batch.to(self.device))
+                loss = out.per_utterance.sum() / labels
+                (loss * self.ranks.size).backward()  # of which the mean is taken
+            faults += [fault] * bool(fault)
+            terms = {name: value.sum() / labels for name, value in out.parts.items()}
+            counts = {"nodes": out.nodes, "kept_nodes": out.kept, "widened": out.widened, "unaligned": out.unaligned}
+            for name, value in {"loss": loss.detach(), **terms, **counts}.items():
+                sums[name] += float(value)
+        return sums, faults
 
     def forward(self, batch: Batch) -> Any:
-        """The task under autocast, where asked for."""
+        """`Share.forward` under autocast, where asked for."""
         half = self.options.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
-            return self.task(batch)
+            return self.share(batch)
 
     def leave_out(self, fault: str) -> None:
         """Count a step that is not taken. Raises InputError where there are too many in a row."""
@@ -144,41 +164,32 @@ class Trainer:
                 f"training diverged: no finite gradient for {PATIENCE} steps; lower optim.lr or lengthen the warm-up"
             )
 
-    def add_to_window(self, sums: dict[str, float]) -> None:
-        """Sum up what `log` will average; the window is part of a checkpoint."""
-        for name, value in sums.items():
-            self.window[name] = self.window.get(name, 0.0) + value
-        self.window["steps"] = self.window.get("steps", 0) + 1
-
     def account(self, group: list[Batch], waited: float, seconds: float) -> None:
-        """Add the clock's readings, which no resume can repeat, to the window."""
-        audio = sum(batch.seconds for batch in group)
-        for name, value in (("audio", audio), ("waited", waited), ("seconds", seconds)):
-            self.window[name] = self.window.get(name, 0.0) + value
+        """Add audio and the clock's readings, which no resume can repeat, to the window; agree on whether to stop."""
+        shared = self.ranks.share((sum(batch.seconds for batch in group), waited, self.asked_to_stop))
+        audio, waits, stops = zip(*shared)
+        window.add(self.window, {"audio": sum(audio), "waited": max(waits), "seconds": seconds})
+        self.stopping = any(stops)
 
     def log(self, bar: tqdm[Any]) -> None:
         """Write the window's means to metrics.jsonl, TensorBoard and the console, and empty it."""
-        window, self.window = self.window, {}
-        steps, seconds = max(window.pop("steps", 0), 1), window.pop("seconds")
-        audio, waited = window.pop("audio"), window.pop("waited")
-        metrics = {name: value / steps for name, value in window.items()}
-        metrics.setdefault("loss", math.nan)  # no step was taken
-        metrics["lr"] = self.rate
-        metrics["audio_seconds_per_second"] = audio / seconds
-        metrics["waiting_share"] = waited / seconds
-        metrics["peak_mb"] = peak_memory_mb(self.device)
-        metrics["epoch"] = self.position.epoch
+        done, self.window = self.window, {}
+        if not self.ranks.leads:
+            return
+        more = {"lr": self.rate, "peak_mb": window.peak_memory_mb(self.device), "epoch": self.position.epoch}
+        metrics = window.means(done) | more
         self.run.write_metrics(self.step, metrics, "train")
-        bar.set_postfix_str(f"loss {metrics['loss']:.3f}, {audio / seconds:.0f} s/s", refresh=False)
+        speed = metrics["audio_seconds_per_second"]
+        bar.set_postfix_str(f"loss {metrics['loss']:.3f}, {speed:.0f} s/s", refresh=False)
         if bar.disable:
-            remaining = (self.options.steps - self.step) * seconds / steps
+            remaining = (self.options.steps - self.step) * done["seconds"] / max(done.get("steps", 0), 1)
             self.logger.info(
                 "step %d/%d  loss %.3f  lr %.2e  %.0f s of audio/s  %s left",
                 self.step,
                 self.options.steps,
                 metrics["loss"],
-                metrics["lr"],
-                audio / seconds,
+                self.rate,
+                speed,
                 tqdm.format_interval(remaining),
             )
 
@@ -189,18 +200,24 @@ class Trainer:
         if self.step % self.options.validate_every == 0 or self.step == self.options.steps:
             metrics = self.validate(self.step)
         regular = bool(metrics) or last or self.step % self.options.save_every == 0
-        if regular or self.stopping:
+        if self.ranks.leads and (regular or self.stopping):
             self.save(metrics, interim=not regular)
 
     def save(self, metrics: dict[str, float], interim: bool) -> None:
         """Write a checkpoint of this step, and delete those no longer needed."""
         parts = {name: part.state_dict() for name, part in self.parts.items()}
-        info = {"position": list(self.position), "window": self.window, "bad_steps": self.bad_steps}
+        info = {
+            "position": list(self.position),
+            "batches_per_step": self.batches_per_step,
+            "window": self.window,
+            "bad_steps": self.bad_steps,
+        }
         state.save(self.run.checkpoints, state.Checkpoint(self.step, metrics, parts, info), interim)
         state.prune(self.run.checkpoints, self.options.average_last)
 
     def restore(self, checkpoint: state.Checkpoint) -> None:
-        """Go on from a checkpoint."""
+        """Go on from a checkpoint. Raises InputError where its steps were of another number of batches."""
+        check_batches_per_step(checkpoint.info.get("batches_per_step", self.options.accumulate), self.batches_per_step)
         for name, part in self.parts.items():
             part.load_state_dict(checkpoint.parts[name])
         self.step = checkpoint.step
@@ -208,8 +225,10 @@ class Trainer:
         self.window, self.bad_steps = checkpoint.info["window"], checkpoint.info["bad_steps"]
 
 
-def peak_memory_mb(device: torch.device) -> float:
-    """Peak memory so far: allocated on a GPU, resident on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def check_batches_per_step(before: int, now: int) -> None:
+    """Raise InputError where a run would go on with steps of another size."""
+    if before != now:
+        raise InputError(
+            f"the run was begun with {before} batches a step, not {now}: processes times train.accumulate must be "
+            f"{before}, or give another run="
+        )

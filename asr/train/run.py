@@ -107,3 +107,10 @@ def make_logger(path: Path) -> logging.Logger:
     logger.addHandler(console)
     logger.addHandler(file)
     return logger
+
+
+def silent_logger() -> logging.Logger:
+    """The logger "asr" of a process beside the one that logs: the same messages would come from each."""
+    logger = logging.getLogger("asr")
+    logger.handlers[:], logger.propagate = [logging.NullHandler()], False
+    return logger

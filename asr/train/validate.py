@@ -12,16 +12,23 @@ from asr.data.tokenizer import Tokenizer
 from asr.decode.search import Search, recognised, search_all
 from asr.score.delay import emission_delays
 from asr.score.wer import Utterance, score
+from asr.train.distributed import ALONE, Ranks
 from asr.train.task import Task
 
 
 @torch.inference_mode()
 def validate(
-    task: Task, batches: Iterable[Batch], search: Search, tokenizer: Tokenizer, device: torch.device
+    task: Task,
+    batches: Iterable[Batch],
+    search: Search,
+    tokenizer: Tokenizer,
+    device: torch.device,
+    ranks: Ranks = ALONE,
 ) -> tuple[dict[str, float], list[Utterance]]:
     """Metrics "loss" (nats per label), "wer" (percent) and, of utterances with times of words, "delay" and
     "last_delay" (means, seconds; see `asr.score.delay`); and the hypotheses that were scored.
 
+    batches: this process's share of them; all processes return the metrics of all shares.
     Draws no random number, so that validating changes nothing in training.
     """
     was_training = task.training
@@ -39,6 +46,9 @@ def validate(
         utterances += (best for best, *_ in recognised(batch, hypotheses, tokenizer))
         words.update(zip(batch.ids, batch.words))
     task.train(was_training)
+    losses, counts, shares, times = zip(*ranks.share((loss, labels, utterances, words)))
+    loss, labels, utterances = sum(losses), sum(counts), [one for share in shares for one in share]
+    words = {name: items for share in times for name, items in share.items()}
     if not utterances:
         return {}, []
     metrics = {"loss": loss / max(labels, 1), "wer": score(utterances).errors.rate}

@@ -40,6 +40,7 @@ MANDATORY = {
     "lm": ["tokenizer=t", "output=o"],
     "features": ["cuts=c", "output=o", "storage=s"],
     "shar": ["cuts=c", "output=o"],
+    "preflight": [],
     "train": ["run=r"],
     "decode": ["run=r", "cuts=c", "output=o"],
     "transcribe": ["run=r"],

@@ -171,6 +171,22 @@ def test_decoding_that_cannot_be_is_refused(trained, tiny_corpus, tmp_path, caps
     assert not output.exists()
 
 
+def test_the_moving_average_can_be_decoded_with(tiny_corpus, tmp_path):
+    import torch
+
+    from asr.cli.load import load_trained
+    from asr.train import state
+
+    assert main(["train", *training_options(tiny_corpus, tmp_path), "train.ema=0.9", "train.save_every=1"]) == 0
+    trained = load_trained(str(tmp_path), "ema", torch.device("cpu"))
+    assert trained.checkpoint == "ema of step-00000010"
+    (last,) = state.checkpoints(tmp_path / "checkpoints")[-1:]
+    weights = state.load(last, ["ema"]).parts["ema"]["weights"]
+    assert all(torch.equal(value, weights[name]) for name, value in trained.model.state_dict().items())
+    raw = load_trained(str(tmp_path), "last", torch.device("cpu"))
+    assert not torch.equal(raw.model.joiner.output.weight, trained.model.joiner.output.weight)
+
+
 def test_score_repeats_the_decoder_s_line(trained, tiny_corpus, tmp_path, capsys):
     words = [f"run={trained}", f"cuts={tiny_corpus.dev}", f"output={tmp_path / 'decode'}", "device=cpu"]
     _, out, _ = asr(capsys, "decode", *words)
@@ -203,7 +219,8 @@ def test_stored_features_give_the_same_hypotheses(trained, tiny_corpus, tmp_path
     [
         (["decode", "run={missing}", "cuts={dev}", "output={out}"], "not a run directory"),
         (["decode", "run={run}", "cuts={missing}", "output={out}"], "no such manifest"),
-        (["decode", "run={run}", "cuts={dev}", "output={out}", "checkpoint=step-9"], "choose best, last, average"),
+        (["decode", "run={run}", "cuts={dev}", "output={out}", "checkpoint=step-9"], "choose best, last, average, ema"),
+        (["decode", "run={run}", "cuts={dev}", "output={out}", "checkpoint=ema"], "train with train.ema=0.999"),
         (["transcribe", "{missing}", "run={run}"], "no such file"),
         (["transcribe", "{text}", "run={run}"], "not a readable audio file"),
         (["transcribe", "run={run}"], "no audio file given"),

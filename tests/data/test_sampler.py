@@ -127,11 +127,20 @@ def test_there_may_be_fewer_cuts_than_buckets(cuts, count):
     assert ids_of_epoch(stream, 0) == sorted(few.ids)
 
 
-def test_ranks_share_an_epoch(cuts):
-    options = replace(OPTIONS, max_utterances=2, speed_factors=[])
-    shares = [[d for d in draws(cuts, options, rank=rank, world_size=2) if d.position.epoch == 0] for rank in (0, 1)]
-    assert len(shares[0]) == len(shares[1])
-    assert ids_of_epoch(shares[0] + shares[1], 0) == sorted(cut.id for cut in cuts)
+@pytest.mark.parametrize("size", [2, 3, 7])
+def test_processes_deal_the_stream_out_among_them(cuts, size):
+    whole = draws(cuts, count=4 * size)
+    for rank in range(size):
+        share = draws(cuts, count=4, rank=rank, world_size=size)
+        assert summary(share) == summary(whole[rank::size])
+        assert [draw.done for draw in share] == [draw.position for draw in whole[size - 1 :: size]]
+        joined = draws(cuts, count=3, start=share[0].done, rank=rank, world_size=size)
+        assert summary(joined) == summary(share[1:])
+
+
+def test_one_pass_is_dealt_out_too(cuts):
+    shares = [list(OnePass(cuts, OPTIONS, rank, 3)) for rank in range(3)]
+    assert sorted(cut.id for share in shares for draw in share for cut in draw.cuts) == sorted(cut.id for cut in cuts)
 
 
 def test_one_pass_has_every_cut_once_and_no_position(cuts):

@@ -171,3 +171,28 @@ def test_training_draws_sizes_of_chunks_and_evaluation_takes_the_first():
     assert {encoder.train().choose_chunk() for _ in range(50)} == {4, 1, 0}
     assert {encoder.eval().choose_chunk() for _ in range(5)} == {4}
     assert build().train().choose_chunk() == 0
+
+
+def gradients_and_saved_bytes(**changes):
+    """Gradients of a step with dropout, the random number that follows it, and what the forward kept for it."""
+    torch.manual_seed(0)
+    encoder = Conformer(small_options(dropout=0.3, layers=4, **changes)).train()
+    features, lengths = torch.randn(3, 60, 8), torch.tensor([60, 41, 33])
+    saved = {}
+
+    def note(tensor):
+        saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        out, _ = encoder(features, lengths)
+    out.square().sum().backward()
+    return [p.grad for p in encoder.parameters()], torch.rand(()), sum(saved.values())
+
+
+def test_layers_that_are_computed_again_have_the_same_gradients_from_less_memory():
+    plain, after, kept = gradients_and_saved_bytes()
+    again, after_again, kept_again = gradients_and_saved_bytes(checkpoint_layers=True)
+    assert all(torch.equal(one, other) for one, other in zip(plain, again))
+    assert torch.equal(after, after_again)
+    assert kept_again < kept / 3

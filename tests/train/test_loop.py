@@ -139,9 +139,11 @@ def stop_after(trainer, step):
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize("stops", [[1], [4], [6], [11], [2, 3, 9]])
 def test_a_resumed_training_is_the_same_bit_for_bit(trainer_in, stops, accumulate):
-    whole = trainer_in("whole", accumulate=accumulate)
+    whole = trainer_in("whole", accumulate=accumulate, ema=0.8)
     assert whole.fit()
-    resumed = interrupted(trainer_in, "resumed", stops, accumulate=accumulate)
+    resumed = interrupted(trainer_in, "resumed", stops, accumulate=accumulate, ema=0.8)
+    assert whole.average.steps == resumed.average.steps == 12
+    assert all(torch.equal(value, resumed.average.weights[name]) for name, value in whole.average.weights.items())
     assert_same_weights(whole, resumed)
     assert train_lines(whole) == train_lines(resumed)
     assert [line["step"] for line in train_lines(whole)] == [3, 6, 9, 12]

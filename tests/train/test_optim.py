@@ -1,10 +1,12 @@
 """The learning rate at the corners of its schedules, and what is decayed."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from torch import nn
 
+from asr.cli.compose import compose
 from asr.config import OptimOptions
 from asr.train.optim import learning_rate, make_optimizer, set_learning_rate
 
@@ -82,3 +84,34 @@ def test_the_rates_are_set_in_every_group():
     optimizer = make_optimizer(module, module.encoder, options)
     assert set_learning_rate(optimizer, 2, 100, options) == 0.5
     assert {group["is_encoder"]: group["lr"] for group in optimizer.param_groups} == {True: 0.5, False: 1.0}
+
+
+def eden(step, epoch, is_encoder=True, **options):
+    options = OptimOptions(schedule="eden", lr=2.0, eden_steps=30.0, eden_epochs=4.0, warmup_steps=0, **options)
+    return learning_rate(step, 100, replace(options, head_warmup_steps=0), is_encoder, epoch)
+
+
+def test_eden_is_its_formula():
+    for step, epoch in ((0, 0), (40, 0), (0, 3), (40, 3), (3000, 400)):
+        formula = ((step**2 + 30**2) / 30**2) ** -0.25 * ((epoch**2 + 4**2) / 4**2) ** -0.25
+        assert eden(step, epoch) == pytest.approx(2.0 * formula, rel=1e-12)
+    assert eden(0, 0) == 2.0
+    assert eden(40, 3) == pytest.approx(2.0 * (3 / 5) ** 0.5 * (4 / 5) ** 0.5, rel=1e-12)
+
+
+def test_a_warm_up_may_start_above_nothing_but_not_the_encoders_before_its_turn():
+    options = OptimOptions(lr=2.0, warmup_steps=10, head_warmup_steps=4, warmup_start=0.5, schedule="constant")
+    encoder = [learning_rate(step, 100, options) for step in (0, 3, 4, 6, 9, 50)]
+    assert encoder == pytest.approx([0, 0, 2 * (0.5 + 0.5 / 6), 1.5, 2, 2], rel=1e-12)
+    heads = [learning_rate(step, 100, options, is_encoder=False) for step in (0, 1, 3, 4)]
+    assert heads == pytest.approx([1.25, 1.5, 2, 2], rel=1e-12)
+
+
+def test_the_configuration_of_scaled_adam_is_one_option():
+    config = compose("train", ["run=x", "optim=scaled_adam"]).optim
+    assert (config.name, config.schedule, config.lr, config.warmup_start) == ("scaled_adam", "eden", 0.045, 0.5)
+    module = EncoderAndHead()
+    optimizer = make_optimizer(module, module.encoder, config)
+    assert type(optimizer).__name__ == "ScaledAdam"
+    assert [group["is_encoder"] for group in optimizer.param_groups] == [False, False, True, True]
+    assert compose("train", ["run=x"]).optim.name == "adamw"

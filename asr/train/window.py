@@ -1,0 +1,35 @@
+"""What is logged of the steps since the last line: sums that become means."""
+
+from __future__ import annotations
+
+import math
+import resource
+from collections.abc import Mapping
+
+import torch
+
+
+def add(window: dict[str, float], sums: Mapping[str, float]) -> None:
+    """Add `sums` to those of the window, by name."""
+    for name, value in sums.items():
+        window[name] = window.get(name, 0.0) + value
+
+
+def means(window: Mapping[str, float]) -> dict[str, float]:
+    """The metrics of a window that holds "audio" and the clock's "seconds" and "waited" (seconds), and the number of
+    "steps" that were taken, over which the other sums are averaged; "loss" is NaN if there were none."""
+    steps, seconds = max(window.get("steps", 0), 1), window["seconds"]
+    summed = window.keys() - {"steps", "seconds", "audio", "waited"}
+    return {
+        "loss": math.nan,
+        **{name: value / steps for name, value in window.items() if name in summed},
+        "audio_seconds_per_second": window["audio"] / seconds,
+        "waiting_share": window["waited"] / seconds,
+    }
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Peak memory so far: allocated on a GPU, resident on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -1,0 +1,250 @@
+"""Two real processes train what one does with twice the batch, and stay together whatever befalls one of them."""
+
+import json
+import multiprocessing
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
+import pytest
+import torch
+from small_model import small_options
+
+from asr.cli.train import make_task
+from asr.config import OptimOptions, PrunedLossOptions, TrainConfig, TrainOptions
+from asr.data.batch import Batch, Position, Skipped
+from asr.train import state
+from asr.train.distributed import Ranks, joined
+from asr.train.loop import Trainer, check_batches_per_step
+from asr.train.run import RunDirectory, silent_logger
+
+CPU = torch.device("cpu")
+VOCABULARY, UTTERANCES = 7, 8
+OPTIM = OptimOptions(lr=1e-3, warmup_steps=5, head_warmup_steps=2, clip_norm=1.0)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def enter(function, rank, size, port, results, arguments):
+    where = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in where.items()})
+    torch.set_num_threads(1)
+    with joined("cpu") as ranks:
+        results.put((rank, function(ranks, *arguments)))
+
+
+def in_processes(size, function, *arguments):
+    """What `function(ranks, *arguments)` returned in each of `size` new processes."""
+    spawn = multiprocessing.get_context("spawn")
+    results, port = spawn.SimpleQueue(), free_port()
+    started = [spawn.Process(target=enter, args=(function, r, size, port, results, arguments)) for r in range(size)]
+    for process in started:
+        process.start()
+    found = dict(results.get() for _ in started)
+    for process in started:
+        process.join()
+    return [found[rank] for rank in range(size)]
+
+
+def make_batch(number):
+    """Batch `number` of the stream: eight utterances of different lengths."""
+    generator = torch.Generator().manual_seed(number)
+    frames = torch.randint(30, 50, (UTTERANCES,), generator=generator)
+    lengths = torch.randint(1, 5, (UTTERANCES,), generator=generator)
+    labels = torch.randint(1, VOCABULARY, (UTTERANCES, 4), generator=generator)
+    features = torch.randn(UTTERANCES, 50, 8, generator=generator)
+    ids = [f"u{number}-{i}" for i in range(UTTERANCES)]
+    return Batch(ids, ids, features, frames, labels, lengths, seconds=8.0, position=Position(0, number))
+
+
+def part(batch, rows):
+    """Some utterances of a batch."""
+    tensors = {name: getattr(batch, name)[rows] for name in ("features", "feature_frames", "labels", "label_lengths")}
+    return replace(batch, ids=batch.ids[rows], texts=batch.texts[rows], seconds=4.0, **tensors)
+
+
+def share_of(ranks, number):
+    """This process's part of the batch of step `number`: all of it, or a half."""
+    if ranks.size == 1:
+        return make_batch(number)
+    return part(make_batch(number), slice(0, 3) if ranks.rank == 0 else slice(3, 8))  # of unequal size
+
+
+def trainer_of(ranks, path, batches, **options):
+    torch.manual_seed(0)
+    loss = PrunedLossOptions(prune_range=3, warmup_batches=10)
+    task = make_task(TrainConfig(run="", model=small_options(normalize="none"), loss=loss), VOCABULARY)
+    silent_logger()
+    run = RunDirectory(path)
+    run.write_metrics = lambda *_: None
+    settings = replace(TrainOptions(steps=20, log_every=5, validate_every=100, save_every=100), **options)
+    return Trainer(task, lambda start: batches, lambda step: {}, run, settings, OPTIM, CPU, ranks)
+
+
+def gradients_and_weights(ranks, path):
+    trainer = trainer_of(ranks, path, (share_of(ranks, number) for number in count(1)))
+    first, step = [], trainer.optimizer.step
+
+    def note_gradients():
+        if trainer.step == 0:
+            first.extend(p.grad.clone() for p in trainer.task.parameters())
+        step()
+
+    trainer.optimizer.step = note_gradients
+    assert trainer.fit()
+    return [g.numpy() for g in first], [p.detach().numpy() for p in trainer.task.parameters()], dict(trainer.window)
+
+
+def relative_error(found, expected):
+    found, expected = (torch.cat([torch.from_numpy(one).flatten() for one in many]) for many in (found, expected))
+    return float((found - expected).norm() / expected.norm())
+
+
+def test_two_processes_do_what_one_does_with_the_whole_batch(tmp_path):
+    gradients, weights, _ = gradients_and_weights(Ranks(), tmp_path / "one")
+    both = in_processes(2, gradients_and_weights, tmp_path / "two")
+    for found_gradients, found_weights, _ in both:
+        assert relative_error(found_gradients, gradients) <= 1e-5
+        assert relative_error(found_weights, weights) <= 1e-5
+    assert all((one == other).all() for one, other in zip(both[0][1], both[1][1]))
+    assert [path.name for path in state.checkpoints(tmp_path / "two" / "checkpoints")] == ["step-00000020"]
+
+
+def misfortunes(ranks, path):
+    """Steps in which the second process alone has nothing to read (2), reads NaN (3), or is asked to stop (5)."""
+
+    def batches():
+        for number in count(1):
+            batch = share_of(ranks, number)
+            if ranks.rank == 1 and number in (2, 6):
+                batch = replace(part(batch, slice(0, 0)), skipped=[Skipped("gone", "unreadable")])
+            if ranks.rank == 1 and number == 3:
+                batch.features.fill_(float("nan"))
+            yield batch
+
+    warnings = []
+    trainer = trainer_of(ranks, path, batches())
+    trainer.logger.warning = lambda message, *values: warnings.append(message % values)
+    train_step = trainer.train_step
+
+    def noting(group):
+        train_step(group)
+        if trainer.step == 5 and ranks.rank == 1:
+            trainer.stop()
+
+    trainer.train_step = noting
+    done = trainer.fit()
+    return done, trainer.step, trainer.position, warnings, [p.detach().numpy() for p in trainer.task.parameters()]
+
+
+def test_what_befalls_one_process_concerns_all(tmp_path):
+    one, other = in_processes(2, misfortunes, tmp_path)
+    for done, step, position, warnings, _ in (one, other):
+        assert (done, step, position) == (False, 5, Position(0, 5))
+        assert warnings[0] == "skipped gone: unreadable"
+        assert warnings[1].startswith("step 3: u3-3: utterance 0 of the batch: its loss is not finite")
+        assert len(warnings) == 2
+    assert all((a == b).all() for a, b in zip(one[4], other[4]))
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["stop-00000005"]
+
+
+def test_steps_of_another_size_are_refused():
+    check_batches_per_step(2, 2)
+    with pytest.raises(
+        Exception, match="begun with 2 batches a step, not 3: processes times train.accumulate must be 2"
+    ):
+        check_batches_per_step(2, 3)
+
+
+def command(corpus, run, processes, *options):
+    words = [
+        f"run={run}",
+        "model=debug",
+        "data=debug",
+        "data.max_seconds=3",
+        "data.spec_augment.time_masks=1",
+        f"data.train_cuts=[{corpus.train}]",
+        f"data.valid_cuts=[{corpus.dev}]",
+        f"data.tokenizer={corpus.tokenizer}",
+        "train.steps=24",
+        "train.log_every=1",
+        "train.validate_every=8",
+        "train.save_every=8",
+        "train.device=cpu",
+        *options,
+    ]
+    several = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-port", str(free_port())]
+    return [sys.executable, *(several if processes > 1 else []), "-m", "asr.cli.main", "train", *words]
+
+
+def lines(run):
+    """metrics.jsonl without what is read off a clock."""
+    clocks = ("audio_seconds_per_second", "waiting_share", "peak_mb")
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in row.items() if not key.endswith(clocks)} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def two(tiny_corpus, tmp_path_factory):
+    """A run by two processes."""
+    run = tmp_path_factory.mktemp("exp") / "two"
+    subprocess.run(command(tiny_corpus, run, 2), check=True, capture_output=True)
+    return run
+
+
+def test_two_processes_train_like_one_with_twice_the_batches(two, tiny_corpus, tmp_path):
+    run = tmp_path / "one"
+    subprocess.run(command(tiny_corpus, run, 1, "train.accumulate=2"), check=True, capture_output=True)
+    found, expected = lines(two), lines(run)
+    assert len(found) == len(expected) == 24 + 3
+    for line, other in zip(found, expected):
+        assert line == pytest.approx(other, rel=1e-3)
+
+
+def test_two_processes_stop_and_go_on_exactly(two, tiny_corpus, tmp_path):
+    run = tmp_path / "stopped"
+    process = subprocess.Popen(command(tiny_corpus, run, 2), stderr=subprocess.PIPE, text=True)
+    while not (run / "metrics.jsonl").exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=120)
+    assert "run the same command again to go on" in err
+    (stopped,) = state.resumable(run / "checkpoints")
+    assert stopped.name.startswith("stop-")
+    alone = subprocess.run(command(tiny_corpus, run, 1), capture_output=True, text=True)
+    assert alone.returncode == 2
+    assert "the run was begun with 2 batches a step, not 1" in alone.stderr
+    assert len(alone.stderr.strip().splitlines()) == 1
+    subprocess.run(command(tiny_corpus, run, 2), check=True, capture_output=True)
+    assert lines(run) == lines(two)
+
+
+def test_a_run_may_go_on_with_another_number_of_processes(two, tiny_corpus, tmp_path):
+    run = tmp_path / "run"
+    subprocess.run(command(tiny_corpus, run, 2, "train.steps=8"), check=True, capture_output=True)
+    subprocess.run(command(tiny_corpus, run, 1, "train.accumulate=2"), check=True, capture_output=True)
+    epochs = [[line["train/epoch"] for line in lines(one) if "train/epoch" in line] for one in (run, two)]
+    assert epochs[0] == epochs[1]
+    assert len(lines(run)) == len(lines(two))
+
+
+def test_two_hosts_train_like_two_processes(tiny_corpus, tmp_path):
+    script = Path(__file__).resolve().parents[2] / "scripts" / "check_two_hosts.sh"
+    options = command(tiny_corpus, "", 1, "train.steps=4")[5:]
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    words = ["bash", str(script), str(tmp_path / "exp"), *options]
+    done = subprocess.run(words, capture_output=True, text=True, env=environment)
+    if done.returncode == 77:
+        pytest.skip(done.stderr.strip())
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("two hosts: all 5 lines of metrics")
