@@ -164,6 +164,10 @@ class DataOptions:
     tokenizer: str = option("", "directory made by `asr tokenizer`")
     max_seconds: float = option(100.0, "seconds of audio in a batch at most, padding included", low=0.1)
     max_utterances: Optional[int] = option(None, "utterances in a batch at most", low=1)
+    max_memory_mb: Optional[float] = option(
+        None, "a batch that is predicted to need more memory is divided; needs data.memory_weights", low=1
+    )
+    memory_weights: list[float] = option([], "what predicts it, as `asr preflight` prints them", low=0)
     buckets: int = option(10, "duration buckets of the sampler", low=2)
     min_duration: float = option(0.1, "shorter utterances are not trained on, seconds", low=0)
     max_duration: float = option(30.0, "longer utterances are not trained on, seconds", low=0)
@@ -236,6 +240,13 @@ class TrainConfig:
     optim: OptimOptions = field(default_factory=OptimOptions)
     train: TrainOptions = field(default_factory=TrainOptions)
     decode: DecodeOptions = field(default_factory=DecodeOptions)
+
+
+@dataclass
+class PreflightConfig(TrainConfig):
+    """`asr preflight`: measure the memory of training, and try the largest batch that will occur in an epoch."""
+
+    run: str = option("", "not used: the options of a training will do")
 
 
 @dataclass
@@ -360,6 +371,7 @@ COMMANDS: dict[str, type] = {
     "attach": AttachConfig,
     "splice": SpliceConfig,
     "features": FeaturesConfig,
+    "preflight": PreflightConfig,
     "train": TrainConfig,
     "decode": DecodeConfig,
     "transcribe": TranscribeConfig,

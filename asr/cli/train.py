@@ -18,6 +18,7 @@ from asr.config import TrainConfig
 from asr.data.batch import Batch, Position
 from asr.data.dataset import Augmentation, Draw, SpeechDataset
 from asr.data.manifest import open_cuts
+from asr.data.memory import Measure, make_limit
 from asr.data.sampler import Admission, OnePass, TrainingStream, make_loader
 from asr.data.tokenizer import Tokenizer, load_tokenizer
 from asr.decode.greedy import make_search
@@ -205,18 +206,26 @@ def compile_layers(model: Transducer) -> None:
         layer.compile(dynamic=True)  # of one code for all layers and all lengths
 
 
+def encoder_frames(frames: int) -> int:
+    """Frames after subsampling of so many feature frames."""
+    return int(subsampled_length(frames))
+
+
 class TrainingData:
     """Training and validation batches of a configuration."""
 
     def __init__(self, config: TrainConfig, tokenizer: Tokenizer, ranks: Ranks = ALONE) -> None:
         self.options, self.seed, self.ranks = config.data, config.train.seed, ranks
+        self.measure = Measure(encoder_frames, tokenizer)
+        self.limit = make_limit(config.data, self.measure)
         self.admission = Admission(
             tokenizer,
             config.data.min_duration,
             config.data.max_duration,
-            lambda frames: int(subsampled_length(frames)),
+            encoder_frames,
             config.train.ctc_weight > 0,
             config.loss.topology != "regular",
+            self.limit,
         )
         self.train_cuts = open_cuts(config.data.train_cuts).filter(self.admission)
         self.valid_cuts = open_cuts(config.data.valid_cuts).filter(self.admission)
@@ -226,9 +235,12 @@ class TrainingData:
 
     def batches(self, start: Position) -> Iterator[Batch]:
         """Endless training batches of this process from `start` on."""
+        return iter(make_loader(self.train_set, self.stream(start), self.options.workers))
+
+    def stream(self, start: Position) -> TrainingStream:
+        """What decides which cuts make a batch."""
         place = self.ranks.rank, self.ranks.size
-        stream = TrainingStream(self.train_cuts, self.options, self.seed, start, self.admission, *place)
-        return iter(make_loader(self.train_set, stream, self.options.workers))
+        return TrainingStream(self.train_cuts, self.options, self.seed, start, self.admission, *place, self.limit)
 
     def validation(self) -> Iterator[Batch]:
         """This process's share of the validation batches, once. Loaded here: workers would take longer to start."""

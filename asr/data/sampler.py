@@ -19,6 +19,7 @@ from asr.data.augment import draw_speed, keyed_random
 from asr.data.batch import Batch, Position
 from asr.data.dataset import Draw, SpeechDataset, transcript
 from asr.data.features import frame_count
+from asr.data.memory import MemoryLimit
 from asr.data.tokenizer import Tokenizer
 from asr.errors import InputError
 
@@ -30,6 +31,7 @@ class Admission:
     encoder_frames: feature frames → frames after subsampling.
     ctc: a CTC loss is trained too, which needs a frame per label and one more between equal labels.
     modified: the lattice's topology is, which needs a frame per label.
+    limit: of the memory of a batch.
     """
 
     tokenizer: Tokenizer
@@ -38,6 +40,7 @@ class Admission:
     encoder_frames: Callable[[int], int]
     ctc: bool
     modified: bool = False
+    limit: MemoryLimit | None = None
     refused: dict[str, str] = field(default_factory=dict)
 
     def __call__(self, cut: Cut) -> bool:
@@ -57,7 +60,12 @@ class Admission:
             return str(error)
         have = self.encoder_frames(frame_count(cut))
         need = frames_needed(labels) if self.ctc else len(labels) if self.modified else 1
-        return "" if have >= need else f"{len(labels)} labels need {need} frames, the encoder gives {have}"
+        if have < need:
+            return f"{len(labels)} labels need {need} frames, the encoder gives {have}"
+        if self.limit and not self.limit.fits([cut]):
+            needed = self.limit.needed_mb([cut])
+            return f"alone it needs {needed:.0f} MB, data.max_memory_mb={self.limit.max_mb:g} is too little"
+        return ""
 
 
 def frames_needed(labels: list[int]) -> int:
@@ -93,6 +101,7 @@ class TrainingStream(Sampler[Draw]):
     """Endless draws, epoch after epoch, from `start` on; the same for the same seed.
 
     admits: whether a cut can be trained on, asked again once its speed is known.
+    limit: batches that would need more memory are divided.
     rank, world_size: of `world_size` processes that share the stream, each takes every world_size-th draw; so none
     ever has fewer than another, and a position means the same for any number of them.
     """
@@ -106,8 +115,10 @@ class TrainingStream(Sampler[Draw]):
         admits: Callable[[Cut], bool] = lambda cut: True,
         rank: int = 0,
         world_size: int = 1,
+        limit: MemoryLimit | None = None,
     ) -> None:
         self.cuts, self.options, self.seed, self.start, self.admits = cuts, options, seed, start, admits
+        self.limit = limit
         self.rank, self.world_size = rank, world_size
 
     def __iter__(self) -> Iterator[Draw]:
@@ -120,13 +131,18 @@ class TrainingStream(Sampler[Draw]):
         """The draws of all processes."""
         epoch, done = self.start
         while True:
-            for index, cuts in enumerate(self.epoch(epoch)):
+            for index, cuts in enumerate(self.batches(epoch)):
                 if index >= done:
-                    yield Draw(list(cuts), Position(epoch, index + 1))
+                    yield Draw(cuts, Position(epoch, index + 1))
             epoch, done = epoch + 1, 0
 
+    def batches(self, epoch: int) -> Iterator[list[Cut]]:
+        """The batches of one epoch, none of which needs too much memory."""
+        for cuts in self.epoch(epoch):
+            yield from self.limit.split(list(cuts)) if self.limit else [list(cuts)]
+
     def epoch(self, epoch: int) -> DynamicBucketingSampler:
-        """The batches of one epoch. Raises InputError where no utterance is left."""
+        """The batches of one epoch, as Lhotse makes them. Raises InputError where no utterance is left."""
         if next(iter(self.cuts), None) is None:
             raise InputError("no utterance is left to train on: see the skipped ones above")
         sampler = bucketing(self.at_speed(epoch), self.options, True, self.seed)

@@ -37,6 +37,7 @@ MANDATORY = {
     "splice": ["cuts=c", "output=o", "audio=a"],
     "tokenizer": ["output=o"],
     "features": ["cuts=c", "output=o", "storage=s"],
+    "preflight": [],
     "train": ["run=r"],
     "decode": ["run=r", "cuts=c", "output=o"],
     "transcribe": ["run=r"],

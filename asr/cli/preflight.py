@@ -1,0 +1,84 @@
+"""`asr preflight`: how much memory a training will need, before it begins."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from asr.cli.train import TrainingData, choose_device, estimate_normalization, make_task
+from asr.config import PreflightConfig
+from asr.data.batch import Batch, Position
+from asr.data.dataset import Draw
+from asr.data.memory import BatchSize, fit_weights, limit_for, predict_mb
+from asr.data.tokenizer import load_tokenizer
+from asr.errors import InputError
+from asr.train.loop import Trainer
+from asr.train.preflight import measure_peak_mb, noise_batch, probe_sizes
+from asr.train.run import RunDirectory, silent_logger
+
+
+def main(config: PreflightConfig) -> None:
+    """Print what batches need, and try the one that needs most. Raises InputError for input at fault.
+
+    Goes through the draws of the first epoch as training will, fits the prediction of `asr.data.memory` to a few small
+    batches of noise, and trains one step on the very batch for which it predicts most.
+    """
+    device = choose_device(config.train.device)
+    tokenizer = load_tokenizer(config.data.tokenizer)
+    data = TrainingData(config, tokenizer)
+    draws = list(epoch_of(data))
+    sizes = [data.measure(draw.cuts) for draw in draws]
+    torch.manual_seed(config.train.seed)
+    task = make_task(config, tokenizer.vocab_size).to(device)
+    estimate_normalization(task.model, data)
+    silent_logger()
+    with tempfile.TemporaryDirectory() as directory:
+        run = RunDirectory(Path(directory))
+        trainer = Trainer(task, lambda _: iter(()), lambda _: {}, run, config.train, config.optim, device)
+        probes = probe_sizes(sizes)
+        trainer.train_step([noise_batch(probes[0], config.model.mel_bins, tokenizer.vocab_size)])  # compiles, allocates
+        peaks = [probe(trainer, size, config.model.mel_bins, tokenizer.vocab_size) for size in probes]
+        weights = fit_weights(probes, peaks)
+        worst = max(range(len(draws)), key=lambda index: predict_mb(weights, sizes[index]))
+        measured = measure(trainer, data.train_set[draws[worst]])
+    report(sizes, worst, weights, measured)
+
+
+def epoch_of(data: TrainingData) -> Iterator[Draw]:
+    """The draws of the first epoch, of all processes."""
+    for draw in data.stream(Position()).whole():
+        assert draw.position is not None
+        if draw.position.epoch > 0:
+            return
+        yield draw
+
+
+def probe(trainer: Trainer, size: BatchSize, mel_bins: int, vocab_size: int) -> float:
+    """Peak memory of a step on noise, MB."""
+    return measure(trainer, noise_batch(size, mel_bins, vocab_size))
+
+
+def measure(trainer: Trainer, batch: Batch) -> float:
+    """Peak memory of a step, MB."""
+    if not len(batch):
+        raise InputError(f"the largest batch cannot be read: {batch.skipped[0].id}: {batch.skipped[0].reason}")
+    return measure_peak_mb(lambda: trainer.train_step([batch]), trainer.device)
+
+
+def report(sizes: list[BatchSize], worst: int, weights: list[float], measured: float) -> None:
+    """Print the prediction, how it compares, and the options that use it."""
+    size, predicted = sizes[worst], predict_mb(weights, sizes[worst])
+    print(f"{len(sizes)} batches an epoch, of {min(s.utterances for s in sizes)} to {max(s.utterances for s in sizes)}")
+    print(
+        f"largest: {size.utterances} utterances of up to {size.frames} frames (after subsampling), {size.labels} labels"
+    )
+    print(f"peak predicted {predicted:.0f} MB, measured {measured:.0f} MB ({predicted / measured - 1:+.1%})")
+    shown = ",".join(f"{weight:.4g}" for weight in weights)
+    lowest = math.ceil(limit_for(weights, size))
+    print(
+        f"as it is, or divided where max_memory_mb is lower: data.max_memory_mb={lowest} data.memory_weights=[{shown}]"
+    )
