@@ -85,7 +85,7 @@ def connected(address: str) -> Any:
     except ModuleNotFoundError:
         raise InputError("scheduler=: Dask is not installed: pip install 'asr-transducer[dask]'") from None
     try:
-        return Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+        return Client(address, timeout=CONNECT_SECONDS, set_as_default=False)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
         raise InputError(
             f"scheduler={address}: no Dask scheduler there ({error}); start one with `dask scheduler`, and name it as tcp://HOST:PORT"
