@@ -33,6 +33,8 @@ from asr.score.delay import first_word_latencies
 from asr.score.report import write_nbest
 from asr.score.wer import Utterance
 
+BUCKETS = 4  # of similar durations: few, so that the batches of a small test set are not small
+
 
 @dataclass
 class Clock:
@@ -119,14 +121,19 @@ class Decoder:
 
     def __call__(self, cuts: CutSet) -> Iterator[list[Utterance] | Skipped]:
         """The hypotheses of each utterance, best first, or why it could not be read, in the order of decoding."""
-        data = DataOptions(max_seconds=self.options.max_seconds, max_utterances=self.options.batch_size)
         started = time.perf_counter()
-        for batch in make_loader(self.dataset, OnePass(cuts, data), workers=0):
+        for batch in self.batches(cuts):
             self.clock.features += time.perf_counter() - started
             yield from batch.skipped
             if len(batch):
                 yield from self.decode(batch.to(self.device))
             started = time.perf_counter()
+
+    def batches(self, cuts: CutSet) -> Iterator[Batch]:
+        """Batches of similar durations."""
+        longest, most = self.options.max_seconds, self.options.batch_size
+        data = DataOptions(max_seconds=longest, max_utterances=most, buckets=BUCKETS)
+        return iter(make_loader(self.dataset, OnePass(cuts, data), workers=0))
 
     @torch.inference_mode()
     def decode(self, batch: Batch) -> list[list[Utterance]]:

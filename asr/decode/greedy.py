@@ -10,7 +10,7 @@ from torch import Tensor
 from asr.decode.search import Hypothesis, Session
 from asr.models.transducer import Transducer
 
-ROWS = 64  # nodes that are evaluated at a time: enough for a product of matrices to be fast, few to be in vain
+ROWS = 128  # nodes that are evaluated at a time: enough for a product of matrices to be fast, few to be in vain
 
 
 class GreedySearch:

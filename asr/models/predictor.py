@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor, nn
 
@@ -37,7 +39,7 @@ class StatelessPredictor(nn.Module):
         """Labels (B, C ≥ context_size) → outputs (B, C − context_size + 1, D), one per full context."""
         embedded = self.embedding(context_BC.clamp(min=0)) * (context_BC >= 0)[..., None]
         if self.mix is not None:
-            embedded = self.mix(embedded.transpose(1, 2)).transpose(1, 2)
+            embedded = depthwise(embedded, self.mix.weight)
         known = self.context_dropout(torch.ones_like(embedded[..., :1]))
         return self.dropout(torch.relu(embedded)) * known
 
@@ -48,3 +50,12 @@ class StatelessPredictor(nn.Module):
         """
         start = self.start(labels_BU.shape[0], labels_BU.device)
         return self(torch.cat((start, labels_BU), dim=1))
+
+
+def depthwise(x_BTD: Tensor, weight_D1C: Tensor) -> Tensor:
+    """Depthwise convolution over time, (B, T − C + 1, D), as a sum of C products: on a CPU much faster than a
+    convolution whose kernel is this short.
+    """
+    size = x_BTD.shape[1] - weight_D1C.shape[2] + 1
+    products = (x_BTD[:, k : k + size] * weight_D1C[:, 0, k] for k in range(weight_D1C.shape[2]))
+    return functools.reduce(torch.add, products)

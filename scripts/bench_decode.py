@@ -1,0 +1,118 @@
+#!/usr/bin/env python3
+"""How long searches take on the encoder output of a test set, against a loop over utterances and frames.
+
+    python scripts/bench_decode.py recipes/an4/exp/transducer recipes/an4/data/aligned/cuts_test.jsonl.gz
+
+Features and encoder run once, in batches as in `asr decode`; each search then reads what the encoder gave. Medians of
+--repeats, all in one process, one after the other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from statistics import median
+
+import torch
+from torch import Tensor
+
+from asr.cli.decode import Decoder
+from asr.cli.load import Trained, load_trained
+from asr.config import BeamOptions, GreedyOptions
+from asr.data.manifest import open_cuts
+from asr.decode.make import make_search
+from asr.decode.search import Search, search_all
+from asr.models.transducer import Transducer
+
+CPU = torch.device("cpu")
+Encoded = list[tuple[Tensor, Tensor]]
+
+
+def main() -> None:
+    """Measure and print."""
+    options = parse_options()
+    torch.set_num_threads(options.threads)
+    trained = load_trained(options.run, "average", CPU)
+    encoded, audio, seconds = encode_all(trained, options)
+    print(f"features and encoder: {seconds:.2f} s for {audio:.0f} s of audio, {options.threads} threads")
+    limit = 5 if trained.config.loss.topology == "regular" else 1
+    labels = sum(len(tokens) for tokens in loop(trained.model, encoded, limit))
+    loop_seconds = timed(lambda: loop(trained.model, encoded, limit), options.repeats)
+    print(f"loop over utterances and frames: {loop_seconds:.3f} s, {labels} labels")
+    searches = {"greedy": GreedyOptions(), **{f"beam {k}": BeamOptions(beam=k) for k in (2, 4, 8)}}
+    taken = {}
+    for name, decode in searches.items():
+        search = make_search(decode, trained.model, trained.config.loss.topology, trained.tokenizer)
+        taken[name] = timed(lambda search=search: search_batches(search, encoded), options.repeats)  # type: ignore[misc]
+        whole = taken[name] + seconds
+        print(
+            f"{name}: {taken[name]:.3f} s, {loop_seconds / taken[name]:.1f} times faster than the loop, "
+            f"{100 * taken[name] / whole:.1f} % of the whole, {whole / (taken['greedy'] + seconds):.2f} times greedy's"
+        )
+
+
+def parse_options() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", help="run directory of `asr train`")
+    parser.add_argument("cuts", help="manifest to decode")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--batch-size", type=int, default=None)
+    return parser.parse_args()
+
+
+@torch.inference_mode()
+def encode_all(trained: Trained, options: argparse.Namespace) -> tuple[Encoded, float, float]:
+    """Encoder output and its frames, by batches; seconds of audio; and the seconds that this takes at best of three."""
+    cuts, times = open_cuts([options.cuts]), []
+    for _ in range(3):
+        decoder = Decoder(trained, GreedyOptions(batch_size=options.batch_size), CPU)
+        started, encoded, audio = time.perf_counter(), [], 0.0
+        for batch in decoder.batches(cuts):
+            encoded += decoder.encode(batch)
+            audio += batch.seconds
+        times.append(time.perf_counter() - started)
+    return encoded, audio, min(times)
+
+
+def search_batches(search: Search, encoded: Encoded) -> None:
+    """Search all."""
+    for batch in encoded:
+        search_all(search, *batch)
+
+
+@torch.inference_mode()
+def loop(model: Transducer, encoded: Encoded, limit: int) -> list[list[int]]:
+    """Greedy search of one utterance and frame after the other, with the predictor where there is a label."""
+    found = []
+    for encoder_out_BTJ, frames_B in encoded:
+        for rows_TJ, frames in zip(encoder_out_BTJ, frames_B.tolist()):
+            context, tokens = model.predictor.start(1, CPU), []
+            predicted = model.predict_next(context)
+            for t in range(frames):
+                for _ in range(limit):
+                    token = int(model.joiner(rows_TJ[t : t + 1], predicted).argmax())
+                    if token == 0:
+                        break
+                    tokens.append(token)
+                    context = torch.cat((context[:, 1:], torch.tensor([[token]])), dim=1)
+                    predicted = model.predict_next(context)
+            found.append(tokens)
+    return found
+
+
+def timed(work: Callable[[], object], repeats: int) -> float:
+    """Median seconds, after one run that is not counted."""
+    work()
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - started)
+    return median(times)
+
+
+if __name__ == "__main__":
+    main()
