@@ -18,7 +18,7 @@ class Joiner(nn.Module):
         self.output = nn.Linear(dim, vocab_size)
 
     def forward(self, encoder_NJ: Tensor, predictor_NJ: Tensor) -> Tensor:
-        """Rows (N,J) and (N,J) → logits (N,V)."""
+        """Rows (N,J) and (N,J) → logits (N,V); any other shapes that broadcast will do, too."""
         return self.output(torch.tanh(encoder_NJ + predictor_NJ))
 
     def linear_after_tanh(self) -> nn.Linear:
