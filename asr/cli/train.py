@@ -100,10 +100,11 @@ def train(config: TrainConfig, ranks: Ranks) -> None:
         logger.warning("%s", message)
     parameters = sum(p.numel() for p in task.model.parameters())
     logger.info(
-        "%s: %s parameters, loss %s, %s on %s",
+        "%s: %s parameters, loss %s (%s), %s on %s",
         run.path,
         f"{parameters:,}",
         config.loss.name,
+        task.objective.transducer.backends(task.model.joiner, device),
         f"step {trainer.step} of {config.train.steps}",
         f"{ranks.size} × {device.type}" if ranks.size > 1 else device,
     )

@@ -98,6 +98,10 @@ class TransducerLoss(nn.Module):
         """The loss of checked inputs."""
         raise NotImplementedError
 
+    def backends(self, joiner: Joiner, device: torch.device) -> str:
+        """What computes the loss of a joiner on a device, in words."""
+        return "torch, all nodes at once"
+
 
 def check_lengths(
     encoder_out: Tensor, encoder_frames: Tensor, predictor_out: Tensor, labels: Tensor, label_lengths: Tensor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from asr.config import PackedLossOptions
@@ -9,9 +10,9 @@ from asr.errors import InputError
 from asr.losses.base import LossOutput, LossSizes, TransducerLoss
 from asr.nodes.band import unaligned
 from asr.nodes.base import Nodes
-from asr.ops.joint.chunked import PackedSettings, packed_loss
-from asr.ops.joint.reference import LossInputs
-from asr.ops.lattice.arcs import ArcRules, check_installed
+from asr.ops.joint.chunked import PackedSettings, joint_on, packed_loss
+from asr.ops.joint.reference import Joiner, LossInputs
+from asr.ops.lattice.arcs import ArcRules, backend_on, check_installed
 
 
 class PackedLoss(TransducerLoss):
@@ -24,6 +25,11 @@ class PackedLoss(TransducerLoss):
         self.settings = PackedSettings(
             options.chunk_nodes, options.gradient_tolerance, self.rules, sizes.vocab_size, options.joint
         )
+
+    def backends(self, joiner: Joiner, device: torch.device) -> str:
+        """See `TransducerLoss.backends`."""
+        joint = joint_on(joiner, self.settings.joint, device)
+        return f"{joint} joiner, lattice by {backend_on(self.rules.backend, device)}"
 
     def packed_loss(self, inputs: LossInputs, nodes: Nodes) -> tuple[Tensor, int]:
         """−log P over the paths inside `nodes`, (B,), and of how many nodes the gradient is evaluated."""

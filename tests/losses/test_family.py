@@ -344,3 +344,15 @@ def test_the_library_needs_neither_hydra_nor_lhotse():
         "asr.losses.make('pruned', vocab_size=5, encoder_dim=3, predictor_dim=3, prune_range=5)\n"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_what_computes_a_loss_is_said():
+    joiner, sizes = Joiner(4, 5), {"vocab_size": 5, "encoder_dim": 4, "predictor_dim": 4}
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert "torch" in make("full", **sizes).backends(joiner, cpu)
+    assert make("pruned", **sizes).backends(joiner, cpu) == "chunked joiner, lattice by numba"
+    assert make("pruned", **sizes).backends(joiner, gpu) == "fused joiner, lattice by triton"
+    assert make("ar", backend="reference", joint="chunked", **sizes).backends(joiner, gpu) == (
+        "chunked joiner, lattice by reference"
+    )
+    assert make("optimized", **sizes).backends(torch.nn.Bilinear(4, 4, 5), gpu) == "chunked joiner, lattice by triton"

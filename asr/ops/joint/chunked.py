@@ -140,7 +140,7 @@ def choose_joint(joiner: Joiner, settings: PackedSettings, parameters: Sequence[
     Raises InputError where "fused" is not possible.
     """
     linear = linear_after_tanh(joiner)
-    if settings.joint == "chunked" or (settings.joint == "auto" and (linear is None or device.type != "cuda")):
+    if joint_on(joiner, settings.joint, device) == "chunked":
         return ChunkedJoint(joiner, settings.chunk_on(device), parameters, device)
     if linear is None:
         raise InputError(
@@ -150,6 +150,13 @@ def choose_joint(joiner: Joiner, settings: PackedSettings, parameters: Sequence[
     check_triton("joint=fused", device, instead="joint=chunked")
     fused: Joint = import_module("asr.ops.joint.gpu").FusedJoint(linear, settings.chunk_nodes, parameters)
     return fused
+
+
+def joint_on(joiner: Joiner, name: str, device: torch.device) -> str:
+    """The name of what evaluates a joiner, or what "auto" stands for on a device."""
+    if name != "auto":
+        return name
+    return "fused" if device.type == "cuda" and linear_after_tanh(joiner) is not None else "chunked"
 
 
 class StreamedLoss(torch.autograd.Function):

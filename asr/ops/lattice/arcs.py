@@ -107,10 +107,16 @@ def check_triton(choice: str, device: torch.device, instead: str) -> None:
         raise InputError(f"loss.{choice}: needs a GPU, but the logits are on {device.type}; use {instead}")
 
 
+def backend_on(name: str, device: torch.device) -> str:
+    """The name of a backend, or what "auto" stands for on a device."""
+    if name != "auto":
+        return name
+    return "triton" if device.type == "cuda" else "numba"
+
+
 def find_backend(name: str, device: torch.device) -> ForwardBackward:
     """The forward-backward called `name`. Raises InputError where it does not run here."""
-    if name == "auto":
-        name = "triton" if device.type == "cuda" else "numba"
+    name = backend_on(name, device)
     if name == "triton":
         check_triton("backend=triton", device, instead="backend=auto")
     check_installed(name)
