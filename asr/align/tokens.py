@@ -57,6 +57,13 @@ def words_of_pieces(pieces: Sequence[str]) -> list[list[int]]:
     return [group for group in groups if any(pieces[place] != WORD_START for place in group)]
 
 
+def word_places(pieces: Sequence[str], text: str) -> list[list[int]] | None:
+    """The places of each word's pieces; None where the pieces are not those of `text`."""
+    groups = words_of_pieces(pieces)
+    spelt = ["".join(pieces[place] for place in group).lstrip(WORD_START) for group in groups]
+    return groups if spelt == text.split() else None
+
+
 def frame_seconds(frame: int) -> float:
     """The middle of a frame after subsampling, in seconds: of the time that `subsampled_frame` gives to it."""
     return (4 * (frame + 0.5) + 1.5) * FRAME_SECONDS

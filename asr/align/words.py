@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lhotse.supervision import AlignmentItem
 
-from asr.align.tokens import WORD_START, words_of_pieces
+from asr.align.tokens import WORD_START, word_places, words_of_pieces
 from asr.score.wer import Utterance
 
 # Where a model emits within a word, against the boundaries of an HMM aligner: medians over AN4's dev set. The last is
@@ -42,10 +42,10 @@ def recognised_words(utterance: Utterance, duration: float) -> list[AlignmentIte
     duration: of the utterance, seconds. No words where the hypothesis has no times of its tokens, or its tokens are
     not those of its text.
     """
-    groups = words_of_pieces(utterance.tokens)
-    texts = ["".join(utterance.tokens[place] for place in group).lstrip(WORD_START) for group in groups]
-    if texts != utterance.hypothesis.split():
+    groups = word_places(utterance.tokens, utterance.hypothesis)
+    if groups is None:
         return []
+    texts = utterance.hypothesis.split()
     spans = [(time, time) for time in utterance.times]
     scores = [min((utterance.confidences[place] for place in group), default=None) for group in groups]
     return [

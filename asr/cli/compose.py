@@ -194,6 +194,11 @@ def _value_text(text: str) -> str:
 
 
 def _unknown(text: str, name: str, command: str, names: Iterable[str]) -> InputError:
+    section, _, rest = name.partition(".")
+    classes = VARIANTS.get(typing.get_type_hints(COMMANDS[command]).get(section, object), {})
+    owners = [key for key, one in classes.items() if rest in {field.name for field in dataclasses.fields(one)}]
+    if owners:
+        return InputError(f"{text}: unknown option; there is one of {section}={' or '.join(owners)}: choose that, too")
     return InputError(f"{text}: unknown option; {did_you_mean(name, names) or f'see `asr {command} --help`'}")
 
 

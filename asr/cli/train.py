@@ -23,6 +23,8 @@ from asr.data.sampler import Admission, OnePass, TrainingStream, make_loader
 from asr.data.tokenizer import Tokenizer, load_tokenizer
 from asr.data.waves import make_waves, require_audio
 from asr.decode.make import make_search
+from asr.decode.search import Search
+from asr.decode.stream import chunk_frames
 from asr.errors import InputError
 from asr.files import write_atomically
 from asr.losses import make as make_loss
@@ -72,6 +74,7 @@ def train(config: TrainConfig, ranks: Ranks) -> None:
     device = choose_device(config.train.device)
     torch.manual_seed(config.train.seed)
     task = make_task(config, tokenizer.vocab_size).to(device)
+    validation_search(task, config, tokenizer)  # what is missing is better said now than at the first validation
     if config.train.compile:
         compile_layers(task.model)
     data = TrainingData(config, tokenizer, ranks)
@@ -280,15 +283,26 @@ def estimate_normalization(model: Transducer, data: TrainingData) -> None:
     model.encoder.normalize.estimate(sample)
 
 
+def validation_search(task: Task, config: TrainConfig, tokenizer: Tokenizer) -> tuple[Search, int]:
+    """The search of validations for the weights as they are, and the chunks that the encoder works in.
+
+    Raises InputError where the search lacks something.
+    """
+    was_training = task.training
+    task.eval()  # a search may evaluate the model as soon as it is made
+    search = make_search(config.decode, task.model, config.loss.topology, tokenizer)
+    task.train(was_training)
+    return search, chunk_frames(config.model, config.decode.chunk_seconds, streaming=False)
+
+
 def run_validation(
     step: int, trainer: Trainer, data: TrainingData, tokenizer: Tokenizer, config: TrainConfig
 ) -> dict[str, float]:
     """Validate, log the metrics, and show a few hypotheses."""
-    was_training = trainer.task.training
-    trainer.task.eval()  # a search may evaluate the model as soon as it is made
-    search = make_search(config.decode, trainer.task.model, config.loss.topology, tokenizer)
-    metrics, utterances = validate(trainer.task, data.validation(), search, tokenizer, trainer.device, trainer.ranks)
-    trainer.task.train(was_training)
+    search, chunk = validation_search(trainer.task, config, tokenizer)
+    metrics, utterances = validate(
+        trainer.task, data.validation(), search, tokenizer, trainer.device, trainer.ranks, chunk
+    )
     if metrics and trainer.ranks.leads:
         trainer.run.write_metrics(step, metrics, "validation")
         trainer.logger.info("step %d  validation: loss %.3f  WER %.2f %%", step, metrics["loss"], metrics["wer"])

@@ -18,13 +18,15 @@ from asr.cli.decode import Decoder
 from asr.cli.load import Trained, load_trained
 from asr.cli.train import choose_device
 from asr.config import TranscribeConfig
-from asr.data.audio import pieces, read_seconds
+from asr.data.audio import cut_at_pauses, read_seconds
 from asr.data.batch import Skipped
 from asr.data.corpus import describe_recording
+from asr.data.features import SAMPLING_RATE
 from asr.decode.live import LiveSearch
 from asr.decode.subtitles import subrip, webvtt
 from asr.errors import InputError
 from asr.files import write_atomically
+from asr.models.subsampling import SUBSAMPLED_SECONDS
 from asr.progress import progress
 
 SUFFIX = {"text": "txt"}  # of the others: their name
@@ -53,7 +55,7 @@ def main(config: TranscribeConfig) -> None:
         for file in files:
             say(decoder, trained, Path(file))
         return
-    cuts = {file: pieces(recording, config.piece_seconds) for file, recording in zip(files, recordings)}
+    cuts = {file: cut_at_pauses(recording, config.piece_seconds) for file, recording in zip(files, recordings)}
     for transcript in transcribe(decoder, cuts):
         put_out(config, transcript, len(files) > 1)
 
@@ -63,6 +65,10 @@ def check_output(config: TranscribeConfig) -> None:
     names = [Path(file).stem for file in dict.fromkeys(config.files)]
     if config.output and len(set(names)) < len(names):
         raise InputError(f"output={config.output}: two files are called alike; transcribe them one after the other")
+    if config.format in ("srt", "vtt") and len(names) > 1 and not config.output:
+        raise InputError(f"format={config.format}: several files would run into one: give output=DIRECTORY")
+    if config.format == "ctm" and (len(set(names)) < len(names) or any(len(name.split()) != 1 for name in names)):
+        raise InputError("format=ctm: files need names that differ and have no white space; or use format=json")
     if config.streaming and (config.output or config.format != "text"):
         raise InputError("streaming prints text as it comes: leave out output= and format=")
 
@@ -73,9 +79,15 @@ def transcribe(decoder: Decoder, cuts: dict[str, list]) -> Iterator[Transcript]:
     found = {}
     for result in progress(decoder(every), len(every), "transcribing", "pieces"):
         if isinstance(result, Skipped):
-            raise InputError(f"{result.id}: {result.reason}")
-        found[result[0].id] = result[0]
-    for file, parts in cuts.items():
+            print(f"skipped {result.id}: {result.reason}", file=sys.stderr)
+        else:
+            found[result[0].id] = result[0]
+    if not found:
+        raise InputError("nothing could be transcribed: see above")
+    for file, cuts_of_file in cuts.items():
+        parts = [cut for cut in cuts_of_file if cut.id in found]
+        if not parts:
+            continue
         texts = [found[cut.id].hypothesis for cut in parts]
         timed = [(cut.start, recognised_words(found[cut.id], cut.duration)) for cut in parts]
         words = [item._replace(start=round(item.start + start, 3)) for start, items in timed for item in items]
@@ -120,8 +132,10 @@ FORMATS: dict[str, Callable[[Transcript], str]] = {
 def say(decoder: Decoder, trained: Trained, path: Path) -> None:
     """Print the words of a file as they are recognised, a line for each stretch of speech between long pauses."""
     live = LiveSearch(trained.model, decoder.search, trained.tokenizer, decoder.dataset.fbank, decoder.chunk)
+    step = round(decoder.chunk * SUBSAMPLED_SECONDS * SAMPLING_RATE)
     for second in read_seconds(path):
-        for text in live.add(second):
-            print(text, end="", flush=True)
+        for begin in range(0, len(second), step):
+            for text in live.add(second[begin : begin + step]):
+                print(text, end="", flush=True)
     print(live.end())
     print(f"{path}: {live.line()}", file=sys.stderr)

@@ -34,6 +34,8 @@ def read_seconds(path: Path) -> Iterator[np.ndarray]:
             yield from mono if file.samplerate == SAMPLING_RATE else resampled(mono, file.samplerate)
     except (soundfile.SoundFileError, OSError) as error:
         raise InputError(f"{path}: unreadable audio ({one_line(error)})") from error
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def resampled(seconds: Iterator[np.ndarray], rate: int) -> Iterator[np.ndarray]:
@@ -74,7 +76,8 @@ class FbankStream:
 
     def end(self) -> Tensor:
         """The last frames (n,F)."""
-        enough = len(self.waiting) >= FRAME_SAMPLES // 2
+        least = FRAME_SAMPLES // 2 if self.done else FRAME_SAMPLES  # the first frame needs as much as `load_samples`
+        enough = len(self.waiting) >= least
         return self.extract()[min(self.done, 1) :] if enough else torch.zeros(0, self.fbank.config.num_filters)
 
     def extract(self) -> Tensor:
@@ -82,7 +85,7 @@ class FbankStream:
         return torch.from_numpy(self.fbank.extract(self.waiting, SAMPLING_RATE))
 
 
-def pieces(recording: Recording, longest: float) -> list[Cut]:
+def cut_at_pauses(recording: Recording, longest: float) -> list[Cut]:
     """A recording as cuts of at most `longest` seconds, each of which ends where it is quiet.
 
     The whole, if it is no longer than that. Raises InputError for unreadable audio.

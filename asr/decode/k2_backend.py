@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -22,13 +21,13 @@ class K2FastBeamSearch:
     """
 
     def __init__(self, model: Transducer, options: K2BeamOptions) -> None:
-        if find_spec("k2") is None:
+        try:
+            import k2
+        except ImportError as error:  # not installed, or built for another torch
             raise InputError(
-                "decode=k2_fast_beam: k2 is not installed (see https://k2-fsa.github.io/k2/installation for the wheel "
-                "of your torch); or use decode=beam"
-            )
-        import k2
-
+                f"decode=k2_fast_beam: k2 is not installed (see https://k2-fsa.github.io/k2/installation for the wheel "
+                f"of your torch; {error}); or use decode=beam"
+            ) from None
         self.model, self.k2 = model, k2
         self.device = model.joiner.output.weight.device
         self.graph = k2.trivial_graph(model.vocab_size - 1, device=self.device)
@@ -52,15 +51,18 @@ class K2Session:
         k2 = search.k2
         self.search, self.frames = search, torch.zeros(batch, dtype=torch.long)
         self.each = [k2.RnntDecodingStream(search.graph) for _ in range(batch)]
+        self.streams: Any = None
 
     @torch.inference_mode()
     def read(self, encoder_out_BTJ: Tensor, frames_B: Tensor) -> None:
-        """See `Session`."""
-        for t in range(int(frames_B.max())):
-            rows = (t < frames_B).nonzero()[:, 0].tolist()
-            streams = self.search.k2.RnntDecodingStreams([self.each[row] for row in rows], self.search.config)
-            self.read_frame(streams, encoder_out_BTJ[rows, t])
-            streams.terminate_and_flush_to_streams()
+        """See `Session`. An utterance that has ended stays ended: `best` leaves out what is beyond its frames."""
+        steps = int(frames_B.max())
+        if not steps:
+            return
+        self.streams = self.search.k2.RnntDecodingStreams(self.each, self.search.config)
+        for t in range(steps):
+            self.read_frame(self.streams, encoder_out_BTJ[:, t])
+        self.streams.terminate_and_flush_to_streams()
         self.frames += frames_B.cpu()
 
     def read_frame(self, streams: Any, encoded_AJ: Tensor) -> None:
@@ -74,8 +76,9 @@ class K2Session:
     def best(self) -> list[list[Hypothesis]]:
         """See `Session`."""
         k2 = self.search.k2
-        streams = k2.RnntDecodingStreams(self.each, self.search.config)
-        lattice = streams.format_output(self.frames.tolist())
+        if self.streams is None:
+            return [[Hypothesis([], [], 0.0, [])] for _ in self.each]
+        lattice = self.streams.format_output(self.frames.tolist())
         path = k2.shortest_path(lattice, use_double_scores=True)
         scores = path.get_tot_scores(use_double_scores=True, log_semiring=False).tolist()
         return [[as_hypothesis(path[n], score)] for n, score in enumerate(scores)]

@@ -23,7 +23,7 @@ ENDPOINT_SECONDS = 1.5  # without a token, after which what was said is complete
 
 
 class LiveSearch:
-    """Samples in, words out, with memory that does not grow with what has been heard.
+    """Samples in, words out, with memory that does not grow with what was heard before the last pause.
 
     A word is put out once all hypotheses agree on it and on there being a next one, or at the end of what was said.
     A long pause ends that, and the search begins anew; the encoder goes on.
@@ -62,12 +62,12 @@ class LiveSearch:
         self.session.read(encoded, frames)
         self.frames += int(frames)
         found = self.session.best()
-        emitted = max((hypothesis.frames[-1] for hypothesis in found[0] if hypothesis.frames), default=-1)
+        emitted = found[0][0].frames[-1] if found[0][0].frames else -1
         pause = (self.frames - emitted) * SUBSAMPLED_SECONDS > ENDPOINT_SECONDS
         if pause and emitted >= 0:
             yield self.rest(found) + "\n"
         else:
-            yield from self.words(agreed(found[0], self.tokenizer)[:-1])
+            yield from self.words(agreed(found[0], self.tokenizer))
         if pause:
             self.begin()
 
@@ -92,10 +92,9 @@ class LiveSearch:
 
 
 def agreed(hypotheses: Sequence[Hypothesis], tokenizer: Tokenizer) -> list[str]:
-    """The first words, which all hypotheses have in common."""
-    texts = [tokenizer.decode(hypothesis.tokens).split() for hypothesis in hypotheses]
+    """The first words that all hypotheses have in common, each of them followed by another."""
     common = []
-    for words in zip(*texts):
+    for words in zip(*(tokenizer.decode(hypothesis.tokens).split()[:-1] for hypothesis in hypotheses)):
         if len(set(words)) > 1:
             break
         common.append(words[0])

@@ -9,7 +9,7 @@ import numpy as np
 from kaldialign import align
 from lhotse.supervision import AlignmentItem
 
-from asr.align.tokens import WORD_START, frame_seconds, split_evenly, subsampled_frame, words_of_pieces
+from asr.align.tokens import frame_seconds, split_evenly, subsampled_frame, word_places
 from asr.score.wer import GAP, Utterance
 
 Words = Mapping[str, Sequence[AlignmentItem]]
@@ -57,10 +57,8 @@ def emission_delays(utterances: Iterable[Utterance], words: Words) -> Delays:
 
 def words_of(utterance: Utterance) -> list[list[float]] | None:
     """When the tokens of each word of the hypothesis were emitted; None where the tokens are not of this text."""
-    groups = words_of_pieces(utterance.tokens)
-    spelt = ["".join(utterance.tokens[place] for place in group).lstrip(WORD_START) for group in groups]
-    times = [[utterance.times[place] for place in group] for group in groups]
-    return times if spelt == utterance.hypothesis.split() else None
+    places = word_places(utterance.tokens, utterance.hypothesis)
+    return None if places is None else [[utterance.times[place] for place in group] for group in places]
 
 
 def utterance_delays(utterance: Utterance, words: Sequence[AlignmentItem]) -> tuple[list[float], bool]:
@@ -82,18 +80,17 @@ def first_word_latencies(
 ) -> str:
     """How long after its end the first word of an utterance is known to a search that reads chunks, in one line.
 
-    chunk: frames, after subsampling. A word is known once the chunk that emits its last token has been heard; where an
-    utterance has no times of words, its beginning stands for the end of the first. Times of computing are not in it.
+    Of utterances whose first word is correct and has a time. chunk: frames, after subsampling. A word is known once the
+    chunk that emits its last token has been heard. Times of computing are not in it.
     """
     latencies = []
     for utterance in utterances:
-        times = words_of(utterance)
-        if times:
-            spoken = words.get(utterance.id)
+        spoken, times = words.get(utterance.id), words_of(utterance)
+        if spoken and times and utterance.hypothesis.split()[0] == spoken[0].symbol:
             heard = min(heard_seconds(times[0][-1], chunk), durations[utterance.id])
-            latencies.append(heard - (spoken[0].end if spoken else 0.0))
+            latencies.append(heard - spoken[0].end)
     if not latencies:
-        return "first word: none was recognised"
+        return "first word: none that is correct and has a time"
     median, late = np.median(latencies), np.percentile(latencies, 90)
     return f"first word: known {median:.3f} s after its end (median), 90 % {late:.3f} s [ {len(latencies)} utterances ]"
 

@@ -24,11 +24,13 @@ def validate(
     tokenizer: Tokenizer,
     device: torch.device,
     ranks: Ranks = ALONE,
+    chunk: int | None = None,
 ) -> tuple[dict[str, float], list[Utterance]]:
     """Metrics "loss" (nats per label), "wer" (percent) and, of utterances with times of words, "delay" and
     "last_delay" (means, seconds; see `asr.score.delay`); and the hypotheses that were scored.
 
     batches: this process's share of them; all processes return the metrics of all shares.
+    chunk: see `Conformer.forward`.
     Draws no random number, so that validating changes nothing in training.
     """
     was_training = task.training
@@ -42,7 +44,7 @@ def validate(
         batch = batch.to(device)
         loss += float(task(batch).per_utterance.double().sum())
         labels += int(batch.label_lengths.sum())
-        hypotheses = search_all(search, *task.model.encode(batch.features, batch.feature_frames))
+        hypotheses = search_all(search, *task.model.encode(batch.features, batch.feature_frames, chunk))
         utterances += (best for best, *_ in recognised(batch, hypotheses, tokenizer))
         words.update(zip(batch.ids, batch.words))
     task.train(was_training)

@@ -155,7 +155,10 @@ def test_beam_search_and_its_n_best(trained, tiny_corpus, tmp_path, capsys):
         (["decode=beam", "decode.beam=0"], "decode.beam=0: must be >= 1"),
         (["decode=beam", "decode.lm=nothing.arpa"], "nothing.arpa"),
         (["decode=k2_fast_beam"], "k2 is not installed"),
-        (["decode.beam=3"], "decode.beam=3: unknown option"),
+        (
+            ["decode.beam=3"],
+            "decode.beam=3: unknown option; there is one of decode=beam or k2_fast_beam",
+        ),
         (["--streaming"], "streaming: the model was trained on whole utterances; train with model.causal=true"),
         (["decode.chunk_seconds=0.32"], "decode.chunk_seconds=0.32: the model was trained on whole utterances"),
         (["--streaming=maybe"], "streaming=maybe: needs a value of type bool"),
@@ -415,3 +418,63 @@ def test_bad_alignments_are_one_line(trained, tiny_corpus, tmp_path, capsys, wor
     assert status == 2
     assert message in err.strip().splitlines()[-1]
     assert not places["out"].exists()
+
+
+@pytest.fixture(scope="module")
+def streaming_run(tiny_corpus, tmp_path_factory):
+    """A run whose encoder is causal and works in chunks of 4 frames."""
+    run = tmp_path_factory.mktemp("streaming") / "run"
+    chunks = ["model.causal=true", "model.chunk_frames=[4]", "model.left_context=8"]
+    steps = ["optim.lr=1e-2", "train.steps=120", "train.validate_every=120", "train.save_every=120"]
+    words = [*training_options(tiny_corpus, run), *chunks, *steps]
+    assert main(["train", *words]) == 0
+    return run
+
+
+def tokens_of(directory):
+    rows = map(json.loads, (directory / "hypotheses.jsonl").read_text().splitlines())
+    return {row["id"]: (row["hypothesis"], row.get("tokens"), row.get("times")) for row in rows}
+
+
+@pytest.mark.parametrize("search", ["greedy", "beam"])
+def test_streaming_finds_what_the_whole_gives(streaming_run, tiny_corpus, tmp_path, capsys, search):
+    words = [f"run={streaming_run}", f"cuts={tiny_corpus.dev}", f"decode={search}", "device=cpu"]
+    assert asr(capsys, "decode", *words, f"output={tmp_path / 'whole'}")[0] == 0
+    status, out, _ = asr(capsys, "decode", *words, f"output={tmp_path / 'stream'}", "--streaming")
+    assert status == 0
+    assert "first word: " in out
+    assert tokens_of(tmp_path / "whole") == tokens_of(tmp_path / "stream")
+    assert any(tokens for _, tokens, _ in tokens_of(tmp_path / "whole").values())
+
+
+def test_transcribing_as_a_stream_in_pieces_and_in_every_format(streaming_run, tiny_corpus, tmp_path, capsys):
+    audio = tiny_corpus.directory / "dev-0.flac"
+    words = [str(audio), f"run={streaming_run}", "device=cpu"]
+    whole = asr(capsys, "transcribe", *words)[1].split()
+    streamed = asr(capsys, "transcribe", *words, "--streaming")[1].split()
+    assert streamed == whole
+    described = json.loads(asr(capsys, "transcribe", *words, "format=json", "piece_seconds=1")[1])
+    starts = [word["start"] for word in described["words"]]
+    assert starts == sorted(starts)
+    assert described["text"].split() == [word["word"] for word in described["words"]]
+    for form, first in (("srt", "1\n"), ("vtt", "WEBVTT"), ("ctm", "dev-0 1 "), ("text", "")):
+        assert asr(capsys, "transcribe", *words, f"format={form}", f"output={tmp_path}")[0] == 0
+        suffix = "txt" if form == "text" else form
+        written = (tmp_path / f"dev-0.{suffix}").read_text()
+        assert written.startswith(first) or not whole
+
+
+def test_outputs_that_would_run_into_each_other_are_refused(trained, tiny_corpus, capsys):
+    files = [str(tiny_corpus.directory / f"dev-{n}.flac") for n in (0, 1)]
+    for words, message in ((["format=srt"], "give output=DIRECTORY"), (["--streaming", "format=ctm"], "leave out")):
+        status, _, err = asr(capsys, "transcribe", *files, f"run={trained}", *words)
+        assert status == 2
+        assert message in err
+
+
+def test_a_search_that_lacks_something_is_refused_before_training(tiny_corpus, tmp_path, capsys):
+    words = [f"run={tmp_path / 'run'}", "model=debug", f"data.tokenizer={tiny_corpus.tokenizer}", "decode=beam"]
+    status, _, err = asr(capsys, "train", *words, "decode.lm=missing.arpa", "train.device=cpu")
+    assert status == 2
+    assert "missing.arpa" in err
+    assert not (tmp_path / "run").exists()
