@@ -33,7 +33,7 @@ from asr.score.delay import first_word_latencies
 from asr.score.report import write_nbest
 from asr.score.wer import Utterance
 
-BUCKETS = 4  # of similar durations: few, so that the batches of a small test set are not small
+BUCKETS = 3  # of similar durations: few, so that the batches of a small test set are not small
 
 
 @dataclass
