@@ -24,9 +24,12 @@ def relative_positions(queries: int, keys: int, dim: int, device: torch.device) 
 def shift_to_keys(scores: Tensor) -> Tensor:
     """(…,T,P) by distance → (…,T,S) by key, S = P − T + 1: entry (i, j) is the score of distance (S − T) + i − j."""
     queries, distances = scores.shape[-2:]
-    padded = nn.functional.pad(scores, (1, 0)).flatten(-2)
-    skewed = padded[..., queries:].reshape(scores.shape)
-    return skewed[..., : distances - queries + 1]
+    scores = scores.contiguous()
+    *outer, _, across = scores.stride()
+    # One row down, one distance back: a view, where padding and reshaping would copy the largest tensor of a layer.
+    strides = (*outer, distances - across, across)
+    shape = (*scores.shape[:-1], distances - queries + 1)
+    return scores.as_strided(shape, strides, scores.storage_offset() + queries - 1)
 
 
 class RelativeSelfAttention(nn.Module):
@@ -35,6 +38,7 @@ class RelativeSelfAttention(nn.Module):
     def __init__(self, dim: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads, self.head_dim = heads, dim // heads
+        self.scale = self.head_dim**-0.5
         self.query_key_value = nn.Linear(dim, 3 * dim)
         self.position = nn.Linear(dim, dim, bias=False)
         self.content_bias = nn.Parameter(torch.zeros(heads, 1, self.head_dim))
@@ -48,11 +52,14 @@ class RelativeSelfAttention(nn.Module):
         weight, bias = self.query_key_value.weight, self.query_key_value.bias
         query = self.by_head(nn.functional.linear(x_BTD, weight[:dim], bias[:dim]))
         key, value = map(self.by_head, nn.functional.linear(memory_BSD, weight[dim:], bias[dim:]).chunk(2, dim=2))
-        position = self.position(positions_PD).view(-1, self.heads, self.head_dim).permute(1, 2, 0)
-        by_content = (query + self.content_bias) @ key.transpose(-1, -2)
+        position = self.position(positions_PD).view(-1, self.heads, self.head_dim).permute(1, 2, 0) * self.scale
         by_position = shift_to_keys((query + self.position_bias) @ position)
-        scores = (by_content + by_position) / math.sqrt(self.head_dim)
-        scores = scores.masked_fill(~mask_BTS[:, None], torch.finfo(scores.dtype).min)
+        # Half of the least number: it stays finite whatever is added, and its exponential is an exact zero.
+        hidden_B1TS = torch.zeros_like(mask_BTS, dtype=by_position.dtype)[:, None]
+        hidden_B1TS.masked_fill_(~mask_BTS[:, None], torch.finfo(by_position.dtype).min / 2)
+        elsewhere = (by_position + hidden_B1TS).flatten(0, 1)
+        by_content = (query + self.content_bias).flatten(0, 1), key.flatten(0, 1).transpose(1, 2)
+        scores = torch.baddbmm(elsewhere, *by_content, alpha=self.scale).view_as(by_position)
         weights = self.dropout(torch.softmax(scores, dim=-1))
         return self.output((weights @ value).transpose(1, 2).flatten(2))
 
