@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
+
+from asr.models.tanh import tanh
 
 
 class Joiner(nn.Module):
@@ -19,7 +20,7 @@ class Joiner(nn.Module):
 
     def forward(self, encoder_NJ: Tensor, predictor_NJ: Tensor) -> Tensor:
         """Rows (N,J) and (N,J) → logits (N,V); any other shapes that broadcast will do, too."""
-        return self.output(torch.tanh(encoder_NJ + predictor_NJ))
+        return self.output(tanh(encoder_NJ + predictor_NJ))
 
     def linear_after_tanh(self) -> nn.Linear:
         """The linear map; that there is this method lets kernels stand in for `forward` (`asr.ops.joint.reference`)."""

@@ -121,7 +121,9 @@ class ChunkedJoint:
         totals = [torch.zeros_like(values) for values in (encoder_rows, predictor_rows, *self.parameters)]
         for part in slices(len(index.utterance_N), self.chunk_nodes):
             encoder_part, predictor_part = index.encoder_row_N[part], index.predictor_row_N[part]
-            inputs = [encoder_rows[encoder_part].requires_grad_(), predictor_rows[predictor_part].requires_grad_()]
+            inputs = [encoder_rows.index_select(0, encoder_part), predictor_rows.index_select(0, predictor_part)]
+            for rows in inputs:
+                rows.requires_grad_()
             with torch.enable_grad(), self.precision:
                 logits = self.joiner(*inputs)
             grad = merged_gradient(logits.detach(), index.target_N[part], by_blank_N[part], by_label_N[part])
@@ -232,7 +234,10 @@ def evaluate_arcs(
     size = len(index.utterance_N)
     blank_N = label_N = encoder_rows.new_empty(0)
     for part in slices(size, chunk_nodes):
-        logits = joiner(encoder_rows[index.encoder_row_N[part]], predictor_rows[index.predictor_row_N[part]])
+        logits = joiner(
+            encoder_rows.index_select(0, index.encoder_row_N[part]),
+            predictor_rows.index_select(0, index.predictor_row_N[part]),
+        )
         blank, label = arc_log_probs(logits, index.target_N[part])
         if not len(blank_N):  # as a whole: small tensors kept from every slice would fragment the memory
             blank_N, label_N = blank.new_empty(size), label.new_empty(size)
