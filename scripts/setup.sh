@@ -24,5 +24,5 @@ fi
 
 echo "== setting up .venv with $("$python" --version): about 2 minutes"
 "$python" -m venv --clear .venv
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[digits,align,lm,dask,dev]"
+.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[digits,align,lm,dask,slurm,dev]"
 printf '%s\n' "$wanted" >.venv/current

@@ -97,9 +97,9 @@ def rows(results: Sequence[Result]) -> Iterator[list[str]]:
 
 
 def differing(options: Sequence[dict[str, str]]) -> list[str]:
-    """The names of the options that are not the same in all, sorted."""
+    """The names of the options that are not the same in all runs that have them, sorted."""
     names = sorted({name for one in options for name in one})
-    return [name for name in names if len({one.get(name) for one in options}) > 1]
+    return [name for name in names if len({one[name] for one in options if name in one}) > 1]
 
 
 def percent(value: float) -> str:

@@ -11,6 +11,7 @@ import re
 import typing
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,40 @@ def compose_tree(
     return _typed(_composed(command, name, _home_first(name, directories), words), command)
 
 
+def compose_sweep(
+    command: str, overrides: Sequence[str], config_dir: Path | None = None, config_name: str | None = None
+) -> tuple[Any, list[str], list[str]]:
+    """For a sweep: the config of its first combination, and the overrides with one value and with several, as Hydra
+    is to see them.
+
+    `optim.lr=1e-3,2e-3` and `optim.warmup_steps=range(100,500,100)` have several; each is checked as `compose` does.
+    """
+    readings = {text: _read(text) for text in overrides}
+    several = {text: one for text, one in readings.items() if one and (one.is_choice_sweep() or one.is_range_sweep())}
+    fixed = [text for text in overrides if text not in several]
+    values = [[f"{_name(one)}={value}" for value in one.sweep_string_iterator()] for one in several.values()]
+    first = [choices[0] for choices in values]
+    for choice in (choice for choices in values for choice in choices[1:]):
+        compose(command, [*fixed, *first, choice], config_dir, config_name)
+    groups = list_groups(command, search_directories(config_dir))
+    swept = [f"{'' if _name(one) in groups else '++'}{_name(one)}={_value_text(text)}" for text, one in several.items()]
+    config = compose(command, [*fixed, *first], config_dir, config_name)
+    return config, _hydra_overrides(command, fixed, search_directories(config_dir)), swept
+
+
+@contextmanager
+def hydra_at_home(command: str, config_dir: Path | None, config_name: str | None) -> Iterator[tuple[str, str]]:
+    """Hydra, initialized; yields the name of the primary config, and the override that has it find all the others."""
+    name = (config_name or command).removesuffix(".yaml")
+    with _initialized(_home_first(name, search_directories(config_dir))) as search_path:
+        yield name, search_path
+
+
+def checked(raw: DictConfig, command: str) -> Any:
+    """The config that Hydra composed, as an object of the command's class."""
+    return _finished(_typed(raw, command), command)
+
+
 def to_yaml(config: Any) -> str:
     """The text of a config, for `config.yaml` of a run."""
     return OmegaConf.to_yaml(OmegaConf.create(_escaped(dataclasses.asdict(config))))
@@ -96,7 +131,7 @@ def from_yaml(text: str, command: str) -> Any:
         raise InputError(f"not YAML: {_one_line(error)}") from None
     if not isinstance(raw, DictConfig):
         raise InputError(f"not a config of `asr {command}`: the text must hold `key: value` lines")
-    return _finished(_typed(raw, command), command)
+    return checked(raw, command)
 
 
 # Options
@@ -137,7 +172,7 @@ def _hydra_overrides(command: str, overrides: Sequence[str], directories: Sequen
 def _hydra_override(text: str, command: str, options: Mapping[str, Option], groups: Mapping[str, list[str]]) -> str:
     """The override as Hydra is to see it, if what it names exists."""
     override = _parse(text, options)
-    name = override.get_key_element().lstrip("+~")  # with `@package`, which no option has
+    name = _name(override)
     if name not in options and name not in groups and not _is_section(name, options):
         raise _unknown(text, name, command, [*options, *groups])
     if override.is_delete():
@@ -167,6 +202,10 @@ def _read(text: str) -> Override | None:
         return OverridesParser.create().parse_override(text)
     except HydraException:
         return None
+
+
+def _name(override: Override) -> str:
+    return override.get_key_element().lstrip("+~")  # with `@package`, which no option has
 
 
 def _is_text(override: Override | None) -> bool:
@@ -239,12 +278,18 @@ def _composed(command: str, name: str, directories: list[Path], overrides: list[
 
 
 def _run_hydra(name: str, directories: list[Path], overrides: list[str]) -> DictConfig:
-    home = hydra.initialize_config_dir(str(directories[0]), job_name="asr", version_base="1.3")
-    more = ",".join(_quoted(f"file://{directory}") for directory in directories[1:])
-    with home, warnings.catch_warnings():
+    with _initialized(directories) as search_path, warnings.catch_warnings():
         # A recipe without `_self_` gets it at the end of its defaults, which is what it must mean.
         warnings.filterwarnings("ignore", message="(?s).*missing `_self_`")
-        return hydra.compose(name, overrides=[f"hydra.searchpath=[{more}]", *overrides])
+        return hydra.compose(name, overrides=[search_path, *overrides])
+
+
+@contextmanager
+def _initialized(directories: Sequence[Path]) -> Iterator[str]:
+    """Hydra with the first directory for its home; yields the override that adds the others."""
+    more = ",".join(_quoted(f"file://{directory}") for directory in directories[1:])
+    with hydra.initialize_config_dir(str(directories[0]), job_name="asr", version_base="1.3"):
+        yield f"hydra.searchpath=[{more}]"
 
 
 def _quoted(text: str) -> str:

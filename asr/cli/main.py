@@ -67,6 +67,9 @@ def _run_command(command: str, words: list[str]) -> None:
     if given.help:
         print(_command_help(command, overrides, given))
         return
+    if given.multirun:
+        _run_many(command, overrides, given)
+        return
     config = _configure(command, overrides, files, given)
     if given.cfg:
         from asr.cli.compose import to_yaml
@@ -74,6 +77,14 @@ def _run_command(command: str, words: list[str]) -> None:
         print(to_yaml(config), end="")
     else:
         importlib.import_module(f"asr.cli.{command}").main(config)
+
+
+def _run_many(command: str, overrides: list[str], given: argparse.Namespace) -> None:
+    if command != "train":
+        raise InputError(f"--multirun: `asr {command}` has none; `asr train` does")
+    from asr.cli import multirun
+
+    multirun.main(overrides, given.config_dir, given.config_name)
 
 
 def _configure(command: str, overrides: list[str], files: list[str], given: argparse.Namespace) -> Any:
@@ -100,6 +111,7 @@ def _parser() -> _Parser:
     parser.add_argument("words", nargs="*")
     parser.add_argument("-h", "--help", action="store_true")
     parser.add_argument("--cfg", action="store_true")
+    parser.add_argument("-m", "--multirun", action="store_true")
     parser.add_argument("-cd", "--config-dir", type=Path)
     parser.add_argument("-cn", "--config-name")
     return parser
@@ -113,7 +125,8 @@ def _read(words: list[str], command: str) -> argparse.Namespace:
     given, unknown = parser.parse_known_intermixed_args([word for word in words[:end] if word not in flags])
     if unknown:
         raise InputError(
-            f"{unknown[0]}: unknown flag; flags: --help, --cfg, --config-dir, --config-name, and --OPTION=VALUE"
+            f"{unknown[0]}: unknown flag; "
+            "flags: --help, --cfg, --multirun, --config-dir, --config-name, and --OPTION=VALUE"
         )
     given.words += flags.values()
     given.literal = words[end + 1 :]
@@ -176,6 +189,7 @@ def _command_help(command: str, overrides: list[str], given: argparse.Namespace)
             "  -cd, --config-dir DIR    more configs, searched first: a recipe's",
             "  -cn, --config-name NAME  primary config; default: " + command,
             "  --cfg                    print the config and exit",
+            *["  -m, --multirun           train with each of several values, key=a,b,c"] * (command == "train"),
             *_section("groups (group=choice):", [(name, " | ".join(choices)) for name, choices in groups]),
             *_section("options (key=value):", _option_rows(command, tree)),
         ]

@@ -46,7 +46,7 @@ def test_the_best_run_comes_first_with_the_options_that_differ(make_run, capsys)
     ]
     assert main(["compare", *runs]) == 0
     head, *rows = cells(capsys)
-    assert head[:2] == ["run", "loss.am_scale"]  # of a loss that only one of them has
+    assert "loss.am_scale" not in head  # of a loss that only one of them has
     pick = [
         head.index(name) for name in ("run", "loss.name", "optim.lr", "step", "best validation", "last", "decode_dev")
     ]
