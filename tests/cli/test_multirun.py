@@ -9,9 +9,9 @@ import subprocess
 import sys
 
 import pytest
-from tests.cli.test_end_to_end import training_options
 
 from asr.cli.main import main
+from tests.cli.test_end_to_end import training_options
 
 
 @pytest.fixture
