@@ -5,13 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+FEWEST = 4096  # elements for which a second kernel call pays
+
 
 def tanh(x: Tensor) -> Tensor:
     """tanh of every element; in float32 on a CPU to 2e-7, by tanh(x) = 2σ(2x) − 1.
 
     There torch's sigmoid takes a sixth of the time of its tanh, which is an eighth of what a joiner takes.
     """
-    if x.device.type != "cpu" or x.dtype != torch.float32 or torch.compiler.is_compiling():
+    if x.device.type != "cpu" or x.dtype != torch.float32 or x.numel() < FEWEST or torch.compiler.is_compiling():
         return torch.tanh(x)
     y: Tensor = TanhBySigmoid.apply(x)  # type: ignore[no-untyped-call]
     return y
