@@ -1,0 +1,74 @@
+"""Every option of every command, as typed dataclasses: the schema that `conf/` is checked against.
+
+Nothing heavy is imported here, so that a misspelt option is refused at once.
+"""
+
+from asr.config.commands import (
+    COMMANDS,
+    VARIANTS,
+    AlignConfig,
+    AttachConfig,
+    CompareConfig,
+    DecodeConfig,
+    FeaturesConfig,
+    LmConfig,
+    PlotConfig,
+    PreflightConfig,
+    ScoreConfig,
+    SharConfig,
+    SpliceConfig,
+    TokenizerConfig,
+    TrainConfig,
+    TranscribeConfig,
+)
+from asr.config.data import DataOptions, NoiseOptions, RoomOptions, SpecAugmentOptions
+from asr.config.decode import SEARCHES, BeamOptions, DecodeOptions, GreedyOptions, K2BeamOptions
+from asr.config.loss import (
+    LOSSES,
+    ArLossOptions,
+    FullLossOptions,
+    LossOptions,
+    OptimizedLossOptions,
+    PackedLossOptions,
+    PrunedLossOptions,
+)
+from asr.config.model import ModelOptions
+from asr.config.train import OptimOptions, TrainOptions
+
+__all__ = [
+    "COMMANDS",
+    "LOSSES",
+    "SEARCHES",
+    "VARIANTS",
+    "AlignConfig",
+    "ArLossOptions",
+    "AttachConfig",
+    "BeamOptions",
+    "CompareConfig",
+    "DataOptions",
+    "DecodeConfig",
+    "DecodeOptions",
+    "FeaturesConfig",
+    "FullLossOptions",
+    "GreedyOptions",
+    "K2BeamOptions",
+    "LmConfig",
+    "LossOptions",
+    "ModelOptions",
+    "NoiseOptions",
+    "OptimOptions",
+    "OptimizedLossOptions",
+    "PackedLossOptions",
+    "PlotConfig",
+    "PreflightConfig",
+    "PrunedLossOptions",
+    "RoomOptions",
+    "ScoreConfig",
+    "SharConfig",
+    "SpecAugmentOptions",
+    "SpliceConfig",
+    "TokenizerConfig",
+    "TrainConfig",
+    "TrainOptions",
+    "TranscribeConfig",
+]

@@ -1,0 +1,60 @@
+"""The searches: what they have in common, and what each has of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional
+
+from asr.options import MISSING, option
+
+
+@dataclass
+class DecodeOptions:
+    """What every search has in common; one subclass per file in `conf/decode/`."""
+
+    name: str = MISSING
+    max_seconds: float = option(200.0, "seconds of audio in a batch at most", low=0.1)
+    batch_size: Optional[int] = option(None, "utterances in a batch at most", low=1)
+    max_symbols_per_frame: int = option(
+        5, "labels that one frame may emit, where the model was trained with loss.topology=regular", low=1
+    )
+    chunk_seconds: Optional[float] = option(
+        None, "chunks that a causal encoder's attention works in, seconds; 0: none; null: as in training", low=0
+    )
+
+
+@dataclass
+class GreedyOptions(DecodeOptions):
+    """The likeliest arc of every node."""
+
+    name: str = option("greedy", "which search", choices=("greedy",))
+
+
+@dataclass
+class BeamOptions(DecodeOptions):
+    """The most probable label sequences, each over all of its alignments that are followed."""
+
+    name: str = option("beam", "which search", choices=("beam",))
+    beam: int = option(4, "hypotheses that are followed", low=1)
+    lm: str = option("", "token n-gram for shallow fusion, ARPA, made by `asr lm` or another tool")
+    lm_weight: float = option(0.3, "weight of its log-probabilities", low=0)
+    internal_lm_weight: float = option(
+        0.0, "weight at which the predictor's own log-probabilities of labels are subtracted", low=0
+    )
+    phrases: str = option(
+        "", "text file of phrases to expect, one a line, with a boost of their own after a tab if any"
+    )
+    phrase_boost: float = option(1.5, "nats that each token of such a phrase is made likelier by", low=0)
+
+
+@dataclass
+class K2BeamOptions(DecodeOptions):
+    """k2's fast beam search, where k2 is installed."""
+
+    name: str = option("k2_fast_beam", "which search", choices=("k2_fast_beam",))
+    beam: float = option(20.0, "nats below the best at which a path is given up", low=0)
+    max_states: int = option(64, "states of a frame at most", low=1)
+    max_contexts: int = option(8, "predictor contexts of a frame at most", low=1)
+
+
+SEARCHES: dict[str, type[DecodeOptions]] = {"greedy": GreedyOptions, "beam": BeamOptions, "k2_fast_beam": K2BeamOptions}

@@ -1,0 +1,48 @@
+"""Optimiser and training loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from asr.options import option
+
+
+@dataclass
+class OptimOptions:
+    """The optimiser and its learning-rate schedule."""
+
+    name: str = option("adamw", "which optimiser", choices=("adamw", "scaled_adam"))
+    lr: float = option(1e-3, "peak learning rate", low=0)
+    weight_decay: float = option(1e-2, "adamw: weight decay of matrices (not of biases and norms)", low=0)
+    scale_lr: float = option(0.1, "scaled_adam: rate of a tensor's scale, as a share of that of its direction", low=0)
+    betas: list[float] = option([0.9, 0.98], "Adam's decay rates", low=0, high=0.9999)
+    warmup_steps: int = option(500, "step at which the warm-up is over", low=0)
+    head_warmup_steps: int = option(20, "steps of warm-up of all but the encoder, whose warm-up follows", low=0)
+    warmup_start: float = option(0.0, "share of the rate that a warm-up starts at", low=0, high=1)
+    schedule: str = option("cosine", "what follows the warm-up", choices=("cosine", "inverse_sqrt", "constant", "eden"))
+    final_lr: float = option(0.01, "share of the peak that a cosine schedule ends at", low=0, high=1)
+    eden_steps: float = option(7500.0, "eden: step around which the rate begins to fall", low=1)
+    eden_epochs: float = option(3.5, "eden: epoch around which the rate begins to fall", low=0.1)
+    clip_norm: float = option(5.0, "gradient norm is clipped to this; 0: not clipped", low=0)
+
+
+@dataclass
+class TrainOptions:
+    """The training loop."""
+
+    steps: int = option(2000, "optimiser steps", low=1)
+    seed: int = option(0, "seed of everything random", low=0)
+    device: str = option("auto", "where to train", choices=("auto", "cpu", "cuda"))
+    precision: str = option(
+        "float32", "autocast of the model; the lattice always runs in float32", choices=("float32", "bfloat16")
+    )
+    compile: bool = option(False, "compile the encoder's layers (torch.compile; minutes at the start)")
+    accumulate: int = option(1, "batches per optimiser step", low=1)
+    ema: float = option(
+        0.0, "decay of a moving average of the weights, for `checkpoint=ema`; 0: none is kept", low=0, high=0.999999
+    )
+    ctc_weight: float = option(0.2, "weight of the auxiliary CTC loss; 0: none", low=0)
+    log_every: int = option(20, "steps between two lines of metrics", low=1)
+    validate_every: int = option(500, "steps between two validations (each is followed by a checkpoint)", low=1)
+    save_every: int = option(500, "steps between two checkpoints", low=1)
+    average_last: int = option(5, "checkpoints that are kept, and averaged by `checkpoint=average`", low=1)
