@@ -47,6 +47,7 @@ MAY_CHANGE = {  # options that a run may be continued with at another value
     "model.checkpoint_layers",
     "data.workers",
     "train.steps",
+    "train.shard",
     "train.accumulate",  # with another number of processes: see check_batches_per_step
     "train.device",
     "train.log_every",
@@ -71,6 +72,8 @@ def train(config: TrainConfig, ranks: Ranks) -> None:
         raise InputError(
             f"{config.data.tokenizer} is not the tokenizer that {run.path} was begun with: give another run="
         )
+    if config.train.shard and config.optim.name == "scaled_adam":
+        raise InputError("train.shard=true goes with optim.name=adamw: scaled_adam needs whole tensors")
     device = choose_device(config.train.device)
     torch.manual_seed(config.train.seed)
     task = make_task(config, tokenizer.vocab_size).to(device)

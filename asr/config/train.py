@@ -37,6 +37,9 @@ class TrainOptions:
         "float32", "autocast of the model; the lattice always runs in float32", choices=("float32", "bfloat16")
     )
     compile: bool = option(False, "compile the encoder's layers (torch.compile; minutes at the start)")
+    shard: bool = option(
+        False, "divide weights and optimiser state over the processes (FSDP2): for models that one GPU cannot hold"
+    )
     accumulate: int = option(1, "batches per optimiser step", low=1)
     ema: float = option(
         0.0, "decay of a moving average of the weights, for `checkpoint=ema`; 0: none is kept", low=0, high=0.999999

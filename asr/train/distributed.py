@@ -3,14 +3,14 @@
     torchrun --nproc-per-node 2 -m asr.cli.main train …
 
 Each process takes every size-th batch of the one stream of training batches, so no process ever has more to do than
-another, and all average their gradients in every step (`DistributedDataParallel`; NCCL between GPUs, gloo
-between CPUs). Whatever else they have to agree on is a small object that each tells all others: `Ranks.share`.
+another, and all average their gradients in every step (`DistributedDataParallel`, or `fully_shard`; NCCL between GPUs,
+gloo between CPUs). Whatever else they have to agree on is a small object that each tells all others: `Ranks.share`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,9 +18,11 @@ from typing import Any, TypeVar
 
 import torch
 from torch import distributed, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from asr.errors import InputError
+from asr.train.shard import shard
 
 Value = TypeVar("Value")
 
@@ -59,12 +61,23 @@ class Ranks:
             raise InputError(f"another training process has ended: see its message ({_first_line(error)})") from error
         return values
 
-    def wrap(self, module: nn.Module) -> nn.Module:
-        """`module`, with the weights and buffers of the first process, and gradients averaged in every backward."""
-        return module if self.size == 1 else DistributedDataParallel(module)
+    def wrap(self, module: nn.Module, layers: Iterable[nn.Module] = ()) -> nn.Module:
+        """`module`, with the weights and buffers of the first process, and gradients averaged in every backward.
+
+        layers: if any, parts by which the weights are divided over the processes.
+        """
+        layers = list(layers)
+        if self.size == 1:
+            return module
+        if not layers:
+            return DistributedDataParallel(module)
+        shard(module, layers)
+        return module
 
     def accumulating(self, module: nn.Module, last: bool) -> AbstractContextManager[None]:
         """Averages gradients only in the backward of the last batch of a step."""
+        if isinstance(module, FSDPModule):
+            module.set_requires_gradient_sync(last)
         if isinstance(module, DistributedDataParallel) and not last:
             return module.no_sync()
         return nullcontext()

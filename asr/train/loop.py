@@ -23,6 +23,7 @@ from asr.train.average import MovingAverage
 from asr.train.distributed import ALONE, Ranks
 from asr.train.optim import make_optimizer, set_learning_rate
 from asr.train.run import RunDirectory
+from asr.train.shard import divided_for, divided_like, gathered, whole
 from asr.train.task import Share, Task
 
 PATIENCE = 20  # consecutive steps without a finite gradient after which training gives up
@@ -56,7 +57,7 @@ class Trainer:
         self.task, self.batches, self.validate, self.run = task, batches, validate, run
         self.options, self.optim, self.device, self.ranks = options, optim, device, ranks
         self.batches_per_step = options.accumulate * ranks.size
-        self.share = ranks.wrap(Share(task))
+        self.share = ranks.wrap(Share(task), task.model.encoder.layers if options.shard else ())
         self.optimizer = make_optimizer(task, task.model.encoder, optim)
         self.parts: dict[str, Any] = {"model": task.model, "objective": task.objective, "optimizer": self.optimizer}
         self.average = MovingAverage(task.model, options.ema) if options.ema else None
@@ -116,7 +117,8 @@ class Trainer:
         sums, faults = self.backward(group, labels)
         shared = self.ranks.share((dict(sums), faults))
         faults = [fault for _, faults in shared for fault in faults]
-        norm = float(torch.nn.utils.clip_grad_norm_(self.task.parameters(), self.optim.clip_norm or math.inf))
+        clipped = torch.nn.utils.clip_grad_norm_(self.task.parameters(), self.optim.clip_norm or math.inf)
+        norm = float(gathered(clipped))
         if faults or not math.isfinite(norm):
             self.leave_out("; ".join(faults) or f"gradient norm is {norm}")
         else:
@@ -198,14 +200,17 @@ class Trainer:
         last = self.step == self.options.steps
         metrics: dict[str, float] = {}
         if self.step % self.options.validate_every == 0 or self.step == self.options.steps:
-            metrics = self.validate(self.step)
+            with whole(self.share):
+                metrics = self.validate(self.step)
         regular = bool(metrics) or last or self.step % self.options.save_every == 0
-        if self.ranks.leads and (regular or self.stopping):
+        if regular or self.stopping:
             self.save(metrics, interim=not regular)
 
     def save(self, metrics: dict[str, float], interim: bool) -> None:
         """Write a checkpoint of this step, and delete those no longer needed."""
-        parts = {name: part.state_dict() for name, part in self.parts.items()}
+        parts = {name: gathered(part.state_dict()) for name, part in self.parts.items()}
+        if not self.ranks.leads:
+            return
         info = {
             "position": list(self.position),
             "batches_per_step": self.batches_per_step,
@@ -219,7 +224,9 @@ class Trainer:
         """Go on from a checkpoint. Raises InputError where its steps were of another number of batches."""
         check_batches_per_step(checkpoint.info.get("batches_per_step", self.options.accumulate), self.batches_per_step)
         for name, part in self.parts.items():
-            part.load_state_dict(checkpoint.parts[name])
+            saved = checkpoint.parts[name]
+            is_optimizer = part is self.optimizer
+            part.load_state_dict(divided_for(part, saved) if is_optimizer else divided_like(saved, part.state_dict()))
         self.step = checkpoint.step
         self.position = Position(*checkpoint.info["position"])
         self.window, self.bad_steps = checkpoint.info["window"], checkpoint.info["bad_steps"]

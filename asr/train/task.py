@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from asr.data.batch import Batch
 from asr.losses.base import LossOutput, NotFiniteError
 from asr.losses.objective import Objective
+from asr.models.subsampling import MIN_FRAMES
 from asr.models.transducer import Transducer
 
 
@@ -21,16 +25,24 @@ class Task(nn.Module):
 
     def forward(self, batch: Batch) -> LossOutput:
         """Loss of every utterance of the batch, in nats."""
-        encoded, frames, predicted = self.model(batch.features, batch.feature_frames, batch.labels)
-        return self.objective(
-            self.model.joiner, encoded, frames, predicted, batch.labels, batch.label_lengths, batch.alignment
-        )
+        return self.loss(batch, self.outputs(batch))
+
+    def outputs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """What the model makes of the batch; see `Transducer.forward`."""
+        outputs: tuple[Tensor, Tensor, Tensor] = self.model(batch.features, batch.feature_frames, batch.labels)
+        return outputs
+
+    def loss(self, batch: Batch, outputs: tuple[Tensor, Tensor, Tensor]) -> LossOutput:
+        """Loss of every utterance of the batch from the model's outputs, in nats."""
+        targets = batch.labels, batch.label_lengths, batch.alignment
+        out: LossOutput = self.objective(self.model.joiner, *outputs, *targets)
+        return out
 
 
 class Share(nn.Module):
     """What one process adds to a step. Whatever its batch is, every parameter gets a gradient: others wait for it."""
 
-    def __init__(self, task: nn.Module) -> None:
+    def __init__(self, task: Task) -> None:
         super().__init__()
         self.task = task
 
@@ -39,14 +51,25 @@ class Share(nn.Module):
 
         A batch of which nothing could be read adds nothing, and is not wrong.
         """
+        # Once in any case: where weights are divided, the processes put each layer's together in step.
+        outputs = self.task.outputs(batch if len(batch) else stand_in(batch))
         fault = ""
         if len(batch):
             try:
-                return self.task(batch), fault
+                return self.task.loss(batch, outputs), fault
             except NotFiniteError as error:
                 fault = f"{batch.ids[error.utterance]}: {error}"
-        return LossOutput(self.nothing()), fault
+        return LossOutput(self.nothing(outputs)), fault
 
-    def nothing(self) -> Tensor:
-        """Losses (0,) that all parameters have a part in."""
-        return torch.stack([p.flatten()[:1].sum() for p in self.parameters() if p.requires_grad]).sum().expand(0)
+    def nothing(self, outputs: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        """Losses (0,) that all parameters have a part in: those of layers through the outputs."""
+        encoded, _, predicted = outputs
+        present = [p for p in self.parameters() if p.requires_grad and not isinstance(p, DTensor)]
+        return torch.stack([values.flatten()[:1].sum() for values in (encoded, predicted, *present)]).sum().expand(0)
+
+
+def stand_in(batch: Batch) -> Batch:
+    """The shortest utterance that a model can read, of silence, in place of the batch, in which there is none."""
+    features = batch.features.new_zeros(1, MIN_FRAMES, batch.features.shape[2])
+    frames = batch.feature_frames.new_full((1,), MIN_FRAMES)
+    return replace(batch, features=features, feature_frames=frames, labels=batch.labels.new_zeros(1, 0))

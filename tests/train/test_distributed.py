@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 from small_model import small_options
+from torch.distributed.tensor import DTensor
 
 from asr.cli.train import make_task
 from asr.config import OptimOptions, PrunedLossOptions, TrainConfig, TrainOptions
@@ -23,6 +25,7 @@ from asr.train import state
 from asr.train.distributed import Ranks, joined
 from asr.train.loop import Trainer, check_batches_per_step
 from asr.train.run import RunDirectory, silent_logger
+from asr.train.shard import gathered
 
 CPU = torch.device("cpu")
 VOCABULARY, UTTERANCES = 7, 8
@@ -91,18 +94,20 @@ def trainer_of(ranks, path, batches, **options):
     return Trainer(task, lambda start: batches, lambda step: {}, run, settings, OPTIM, CPU, ranks)
 
 
-def gradients_and_weights(ranks, path):
-    trainer = trainer_of(ranks, path, (share_of(ranks, number) for number in count(1)))
+def gradients_and_weights(ranks, path, shard=False):
+    trainer = trainer_of(ranks, path, (share_of(ranks, number) for number in count(1)), shard=shard, ema=0.9)
     first, step = [], trainer.optimizer.step
 
     def note_gradients():
         if trainer.step == 0:
-            first.extend(p.grad.clone() for p in trainer.task.parameters())
+            first.extend(gathered(p.grad).clone() for p in trainer.task.parameters())
         step()
 
     trainer.optimizer.step = note_gradients
     assert trainer.fit()
-    return [g.numpy() for g in first], [p.detach().numpy() for p in trainer.task.parameters()], dict(trainer.window)
+    divided = sum(isinstance(p, DTensor) for p in trainer.task.parameters())
+    weights = [gathered(p.detach()).numpy() for p in trainer.task.parameters()]
+    return [g.numpy() for g in first], weights, dict(trainer.window), divided
 
 
 def relative_error(found, expected):
@@ -110,17 +115,44 @@ def relative_error(found, expected):
     return float((found - expected).norm() / expected.norm())
 
 
-def test_two_processes_do_what_one_does_with_the_whole_batch(tmp_path):
-    gradients, weights, _ = gradients_and_weights(Ranks(), tmp_path / "one")
-    both = in_processes(2, gradients_and_weights, tmp_path / "two")
-    for found_gradients, found_weights, _ in both:
+@pytest.mark.parametrize("shard", [False, True])
+def test_two_processes_do_what_one_does_with_the_whole_batch(tmp_path, shard):
+    gradients, weights, _, _ = gradients_and_weights(Ranks(), tmp_path / "one")
+    both = in_processes(2, gradients_and_weights, tmp_path / "two", shard)
+    for found_gradients, found_weights, _, divided in both:
+        assert divided == (len(weights) if shard else 0)
         assert relative_error(found_gradients, gradients) <= 1e-5
         assert relative_error(found_weights, weights) <= 1e-5
     assert all((one == other).all() for one, other in zip(both[0][1], both[1][1]))
     assert [path.name for path in state.checkpoints(tmp_path / "two" / "checkpoints")] == ["step-00000020"]
+    saved = [state.load(*state.checkpoints(tmp_path / run / "checkpoints")).parts for run in ("one", "two")]
+    for part in ("model", "objective", "ema"):
+        one, two = (
+            list(values["weights"].values() if part == "ema" else values.values())
+            for values in (parts[part] for parts in saved)
+        )
+        assert relative_error([value.numpy() for value in two], [value.numpy() for value in one]) <= 1e-5
 
 
-def misfortunes(ranks, path):
+def go_on(ranks, path, shard):
+    """Ten more steps from the checkpoint of a run."""
+    trainer = trainer_of(ranks, path, (share_of(ranks, number) for number in count(21)), shard=shard, ema=0.9, steps=30)
+    trainer.restore(state.load(state.checkpoints(path / "checkpoints")[0]))
+    assert trainer.fit()
+    return [gathered(p.detach()).numpy() for p in trainer.task.parameters()]
+
+
+@pytest.mark.parametrize("shard", [False, True])
+def test_a_run_may_go_on_with_and_without_sharding(tmp_path, shard):
+    in_processes(2, gradients_and_weights, tmp_path, shard)
+    shutil.copytree(tmp_path, tmp_path / "other")
+    (alike, _), (otherwise, _) = (
+        in_processes(2, go_on, path, how) for path, how in ((tmp_path, shard), (tmp_path / "other", not shard))
+    )
+    assert relative_error(otherwise, alike) <= 1e-5
+
+
+def misfortunes(ranks, path, shard=False):
     """Steps in which the second process alone has nothing to read (2), reads NaN (3), or is asked to stop (5)."""
 
     def batches():
@@ -133,7 +165,7 @@ def misfortunes(ranks, path):
             yield batch
 
     warnings = []
-    trainer = trainer_of(ranks, path, batches())
+    trainer = trainer_of(ranks, path, batches(), shard=shard)
     trainer.logger.warning = lambda message, *values: warnings.append(message % values)
     train_step = trainer.train_step
 
@@ -144,11 +176,13 @@ def misfortunes(ranks, path):
 
     trainer.train_step = noting
     done = trainer.fit()
-    return done, trainer.step, trainer.position, warnings, [p.detach().numpy() for p in trainer.task.parameters()]
+    weights = [gathered(p.detach()).numpy() for p in trainer.task.parameters()]
+    return done, trainer.step, trainer.position, warnings, weights
 
 
-def test_what_befalls_one_process_concerns_all(tmp_path):
-    one, other = in_processes(2, misfortunes, tmp_path)
+@pytest.mark.parametrize("shard", [False, True])
+def test_what_befalls_one_process_concerns_all(tmp_path, shard):
+    one, other = in_processes(2, misfortunes, tmp_path, shard)
     for done, step, position, warnings, _ in (one, other):
         assert (done, step, position) == (False, 5, Position(0, 5))
         assert warnings[0] == "skipped gone: unreadable"
@@ -206,6 +240,15 @@ def test_two_processes_train_like_one_with_twice_the_batches(two, tiny_corpus, t
     run = tmp_path / "one"
     subprocess.run(command(tiny_corpus, run, 1, "train.accumulate=2"), check=True, capture_output=True)
     found, expected = lines(two), lines(run)
+    assert len(found) == len(expected) == 24 + 3
+    for line, other in zip(found, expected):
+        assert line == pytest.approx(other, rel=1e-3)
+
+
+def test_two_processes_that_share_the_weights_train_like_two_that_do_not(two, tiny_corpus, tmp_path):
+    run = tmp_path / "shard"
+    subprocess.run(command(tiny_corpus, run, 2, "train.shard=true"), check=True, capture_output=True)
+    found, expected = lines(run), lines(two)
     assert len(found) == len(expected) == 24 + 3
     for line, other in zip(found, expected):
         assert line == pytest.approx(other, rel=1e-3)
