@@ -84,25 +84,42 @@ def compose_tree(
     return _typed(_composed(command, name, _home_first(name, directories), words), command)
 
 
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """Combinations of values of options.
+
+    first: the config of the first. values: by option, the override `OPTION=VALUE` for each of its values.
+    overrides: of all of them, as Hydra is to see them.
+    """
+
+    first: Any
+    values: dict[str, list[str]]
+    overrides: list[str]
+
+
 def compose_sweep(
     command: str, overrides: Sequence[str], config_dir: Path | None = None, config_name: str | None = None
-) -> tuple[Any, list[str], list[str]]:
-    """For a sweep: the config of its first combination, and the overrides with one value and with several, as Hydra
-    is to see them.
+) -> Sweep:
+    """The sweep over options with several values, `optim.lr=1e-3,2e-3` or `optim.warmup_steps=range(100,500,100)`.
 
-    `optim.lr=1e-3,2e-3` and `optim.warmup_steps=range(100,500,100)` have several; each is checked as `compose` does.
+    Each value is checked as `compose` does, with the first of every other option. Of an option that is given more
+    than once the last counts.
     """
-    readings = {text: _read(text) for text in overrides}
+    last = {text.partition("=")[0].lstrip("+"): text for text in overrides}
+    readings = {text: _read(text) for text in last.values()}
     several = {text: one for text, one in readings.items() if one and (one.is_choice_sweep() or one.is_range_sweep())}
-    fixed = [text for text in overrides if text not in several]
-    values = [[f"{_name(one)}={value}" for value in one.sweep_string_iterator()] for one in several.values()]
-    first = [choices[0] for choices in values]
-    for choice in (choice for choices in values for choice in choices[1:]):
+    fixed = [text for text in last.values() if text not in several]
+    values = {_name(one): [f"{_name(one)}={v}" for v in one.sweep_string_iterator()] for one in several.values()}
+    if "run" in values:
+        raise InputError("run: one directory is needed, in which each training has its own")
+    first = [choices[0] for choices in values.values()]
+    for choice in (choice for choices in values.values() for choice in choices[1:]):
         compose(command, [*fixed, *first, choice], config_dir, config_name)
-    groups = list_groups(command, search_directories(config_dir))
+    directories = search_directories(config_dir)
+    groups = list_groups(command, directories)
     swept = [f"{'' if _name(one) in groups else '++'}{_name(one)}={_value_text(text)}" for text, one in several.items()]
     config = compose(command, [*fixed, *first], config_dir, config_name)
-    return config, _hydra_overrides(command, fixed, search_directories(config_dir)), swept
+    return Sweep(config, values, [*_hydra_overrides(command, fixed, directories), *swept])
 
 
 @contextmanager
@@ -191,7 +208,7 @@ def _parse(text: str, options: Mapping[str, Option]) -> Override:
     option = options.get(key.lstrip("+"))
     override = _read(text)
     if option is not None and option.type is str and not _is_text(override):
-        override = _read(f"{key}={_quoted(value)}")
+        override = _read(f"{key}={quoted(value)}")
     if override is None:
         raise InputError(_malformed(text))
     return override
@@ -287,12 +304,12 @@ def _run_hydra(name: str, directories: list[Path], overrides: list[str]) -> Dict
 @contextmanager
 def _initialized(directories: Sequence[Path]) -> Iterator[str]:
     """Hydra with the first directory for its home; yields the override that adds the others."""
-    more = ",".join(_quoted(f"file://{directory}") for directory in directories[1:])
+    more = ",".join(quoted(f"file://{directory}") for directory in directories[1:])
     with hydra.initialize_config_dir(str(directories[0]), job_name="asr", version_base="1.3"):
         yield f"hydra.searchpath=[{more}]"
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """The text as a string of Hydra's grammar, where backslashes count before quotes only."""
     return "'" + re.sub(r"(\\*)('|$)", lambda at: 2 * at[1] + at[2].replace("'", "\\'"), text) + "'"
 

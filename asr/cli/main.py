@@ -82,6 +82,8 @@ def _run_command(command: str, words: list[str]) -> None:
 def _run_many(command: str, overrides: list[str], given: argparse.Namespace) -> None:
     if command != "train":
         raise InputError(f"--multirun: `asr {command}` has none; `asr train` does")
+    if given.cfg:
+        raise InputError("--cfg: prints one config, and --multirun has several; give one value of each option")
     from asr.cli import multirun
 
     multirun.main(overrides, given.config_dir, given.config_name)

@@ -1,17 +1,19 @@
-"""`asr train --multirun`: one training for every combination of values, by Hydra's sweepers and launchers.
+"""`asr train --multirun`: one training for every combination of values, started by Hydra's launchers.
 
     asr train --multirun run=exp/sweep loss=pruned,optimized optim.lr=1e-3,2e-3
 
 By default they run here, one after the other; `hydra/launcher=submitit_slurm` makes a Slurm job of each, in which every
-task is one of the processes that train together. Each training returns its best word error rate, which is what a
-sweeper like Optuna's (`hydra/sweeper=optuna`) minimises.
+task is one of the processes that train together.
 """
 
 from __future__ import annotations
 
 import functools
+import logging
 import os
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from itertools import product
 from pathlib import Path
 
 from hydra.core.global_hydra import GlobalHydra
@@ -20,12 +22,12 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from asr.cli import compare, train
-from asr.cli.compose import checked, compose_sweep, hydra_at_home
+from asr.cli.compose import checked, compose_sweep, hydra_at_home, quoted
 from asr.config import CompareConfig, TrainConfig
 from asr.errors import InputError
 
 COMMAND = "train"
-HYDRA = "hydra/", "hydra."  # what overrides of Hydra itself begin with: its launcher and sweeper
+LAUNCHER = "hydra/launcher=", "hydra.launcher."  # what overrides of Hydra itself begin with
 # A training's directory has a config and a log of its own.
 QUIET = "hydra.output_subdir=null", "hydra.sweep.subdir=.", "hydra/job_logging=none", "hydra/hydra_logging=none"
 
@@ -33,26 +35,43 @@ QUIET = "hydra.output_subdir=null", "hydra.sweep.subdir=.", "hydra/job_logging=n
 def main(words: Sequence[str], config_dir: Path | None, config_name: str | None) -> None:
     """Train them all, and print the table of `asr compare`. Raises InputError where one of them cannot be trained.
 
-    Every value is checked before the first training begins, and one that fails does not keep the others from theirs.
+    Every value is checked, by itself, before the first training begins; one that fails does not keep the others from
+    theirs.
     """
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise InputError(
             "--multirun starts trainings of its own, which torchrun cannot divide: "
             "use hydra/launcher=submitit_local hydra.launcher.tasks_per_node=2"
         )
-    of_hydra = [word for word in words if word.startswith(HYDRA)]
+    of_hydra = [word for word in words if word.lstrip("+").startswith(LAUNCHER)]
     overrides = [word for word in words if word not in of_hydra]
-    config, fixed, swept = compose_sweep(COMMAND, overrides, config_dir, config_name)
-    if not swept and not of_hydra:
+    sweep = compose_sweep(COMMAND, overrides, config_dir, config_name)
+    if not sweep.values and not of_hydra:
         raise InputError("--multirun: no option has several values, as in optim.lr=1e-3,2e-3; leave it out")
-    base = Path(config.run)
-    job = functools.partial(train_one, base=base, fixed=frozenset(map(option_name, fixed)))
+    base: Path = Path(sweep.first.run)
+    names = run_names(sweep.values)
+    job = functools.partial(train_one, base=base, swept=frozenset(sweep.values))
+    directory = f"hydra.sweep.dir={quoted(str(base))}"
     try:
-        launch(job, [*fixed, *swept, *QUIET, f"hydra.sweep.dir='{base}'", *of_hydra], config_dir, config_name)
+        launch(job, [*sweep.overrides, *QUIET, directory, *of_hydra], config_dir, config_name)
     finally:
-        runs = sorted(str(path.parent) for path in base.glob("*/config.yaml"))
-        if runs:
-            compare.main(CompareConfig(runs=runs))
+        report(base / name for name in names)
+
+
+def run_names(values: dict[str, list[str]]) -> list[str]:
+    """The directory of each combination. Raises InputError where two would be one."""
+    names = [run_name(words) for words in product(*values.values())]
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled or any(len(os.fsencode(name)) > os.pathconf("/", "PC_NAME_MAX") for name in names):
+        raise InputError(f"--multirun: {(doubled or names)[0]} is no name for the directory of one of them")
+    return names
+
+
+def report(runs: Iterable[Path]) -> None:
+    """Print the table of the runs that have begun."""
+    begun = [str(run) for run in runs if (run / "config.yaml").is_file()]
+    if begun:
+        compare.main(CompareConfig(runs=begun))
 
 
 def launch(
@@ -62,22 +81,31 @@ def launch(
     with hydra_at_home(COMMAND, config_dir, config_name) as (name, search_path):
         try:
             GlobalHydra.instance().hydra.multirun(name, job, [search_path, *overrides])  # type: ignore[union-attr]
-        except HydraException as error:
+        except (HydraException, RuntimeError) as error:  # of the launcher: no Slurm here, a job that was killed
             message = " ".join(str(error).split())
-            raise InputError(f"--multirun: {message}") from None
+            raise InputError(f"--multirun: {message}") from error
 
 
-def train_one(raw: DictConfig, base: Path, fixed: frozenset[str]) -> float:
+def train_one(raw: DictConfig, base: Path, swept: frozenset[str]) -> float:
     """One training, in BASE/OPTION=VALUE,…; its best word error rate of a validation, in %."""
     config: TrainConfig = checked(raw, COMMAND)
-    varied = [word for word in HydraConfig.get().overrides.task if option_name(word) not in fixed]
-    config.run = str(base / run_name(varied))
-    join_tasks()
-    train.main(config)
+    name = run_name(word for word in HydraConfig.get().overrides.task if option_name(word) in swept)
+    config.run = str(base / name)
+    try:
+        join_tasks()
+        train.main(config)
+    except KeyboardInterrupt as interrupt:
+        if "SUBMITIT_EXECUTOR" not in os.environ:
+            raise
+        raise InputError(f"{name}: stopped; {interrupt}") from None  # which the launcher hears of
+    except Exception as error:
+        logging.getLogger("asr").error("%s: %s", name, " ".join(str(error).splitlines()))
+        traceback.clear_frames(error.__traceback__)  # which Hydra keeps, and which hold the model
+        raise
     return compare.read_result(Path(config.run)).best
 
 
-def run_name(overrides: Sequence[str]) -> str:
+def run_name(overrides: Iterable[str]) -> str:
     """A directory's name for a combination: `loss=pruned,optim.lr=0.001`."""
     return ",".join(word.lstrip("+").replace("/", "_") for word in overrides) or "run"
 
@@ -94,4 +122,4 @@ def join_tasks() -> None:
     import submitit  # type: ignore[import-untyped]
 
     if submitit.JobEnvironment().num_tasks > 1:
-        submitit.helpers.TorchDistributedEnvironment().export(set_cuda_visible_devices=False)
+        submitit.helpers.TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)

@@ -9,6 +9,7 @@ import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -116,10 +117,12 @@ def train(config: TrainConfig, ranks: Ranks) -> None:
     )
     if config.loss.uses_alignment and ranks.leads:
         warn_of_unaligned(data)
-    stop_on_signals(trainer)
+    before = stop_on_signals(trainer)
     try:
         done = trainer.fit()
     finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
         data.report_refused(logger.warning)
         run.close()
     logger.info("%s at step %d; checkpoints in %s", "done" if done else "stopped", trainer.step, run.checkpoints)
@@ -145,8 +148,10 @@ def warn_of_unaligned(data: TrainingData) -> None:
         )
 
 
-def stop_on_signals(trainer: Trainer) -> None:
-    """SIGTERM and the first Ctrl-C end training after the current step, with a checkpoint.
+def stop_on_signals(trainer: Trainer) -> dict[int, Any]:
+    """SIGTERM, SIGUSR2 and the first Ctrl-C end training after the current step, with a checkpoint.
+
+    Slurm sends SIGUSR2 before a job's time is up, where submitit has started it. Returns the handlers there were.
 
     A second Ctrl-C ends it at once; but not with several processes, to which torchrun passes on every Ctrl-C.
     """
@@ -156,8 +161,7 @@ def stop_on_signals(trainer: Trainer) -> None:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         trainer.stop()
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    return {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)}
 
 
 def check_same_run(run: RunDirectory, config: TrainConfig) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-FEWEST = 4096  # elements for which a second kernel call pays
+FEWEST = 8192  # elements for which several kernel calls pay
 
 
 def tanh(x: Tensor) -> Tensor:
     """tanh of every element; in float32 on a CPU to 2e-7, by tanh(x) = 2σ(2x) − 1.
 
-    There torch's sigmoid takes a sixth of the time of its tanh, which is an eighth of what a joiner takes.
+    There torch's sigmoid takes a sixth of the time of its tanh, and all of this a quarter to a third.
     """
     if x.device.type != "cpu" or x.dtype != torch.float32 or x.numel() < FEWEST or torch.compiler.is_compiling():
         return torch.tanh(x)
@@ -22,11 +22,15 @@ def tanh(x: Tensor) -> Tensor:
 class TanhBySigmoid(torch.autograd.Function):
     """See `tanh`. One node of a graph, as torch's own is: no intermediate result is kept."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor) -> Tensor:
-        y = (2 * x).sigmoid_().mul_(2).sub_(1)
-        ctx.save_for_backward(y)
-        return y
+    def forward(x: Tensor) -> Tensor:
+        return (2 * x).sigmoid_().mul_(2).sub_(1)
+
+    @staticmethod
+    def setup_context(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(output)
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> Tensor:

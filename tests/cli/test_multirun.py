@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import subprocess
 import sys
@@ -41,8 +40,9 @@ def test_a_second_run_goes_on_where_the_first_was(options, tmp_path):
     words = ["train", "-m", *options, "optim.lr=1e-3,2e-3"]
     assert main(words) == 0
     assert main([*words, "train.steps=3"]) == 0
-    for metrics in (tmp_path / "sweep").glob("*/metrics.jsonl"):
-        assert json.loads(metrics.read_text().splitlines()[-1])["step"] == 3
+    logs = [path.read_text() for path in (tmp_path / "sweep").glob("*/train.log")]
+    assert len(logs) == 2
+    assert all("step 2 of 3" in log and "done at step 3" in log for log in logs)
 
 
 def test_one_that_fails_does_not_keep_the_others_from_theirs(options, tiny_corpus, tmp_path, capsys):
@@ -65,6 +65,10 @@ def test_text_in_quotes_is_one_value(options, tmp_path, capsys):
         (["optim.rate=1,2"], "asr train: error: optim.rate=1: unknown option"),
         (["loss=full,best"], "asr train: error: loss=best: unknown choice"),
         (["optim.lr=interval(1,2)"], "asr train: error: optim.lr=interval(1,2): one value is needed"),
+        (["optim.lr=1e-3,2e-3", "optim.lr=5e-4"], "asr train: error: --multirun: no option has several values"),
+        (["run=a,b"], "asr train: error: run: one directory is needed"),
+        (["data.tokenizer=a/b,a_b"], "asr train: error: --multirun: data.tokenizer=a_b is no name"),
+        (["optim.lr=1e-3,2e-3", "--cfg"], "asr train: error: --cfg: prints one config"),
         (["optim.lr=1e-3"], "asr train: error: --multirun: no option has several values"),
         (["optim.lr=1e-3,2e-3", "hydra/launcher=moon"], "asr train: error: --multirun: "),
     ],
@@ -84,6 +88,26 @@ def test_torchrun_cannot_divide_a_sweep(options, capsys, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert main(["train", "-m", *options, "optim.lr=1e-3,2e-3"]) == 2
     assert "hydra/launcher=submitit_local" in last_line(capsys)
+
+
+def test_of_an_option_given_twice_the_last_counts(options, tmp_path):
+    assert main(["train", "-m", *options, "optim.lr=1e-3", "optim.lr=1e-3,2e-3"]) == 0
+    runs = {path.parent.name for path in (tmp_path / "sweep").glob("*/config.yaml")}
+    assert runs == {"optim.lr=0.001", "optim.lr=0.002"}
+
+
+def test_a_directory_with_odd_characters(options, tmp_path):
+    run = tmp_path / "it's a"
+    assert main(["train", "-m", *options, f'run="{run}"', "optim.lr=1e-3,2e-3"]) == 0
+    assert len(list(run.glob("*/config.yaml"))) == 2
+
+
+def test_failures_are_all_named(options, capsys):
+    words = [word for word in options if not word.startswith("data.tokenizer")]
+    assert main(["train", "-m", *words, "data.tokenizer=/nowhere,/noplace"]) == 2
+    printed = capsys.readouterr().err
+    assert "data.tokenizer=_nowhere: " in printed
+    assert "data.tokenizer=_noplace: " in printed
 
 
 @pytest.mark.skipif(importlib.util.find_spec("submitit") is None, reason="needs the extra [slurm]")

@@ -36,3 +36,10 @@ def test_other_dtypes_are_left_to_torch(dtype: torch.dtype) -> None:
 def test_a_few_elements_are_left_to_torch() -> None:
     x = torch.linspace(-3, 3, FEWEST - 1)
     assert torch.equal(tanh(x), torch.tanh(x))
+
+
+def test_functions_of_functions() -> None:
+    x = torch.linspace(-3, 3, FEWEST)
+    slope = torch.func.grad(lambda values: tanh(values).sum())(x)
+    assert (slope - (1 - torch.tanh(x) ** 2)).abs().max() <= 1e-6
+    assert torch.equal(torch.func.vmap(tanh)(x.expand(2, -1)), tanh(x).expand(2, -1))
