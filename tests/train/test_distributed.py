@@ -18,6 +18,7 @@ import torch
 from small_model import small_options
 from torch.distributed.tensor import DTensor
 
+from asr.cli.main import main
 from asr.cli.train import make_task
 from asr.config import OptimOptions, PrunedLossOptions, TrainConfig, TrainOptions
 from asr.data.batch import Batch, Position, Skipped
@@ -252,6 +253,14 @@ def test_two_processes_that_share_the_weights_train_like_two_that_do_not(two, ti
     assert len(found) == len(expected) == 24 + 3
     for line, other in zip(found, expected):
         assert line == pytest.approx(other, rel=1e-3)
+
+
+def test_scaled_adam_cannot_be_sharded(tiny_corpus, tmp_path, capsys):
+    words = command(tiny_corpus, tmp_path / "run", 1, "train.shard=true", "optim=scaled_adam")[3:]
+    assert main(words) == 2
+    assert capsys.readouterr().err == (
+        "asr train: error: train.shard=true goes with optim.name=adamw: scaled_adam needs whole tensors\n"
+    )
 
 
 def test_two_processes_stop_and_go_on_exactly(two, tiny_corpus, tmp_path):
