@@ -73,8 +73,8 @@ def train(config: TrainConfig, ranks: Ranks) -> None:
         raise InputError(
             f"{config.data.tokenizer} is not the tokenizer that {run.path} was begun with: give another run="
         )
-    if config.train.shard and config.optim.name == "scaled_adam":
-        raise InputError("train.shard=true goes with optim.name=adamw: scaled_adam needs whole tensors")
+    if config.train.shard and (config.train.compile or config.optim.name == "scaled_adam"):
+        raise InputError("train.shard=true goes neither with optim.name=scaled_adam nor with train.compile=true")
     device = choose_device(config.train.device)
     torch.manual_seed(config.train.seed)
     task = make_task(config, tokenizer.vocab_size).to(device)
@@ -121,10 +121,10 @@ def train(config: TrainConfig, ranks: Ranks) -> None:
     try:
         done = trainer.fit()
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
         data.report_refused(logger.warning)
         run.close()
+        for number, handler in before.items():
+            signal.signal(number, handler)
     logger.info("%s at step %d; checkpoints in %s", "done" if done else "stopped", trainer.step, run.checkpoints)
     if not done:
         raise KeyboardInterrupt("run the same command again to go on" * ranks.leads)
@@ -161,7 +161,8 @@ def stop_on_signals(trainer: Trainer) -> dict[int, Any]:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         trainer.stop()
 
-    return {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)}
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)}
+    return {number: handler for number, handler in before.items() if handler is not None}  # None: not Python's
 
 
 def check_same_run(run: RunDirectory, config: TrainConfig) -> None:

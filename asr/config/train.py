@@ -38,7 +38,7 @@ class TrainOptions:
     )
     compile: bool = option(False, "compile the encoder's layers (torch.compile; minutes at the start)")
     shard: bool = option(
-        False, "divide weights and optimiser state over the processes (FSDP2): for models that one GPU cannot hold"
+        False, "divide weights, gradients and optimiser state over the processes (FSDP2); whole only in validations"
     )
     accumulate: int = option(1, "batches per optimiser step", low=1)
     ema: float = option(

@@ -198,4 +198,5 @@ def _start_worker(worker: int) -> None:
     # Signals to stop reach the whole process group; the training process decides when its workers end.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     torch.set_num_threads(1)

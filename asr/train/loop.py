@@ -23,7 +23,7 @@ from asr.train.average import MovingAverage
 from asr.train.distributed import ALONE, Ranks
 from asr.train.optim import make_optimizer, set_learning_rate
 from asr.train.run import RunDirectory
-from asr.train.shard import divided_for, divided_like, gathered, whole
+from asr.train.shard import align_buffers, divided_for, divided_like, gathered, whole
 from asr.train.task import Share, Task
 
 PATIENCE = 20  # consecutive steps without a finite gradient after which training gives up
@@ -113,6 +113,7 @@ class Trainer:
         """One optimiser step on the mean loss per label of the `group` of every process."""
         self.rate = set_learning_rate(self.optimizer, self.step, self.options.steps, self.optim, self.position.epoch)
         self.optimizer.zero_grad(set_to_none=True)
+        align_buffers(self.share)
         labels = max(sum(self.ranks.share(sum(int(batch.label_lengths.sum()) for batch in group))), 1)
         sums, faults = self.backward(group, labels)
         shared = self.ranks.share((dict(sums), faults))
@@ -205,10 +206,12 @@ class Trainer:
         regular = bool(metrics) or last or self.step % self.options.save_every == 0
         if regular or self.stopping:
             self.save(metrics, interim=not regular)
+        if self.stopping:
+            self.ranks.share(None)  # or torchrun would end the first process, still writing, when the others end
 
     def save(self, metrics: dict[str, float], interim: bool) -> None:
         """Write a checkpoint of this step, and delete those no longer needed."""
-        parts = {name: gathered(part.state_dict()) for name, part in self.parts.items()}
+        parts = {name: gathered(part.state_dict(), self.ranks.leads) for name, part in self.parts.items()}
         if not self.ranks.leads:
             return
         info = {

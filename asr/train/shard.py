@@ -1,5 +1,5 @@
-"""Weights, gradients and optimiser state divided over the processes, by torch's `fully_shard` (FSDP2): for models that
-one GPU cannot hold (Rajbhandari et al., "ZeRO", SC 2020, stage 3).
+"""Weights, gradients and optimiser state divided over the processes, by torch's `fully_shard` (FSDP2): for models whose
+training one GPU cannot hold (Rajbhandari et al., "ZeRO", SC 2020, stage 3).
 
 A layer's weights are brought together where it computes, and the others stay divided. What is written to a
 checkpoint is whole, so a run may go on with or without sharding.
@@ -24,9 +24,19 @@ def shard(module: nn.Module, layers: Iterable[nn.Module]) -> None:
     for tensor in tensors:
         distributed.broadcast(tensor.detach(), 0)
     mesh = init_device_mesh(tensors[0].device.type, (distributed.get_world_size(),))
-    for layer in layers:
-        fully_shard(layer, mesh=mesh)
-    fully_shard(module, mesh=mesh)
+    parts = [*layers, module]
+    for part in parts:
+        fully_shard(part, mesh=mesh)
+    for part, before in zip(parts, [module, *parts]):
+        # Said, not left to the order of the last forwards: which those were may differ, after a validation.
+        part.set_modules_to_backward_prefetch([before])  # type: ignore[operator]
+
+
+def align_buffers(module: nn.Module) -> None:
+    """Where weights are divided, give all processes the buffers of the first, as data-parallel training does."""
+    if isinstance(module, FSDPModule):
+        for buffer in module.buffers():
+            distributed.broadcast(buffer, 0)
 
 
 @contextmanager
@@ -44,14 +54,18 @@ def whole(module: nn.Module) -> Iterator[None]:
             part.set_reshard_after_forward(part is not module, recurse=False)
 
 
-def gathered(state: Any) -> Any:
-    """A nested state with whole tensors in place of divided ones; all processes have to call this alike."""
+def gathered(state: Any, keep: bool = True) -> Any:
+    """A nested state with whole tensors, on the CPU, in place of divided ones, or without `keep` with nothing.
+
+    All processes have to call this alike. No more than one tensor at a time is whole where it is divided.
+    """
     if isinstance(state, DTensor):
-        return state.full_tensor()
+        tensor = state.full_tensor()
+        return tensor.cpu() if keep else None
     if isinstance(state, dict):
-        return {key: gathered(value) for key, value in state.items()}
+        return {key: gathered(value, keep) for key, value in state.items()}
     if isinstance(state, (list, tuple)):
-        return [gathered(value) for value in state]
+        return [gathered(value, keep) for value in state]
     return state
 
 

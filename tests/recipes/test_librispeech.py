@@ -115,7 +115,13 @@ def test_a_failed_download_says_what_to_do(prepare, tmp_path, monkeypatch):
         prepare.main(["--download-dir", str(tmp_path), "--output", str(tmp_path / "out"), "--set", "mini"])
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in (RECIPE / "conf").glob("*.yaml")))
+def test_the_overfit_check_learns_what_it_is_scored_on():
+    config = compose("train", ["run=x"], RECIPE / "conf", "overfit")
+    assert config.data.train_cuts == config.data.valid_cuts == ["data/mini/cuts_20.jsonl.gz"]
+    assert config.data.tokenizer == "data/mini/bpe_500"
+
+
+@pytest.mark.parametrize("name", ["mini", "100h", "960h"])
 def test_configs_compose(name):
     config = compose("train", ["run=x"], RECIPE / "conf", name)
     assert config.data.train_cuts == [f"data/{name}/cuts_train.jsonl.gz"]

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lhotse import CutSet
 from small_model import small_options
 from torch.distributed.tensor import DTensor
 
@@ -248,18 +249,30 @@ def test_two_processes_train_like_one_with_twice_the_batches(two, tiny_corpus, t
 
 def test_two_processes_that_share_the_weights_train_like_two_that_do_not(two, tiny_corpus, tmp_path):
     run = tmp_path / "shard"
-    subprocess.run(command(tiny_corpus, run, 2, "train.shard=true"), check=True, capture_output=True)
+    subprocess.run(
+        command(tiny_corpus, run, 2, "train.shard=true", "model.checkpoint_layers=true"),
+        check=True,
+        capture_output=True,
+    )
     found, expected = lines(run), lines(two)
     assert len(found) == len(expected) == 24 + 3
     for line, other in zip(found, expected):
         assert line == pytest.approx(other, rel=1e-3)
 
 
-def test_scaled_adam_cannot_be_sharded(tiny_corpus, tmp_path, capsys):
-    words = command(tiny_corpus, tmp_path / "run", 1, "train.shard=true", "optim=scaled_adam")[3:]
-    assert main(words) == 2
+def test_a_process_that_has_nothing_to_validate_hangs_no_other(tiny_corpus, tmp_path):
+    one = tmp_path / "one.jsonl.gz"
+    CutSet.from_file(tiny_corpus.dev).subset(first=1).to_file(one)
+    options = f"data.valid_cuts=[{one}]", "train.shard=true", "train.steps=6", "train.validate_every=2"
+    words = command(tiny_corpus, tmp_path / "run", 2, *options)
+    subprocess.run(words, check=True, capture_output=True, timeout=120)
+
+
+@pytest.mark.parametrize("other", ["optim=scaled_adam", "train.compile=true"])
+def test_what_does_not_go_with_sharding_is_refused(tiny_corpus, tmp_path, capsys, other):
+    assert main(command(tiny_corpus, tmp_path / "run", 1, "train.shard=true", other)[3:]) == 2
     assert capsys.readouterr().err == (
-        "asr train: error: train.shard=true goes with optim.name=adamw: scaled_adam needs whole tensors\n"
+        "asr train: error: train.shard=true goes neither with optim.name=scaled_adam nor with train.compile=true\n"
     )
 
 

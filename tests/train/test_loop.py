@@ -50,8 +50,12 @@ class LinearTask(nn.Module):
         self.model.head = nn.Linear(8, 1)
         self.objective = nn.Identity()
 
-    def forward(self, batch):
-        per_utterance = self.model(batch.features).square().sum((1, 2))
+    def outputs(self, batch):
+        out = self.model(batch.features)
+        return out, batch.feature_frames, out
+
+    def loss(self, batch, outputs):
+        per_utterance = outputs[0].square().sum((1, 2))
         return LossOutput(per_utterance, {"square": per_utterance.detach()}, len(batch))
 
 
@@ -242,17 +246,16 @@ def test_two_half_batches_have_the_gradient_of_the_whole(trainer_in):
     for one, other in zip(*gradients):
         assert one.abs().max() > 1e-3
         torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
-    assert trainer.window["loss"] == pytest.approx(
-        2 * float(LinearTask.forward(trainer.task, whole).per_utterance.sum().detach()) / 12
-    )
+    expected = trainer.task.loss(whole, trainer.task.outputs(whole)).per_utterance.sum().detach()
+    assert trainer.window["loss"] == pytest.approx(2 * float(expected) / 12)
 
 
 def test_an_utterance_without_a_finite_loss_is_named_and_its_step_left_out(trainer_in, monkeypatch):
     class Fails(LinearTask):
-        def forward(self, batch):
+        def loss(self, batch, outputs):
             if batch.position.batch == 2:
                 raise NotFiniteError(1)
-            return super().forward(batch)
+            return super().loss(batch, outputs)
 
     trainer, warned = trainer_in("run", task=Fails()), []
     monkeypatch.setattr(trainer.logger, "warning", lambda message, *values: warned.append(message % values))
