@@ -178,8 +178,8 @@ def misfortunes(ranks, path, shard=False):
 
     trainer.train_step = noting
     done = trainer.fit()
-    weights = [gathered(p.detach()).numpy() for p in trainer.task.parameters()]
-    return done, trainer.step, trainer.position, warnings, weights
+    values = *trainer.task.parameters(), *trainer.task.buffers()  # of which one counts the batches of the loss
+    return done, trainer.step, trainer.position, warnings, [gathered(value.detach()).numpy() for value in values]
 
 
 @pytest.mark.parametrize("shard", [False, True])
@@ -266,6 +266,8 @@ def test_a_process_that_has_nothing_to_validate_hangs_no_other(tiny_corpus, tmp_
     options = f"data.valid_cuts=[{one}]", "train.shard=true", "train.steps=6", "train.validate_every=2"
     words = command(tiny_corpus, tmp_path / "run", 2, *options)
     subprocess.run(words, check=True, capture_output=True, timeout=120)
+    steps = [line["step"] for line in lines(tmp_path / "run") if "train/loss" in line]
+    assert steps == [1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize("other", ["optim=scaled_adam", "train.compile=true"])
