@@ -110,6 +110,8 @@ def compose_sweep(
     several = {text: one for text, one in readings.items() if one and (one.is_choice_sweep() or one.is_range_sweep())}
     fixed = [text for text in last.values() if text not in several]
     values = {_name(one): [f"{_name(one)}={v}" for v in one.sweep_string_iterator()] for one in several.values()}
+    for name in (name for name, choices in values.items() if not choices):
+        raise InputError(f"{last[name]}: there is no value in it; give at least one")
     if "run" in values:
         raise InputError("run: one directory is needed, in which each training has its own")
     first = [choices[0] for choices in values.values()]

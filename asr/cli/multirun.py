@@ -28,6 +28,7 @@ from asr.errors import InputError
 
 COMMAND = "train"
 LAUNCHER = "hydra/launcher=", "hydra.launcher."  # what overrides of Hydra itself begin with
+LONGEST_NAME = 255  # bytes, on the file systems of Linux
 # A training's directory has a config and a log of its own.
 QUIET = "hydra.output_subdir=null", "hydra.sweep.subdir=.", "hydra/job_logging=none", "hydra/hydra_logging=none"
 
@@ -59,11 +60,12 @@ def main(words: Sequence[str], config_dir: Path | None, config_name: str | None)
 
 
 def run_names(values: dict[str, list[str]]) -> list[str]:
-    """The directory of each combination. Raises InputError where two would be one."""
+    """The directory of each combination. Raises InputError where two would be one, or one has too long a name."""
     names = [run_name(words) for words in product(*values.values())]
-    doubled = sorted({name for name in names if names.count(name) > 1})
-    if doubled or any(len(os.fsencode(name)) > os.pathconf("/", "PC_NAME_MAX") for name in names):
-        raise InputError(f"--multirun: {(doubled or names)[0]} is no name for the directory of one of them")
+    for name in (name for name in names if names.count(name) > 1):
+        raise InputError(f"--multirun: two trainings would have the directory {name}: give each value once")
+    for name in (name for name in names if len(os.fsencode(name)) > LONGEST_NAME):
+        raise InputError(f"--multirun: {name[:60]}… is too long for a directory's name: sweep fewer options at a time")
     return names
 
 
