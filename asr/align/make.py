@@ -16,6 +16,7 @@ from lhotse.cut import Cut
 from lhotse.supervision import AlignmentItem
 
 from asr.data.batch import Skipped
+from asr.errors import InputError
 from asr.files import replacing, write_atomically
 from asr.parallel import chunked, start_workers
 from asr.progress import progress
@@ -108,6 +109,13 @@ def worker_aligner(make_aligner: MakeAligner) -> Aligner:
         torch.set_num_threads(1)
         _worker.aligner, _worker.made = make_aligner(), wanted
     return _worker.aligner
+
+
+def check_for_ctm(ids: Iterable[str]) -> None:
+    """Raise InputError for an id that a CTM cannot hold."""
+    for utterance in ids:
+        if utterance.split() != [utterance]:
+            raise InputError(f"a cut is called {utterance!r}, but a CTM has no ids with white space: rename it")
 
 
 def write_ctm(path: Path, utterances: Iterable[Aligned]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asr.align.hmm import HmmAligner
-from asr.align.make import Aligned, Aligner, Journal, MakeAligner, align_all, write_ctm
+from asr.align.make import Aligned, Aligner, Journal, MakeAligner, align_all, check_for_ctm, write_ctm
 from asr.align.trained import TrainedAligner
 from asr.cli.load import checkpoint_names, load_task
 from asr.cli.train import choose_device
@@ -38,13 +38,6 @@ def main(config: AlignConfig) -> None:
     write_ctm(output, aligned)
     journal.path.unlink()
     print(f"{output}: {len(aligned)} of {len(order)} utterances aligned")
-
-
-def check_for_ctm(ids: list[str]) -> None:
-    """Raise InputError for an id that a CTM cannot hold."""
-    for utterance in ids:
-        if utterance.split() != [utterance]:
-            raise InputError(f"a cut is called {utterance!r}, but a CTM has no ids with white space: rename it")
 
 
 def settings(config: AlignConfig) -> dict[str, str]:

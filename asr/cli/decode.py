@@ -12,7 +12,7 @@ import torch
 from lhotse import CutSet
 from torch import Tensor
 
-from asr.align.make import Aligned, write_ctm
+from asr.align.make import Aligned, check_for_ctm, write_ctm
 from asr.align.tokens import aligned_words
 from asr.align.words import recognised_words
 from asr.cli.load import Trained, load_trained
@@ -61,6 +61,7 @@ def main(config: DecodeConfig) -> None:
     device = choose_device(config.device)
     trained = load_trained(config.run, config.checkpoint, device)
     order = unique_ids(cuts)
+    check_for_ctm(order)
     decoder = Decoder(trained, config.decode, device, config.streaming)
     decoded: dict[str, list[Utterance]] = {}
     for result in progress(decoder(cuts), len(order), "decoding", "utterances"):
