@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from lhotse.cut import Cut
+from lhotse.cut import Cut, MixedCut
 from lhotse.supervision import AlignmentItem, SupervisionSegment
 
 from asr.data.features import FRAME_SECONDS
@@ -38,8 +38,19 @@ def split_evenly(word: AlignmentItem, count: int) -> list[float]:
 
 
 def aligned_words(cut: Cut) -> list[AlignmentItem]:
-    """The word alignments of all supervisions of a cut, in order of time."""
-    return [item for supervision in in_order(cut) for item in (supervision.alignment or {}).get("word", [])]
+    """The word alignments of all supervisions of a cut, in order of time, without silences (items of no symbol).
+
+    Lhotse moves a supervision that is padded, joined or mixed, but not the items of its alignment: a track's items
+    count from the track's beginning.
+    """
+    tracks = [(track.cut, track.offset) for track in cut.tracks] if isinstance(cut, MixedCut) else [(cut, 0.0)]
+    return [
+        item if not offset else item.with_offset(offset)
+        for part, offset in sorted(tracks, key=lambda track: track[1])
+        for supervision in in_order(part)
+        for item in (supervision.alignment or {}).get("word", [])
+        if item.symbol.strip()
+    ]
 
 
 def in_order(cut: Cut) -> list[SupervisionSegment]:

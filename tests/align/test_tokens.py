@@ -4,8 +4,9 @@ import pytest
 import torch
 from lhotse import MonoCut, SupervisionSegment
 from lhotse.supervision import AlignmentItem
+from lhotse.testing.dummies import dummy_recording
 
-from asr.align.tokens import UNALIGNED, subsampled_frame, token_frames, words_of_pieces
+from asr.align.tokens import UNALIGNED, aligned_words, subsampled_frame, token_frames, words_of_pieces
 from asr.data.dataset import Draw, SpeechDataset
 from asr.data.tokenizer import load_tokenizer
 from asr.models.subsampling import MIN_FRAMES, ConvSubsampling
@@ -41,6 +42,25 @@ def test_a_word_before_the_utterance_is_in_its_first_frame_and_not_unknown():
 @pytest.mark.parametrize("words", [[], [("ONE", 1.0, 0.5)]])
 def test_no_alignment_or_one_of_other_words_is_unknown(words):
     assert token_frames(cut_with(words), ["\u2581ONE", "\u2581T", "WO"]) == [UNALIGNED] * 3
+
+
+@pytest.mark.parametrize("moved", ["padded", "joined", "mixed"])
+def test_times_move_with_their_track(moved):
+    cut = MonoCut(
+        "a", 0, 2.0, 0, [cut_with([("HI", 0.4, 0.6)], 2.0).supervisions[0]], recording=dummy_recording(0, 2.0)
+    )
+    made = {
+        "padded": lambda: cut.pad(duration=4.0, direction="left"),
+        "joined": lambda: cut.drop_supervisions().append(cut),
+        "mixed": lambda: cut.drop_supervisions().pad(duration=4.0).mix(cut, offset_other_by=2.0),
+    }[moved]()
+    assert token_frames(made, ["\u2581HI"]) == [subsampled_frame(3.0)]
+
+
+def test_silences_are_no_words():
+    cut = cut_with([("", 0.0, 0.3), ("A", 0.3, 0.4), ("", 0.7, 0.3), ("B", 1.0, 0.4)])
+    assert [item.symbol for item in aligned_words(cut)] == ["A", "B"]
+    assert token_frames(cut, ["\u2581A", "\u2581B"]) == [subsampled_frame(0.7), subsampled_frame(1.4)]
 
 
 def test_pieces_of_words():
