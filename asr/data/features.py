@@ -31,8 +31,10 @@ def frame_count(cut: Cut) -> int:
 def load_samples(cut: Cut) -> np.ndarray:
     """Samples (N,) in [−1, 1] at 16 kHz, channels averaged.
 
-    Raises InputError where audio is unreadable, not finite, or too short for a feature frame.
+    Raises InputError where audio is missing, unreadable, not finite, or too short for a feature frame.
     """
+    if not cut.has_recording:
+        raise InputError("the cut has no audio: give a manifest that names its recording")
     if cut.sampling_rate != SAMPLING_RATE:
         cut = cut.resample(SAMPLING_RATE)
     try:

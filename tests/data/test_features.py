@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from lhotse import MultiCut
+from lhotse import MonoCut, MultiCut
 from lhotse.features.io import NumpyFilesWriter
 from torchaudio.compliance import kaldi
 
@@ -176,3 +176,8 @@ def test_one_line_of_an_exception():
     assert one_line(ValueError("first\nsecond")) == "ValueError: first"
     assert one_line(EOFError()) == "EOFError"
     assert len(one_line(ValueError("x" * 1000))) < 250
+
+
+def test_a_cut_without_audio_is_refused():
+    with pytest.raises(InputError, match="no audio"):
+        load_samples(MonoCut("a", 0.0, 1.0, 0, []))
