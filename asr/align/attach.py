@@ -93,6 +93,8 @@ class Attachment:
         if recording not in self.times.by_id:
             return None
         words = self.take(recording, -cut.start)
+        if cut.start == 0 and cut.duration >= cut.recording.duration:
+            return words  # nothing of the recording is another cut's: what lies outside is a fault
         return [item for item in words if 0 <= item.start + item.duration / 2 < cut.duration]
 
     def take(self, utterance: str, offset: float) -> list[AlignmentItem]:

@@ -133,11 +133,19 @@ def read_lhotse(path: Path, times: WordTimes) -> None:
         if not isinstance(manifest, (CutSet, SupervisionSet)):
             raise TypeError(f"a {type(manifest).__name__}, not cuts or supervisions")
         for entry in manifest:
-            for item in entry_words(entry):
-                times.add(entry.id, word(item.symbol, item.start, item.duration), path)
+            add_entry(entry, path, times)
             done += 1
     except Exception as error:  # gzip, JSON and Lhotse each have their own exceptions
         times.faults.append(f"{path}: unreadable after {done} entries ({one_line(error)})")
+
+
+def add_entry(entry: Cut | SupervisionSegment, path: Path, times: WordTimes) -> None:
+    """Add the words of an entry, all or none: one that is at fault must not cost the others."""
+    try:
+        for item in [word(item.symbol, item.start, item.duration) for item in entry_words(entry)]:
+            times.add(entry.id, item, path)
+    except (TypeError, ValueError) as error:
+        times.faults.append(f"{path}: {entry.id}: {one_line(error)}")
 
 
 def entry_words(entry: Cut | SupervisionSegment) -> list[AlignmentItem]:

@@ -50,6 +50,12 @@ def test_a_recording_s_words_go_to_its_cuts():
     assert coverage.aligned == 2
 
 
+def test_words_outside_a_recording_that_is_a_single_cut_are_named():
+    (cut,), coverage = attach([cut_of(text="ONE TWO THREE", duration=10.0)], rec=[*GOOD, ("three", 99.0, 0.5)])
+    assert triples(cut) == []
+    assert coverage.refused["utt"][0] == "outside"
+
+
 def test_words_are_shared_out_to_supervisions():
     second = SupervisionSegment("late", "rec", 1.0, 1.0, text="TWO")
     first = SupervisionSegment("early", "rec", 0.0, 1.0, text="ONE")

@@ -200,6 +200,19 @@ def test_times_of_a_manifest_that_are_no_numbers_are_named(tmp_path):
         read_words(tmp_path / "cuts.jsonl.gz")
 
 
+def test_an_entry_at_fault_does_not_cost_the_rest_of_the_manifest(tmp_path):
+    starts = {"u0": 0.5, "u1": 1e9, "u2": 0.5}
+    supervisions = [
+        SupervisionSegment(name, name, 0.0, 2.0, text="A", alignment={"word": [AlignmentItem("A", start, 0.4)]})
+        for name, start in starts.items()
+    ]
+    SupervisionSet.from_segments(supervisions).to_file(tmp_path / "a.jsonl.gz")
+    times = read_words(tmp_path / "a.jsonl.gz")
+    assert list(times.by_id) == ["u0", "u2"]
+    (fault,) = times.faults
+    assert fault.endswith("u1: ValueError: a time out of range")
+
+
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(InputError, match="no such file or directory"):
         read_words(tmp_path / "gone.ctm")
