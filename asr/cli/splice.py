@@ -19,9 +19,11 @@ from asr.progress import progress
 
 
 def main(config: SpliceConfig) -> None:
-    """Write the audio, then the manifest. Raises InputError where no word has a time."""
+    """Write the audio, then the manifest. Raises InputError where no word has a time, or output is input."""
     if config.longest < config.shortest:
         raise InputError(f"longest={config.longest} is less than shortest={config.shortest}")
+    if Path(config.output).absolute() == Path(config.cuts).absolute():
+        raise InputError(f"output={config.output} is the manifest that is read: name another")
     cuts, skipped = list(open_cuts([config.cuts])), list[Skipped]()
     speakers = by_speaker(progress(cuts, len(cuts), "reading", "utterances"), config.edge_seconds, skipped)
     for utterance in skipped:
@@ -30,6 +32,7 @@ def main(config: SpliceConfig) -> None:
         raise InputError(f"{config.cuts}: no utterance has times of its words; see `asr align` and `asr attach`")
     languages = {supervision.language or "" for cut in cuts for supervision in cut.supervisions}
     new = spliced_cuts(config, speakers, languages.pop() if len(languages) == 1 else "")
+    Path(config.output).unlink(missing_ok=True)  # or one of an earlier set would describe the audio of this one
     write_cuts(progress(new, config.count, "splicing", "utterances"), Path(config.output))
     words = sum(len(spoken) for vocabulary in speakers.values() for spoken in vocabulary.values())
     print(

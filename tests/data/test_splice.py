@@ -119,3 +119,11 @@ def test_no_times_and_no_lengths_are_refused(cut, tmp_path, capsys):
         assert main(["splice", *words, *more]) == 2
         assert message in capsys.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "out").exists()
+
+
+def test_the_manifest_that_is_read_is_not_written_over(cut, tmp_path, capsys):
+    manifest = tmp_path / "cuts.jsonl.gz"
+    write_cuts([cut], manifest)
+    assert main(["splice", f"cuts={manifest}", f"output={manifest}", f"audio={tmp_path}"]) == 2
+    assert "is the manifest that is read" in capsys.readouterr().err
+    assert [one.id for one in CutSet.from_file(manifest)] == [cut.id]
