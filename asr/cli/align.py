@@ -9,7 +9,7 @@ from pathlib import Path
 from asr.align.hmm import HmmAligner
 from asr.align.make import Aligned, Aligner, Journal, MakeAligner, align_all, check_for_ctm, write_ctm
 from asr.align.trained import TrainedAligner
-from asr.cli.load import checkpoint_names, load_task
+from asr.cli.load import checkpoint_digest, checkpoint_names, load_task
 from asr.cli.train import choose_device
 from asr.config import AlignConfig
 from asr.data.dataset import SpeechDataset
@@ -41,10 +41,11 @@ def main(config: AlignConfig) -> None:
 
 
 def settings(config: AlignConfig) -> dict[str, str]:
-    """What the times depend on: aligner, the checkpoints of its model, and the manifest as it is now."""
+    """What the times depend on: the aligner, the checkpoints and weights of its model, the manifest as it is now."""
     chosen = {"aligner": config.aligner, "cuts": config.cuts, "changed": str(Path(config.cuts).stat().st_mtime_ns)}
     if config.aligner != "pocketsphinx":
         chosen |= {"run": config.run, "checkpoint": " ".join(checkpoint_names(config.run, config.checkpoint))}
+        chosen |= {"weights": checkpoint_digest(config.run, config.checkpoint)}
     return chosen
 
 

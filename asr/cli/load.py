@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +46,13 @@ def checkpoint_names(path: str, checkpoint: str) -> list[str]:
     run = RunDirectory(Path(path))
     names = [chosen.name for chosen in select(run.checkpoints, checkpoint, load_config(run).train.average_last)]
     return [f"ema of {name}" for name in names] if checkpoint == EMA else names
+
+
+def checkpoint_digest(path: str, checkpoint: str) -> str:
+    """Tells the weights of these checkpoints from others of the same names, of a run that was trained again."""
+    run = RunDirectory(Path(path))
+    chosen = select(run.checkpoints, checkpoint, load_config(run).train.average_last)
+    return hashlib.sha256(b"".join((one / state.SUMS).read_bytes() for one in chosen)).hexdigest()
 
 
 def load_trained(path: str, checkpoint: str, device: torch.device) -> Trained:

@@ -382,6 +382,22 @@ def test_decoding_and_scoring_report_the_delay_before_the_wer(aligned, tiny_corp
     assert (tmp_path / "out" / "delay.txt").read_text() == f"{delay}\n"
 
 
+def test_a_journal_of_other_weights_is_not_continued(trained, tiny_corpus, tmp_path):
+    from asr.cli.align import settings
+    from asr.config import AlignConfig
+
+    again = tmp_path / "again"
+    shutil.copytree(trained, again)
+    config = AlignConfig(aligner="ctc", cuts=str(tiny_corpus.dev), output="words.ctm", run=str(again))
+    before = settings(config)
+    assert settings(config) == before
+    for sums in again.glob("checkpoints/*/SHA256SUMS"):
+        sums.write_text(sums.read_text().replace("  model", "0  model"))
+    after = settings(config)
+    assert after["weights"] != before["weights"]
+    assert after["checkpoint"] == before["checkpoint"]
+
+
 def test_ids_that_are_twice_or_no_word_are_refused(trained, tiny_corpus, tmp_path, capsys):
     from lhotse import CutSet
 
