@@ -344,15 +344,21 @@ def test_alignments_are_made_and_attached(aligned, tiny_corpus):
     assert report == "6 of 6 utterances aligned (100.0 %)\n"
 
 
-@pytest.mark.parametrize("loss", [["loss=ar"], ["loss=pruned", "loss.bounds=alignment"]])
+@pytest.mark.parametrize(
+    "loss", [["loss=ar", "loss.left_frames=2", "loss.right_frames=2"], ["loss=pruned", "loss.bounds=alignment"]]
+)
 def test_alignments_restrict_the_loss(aligned, tiny_corpus, tmp_path, loss):
-    words = [*training_options(tiny_corpus, tmp_path / "run"), *loss, f"data.train_cuts=[{aligned}]"]
-    words += [f"data.valid_cuts=[{aligned}]", "train.steps=4", "train.validate_every=4", "train.log_every=1"]
-    assert main(["train", *words]) == 0
-    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert {line["train/unaligned"] for line in lines if "train/loss" in line} == {0}
-    assert any(line["train/nodes"] > 0 for line in lines if "train/loss" in line)
-    assert "times of words" not in (tmp_path / "run" / "train.log").read_text()
+    nodes = {}
+    for name, cuts, unaligned in (("with", aligned, False), ("without", tiny_corpus.dev, True)):
+        words = [*training_options(tiny_corpus, tmp_path / name), *loss, f"data.train_cuts=[{cuts}]"]
+        words += [f"data.valid_cuts=[{cuts}]", "train.steps=4", "train.validate_every=4", "train.log_every=1"]
+        assert main(["train", *words]) == 0
+        rows = map(json.loads, (tmp_path / name / "metrics.jsonl").read_text().splitlines())
+        lines = [row for row in rows if "train/loss" in row]
+        assert all((line["train/unaligned"] > 0) == unaligned for line in lines)
+        assert ("times of words" in (tmp_path / name / "train.log").read_text()) == unaligned
+        nodes[name] = sum(line["train/nodes"] for line in lines)
+    assert 0 < nodes["with"] < nodes["without"]
 
 
 def test_a_corpus_without_alignments_is_pointed_out(tiny_corpus, tmp_path):
