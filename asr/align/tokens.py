@@ -43,14 +43,20 @@ def aligned_words(cut: Cut) -> list[AlignmentItem]:
     Lhotse moves a supervision that is padded, joined or mixed, but not the items of its alignment: a track's items
     count from the track's beginning.
     """
-    tracks = [(track.cut, track.offset) for track in cut.tracks] if isinstance(cut, MixedCut) else [(cut, 0.0)]
+    placed = [(supervision, offset) for part, offset in audible_parts(cut) for supervision in part.supervisions]
     return [
-        item if not offset else item.with_offset(offset)
-        for part, offset in sorted(tracks, key=lambda track: track[1])
-        for supervision in in_order(part)
+        item.with_offset(offset) if offset else item
+        for supervision, offset in sorted(placed, key=lambda pair: pair[0].start + pair[1])
         for item in (supervision.alignment or {}).get("word", [])
-        if item.symbol.strip()
+        if item.symbol and not str(item.symbol).isspace()
     ]
+
+
+def audible_parts(cut: Cut) -> list[tuple[Cut, float]]:
+    """The cuts that a cut is made of and where each begins, seconds; as in Lhotse, not muted ones, unless all are."""
+    if not isinstance(cut, MixedCut):
+        return [(cut, 0.0)]
+    return [(track.cut, track.offset) for track in [t for t in cut.tracks if not t.mute] or cut.tracks]
 
 
 def in_order(cut: Cut) -> list[SupervisionSegment]:

@@ -44,8 +44,11 @@ def settings(config: AlignConfig) -> dict[str, str]:
     """What the times depend on: the aligner, the checkpoints and weights of its model, the manifest as it is now."""
     chosen = {"aligner": config.aligner, "cuts": config.cuts, "changed": str(Path(config.cuts).stat().st_mtime_ns)}
     if config.aligner != "pocketsphinx":
-        chosen |= {"run": config.run, "checkpoint": " ".join(checkpoint_names(config.run, config.checkpoint))}
-        chosen |= {"weights": checkpoint_digest(config.run, config.checkpoint)}
+        chosen |= {
+            "run": config.run,
+            "checkpoint": " ".join(checkpoint_names(config.run, config.checkpoint)),
+            "weights": checkpoint_digest(config.run, config.checkpoint),
+        }
     return chosen
 
 

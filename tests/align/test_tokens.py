@@ -7,7 +7,7 @@ from lhotse.supervision import AlignmentItem
 from lhotse.testing.dummies import dummy_recording
 
 from asr.align.tokens import UNALIGNED, aligned_words, subsampled_frame, token_frames, words_of_pieces
-from asr.data.dataset import Draw, SpeechDataset
+from asr.data.dataset import Draw, SpeechDataset, transcript
 from asr.data.tokenizer import load_tokenizer
 from asr.models.subsampling import MIN_FRAMES, ConvSubsampling
 
@@ -57,8 +57,23 @@ def test_times_move_with_their_track(moved):
     assert token_frames(made, ["\u2581HI"]) == [subsampled_frame(3.0)]
 
 
+def test_words_of_tracks_that_overlap_are_in_the_order_of_the_transcript():
+    early, late, between = (
+        cut_with([(word, start, 0.2)]).supervisions[0] for word, start in (("A", 0.1), ("C", 2.1), ("B", 0.1))
+    )
+    late.start, late.id = 2.0, "late"
+    audio = dummy_recording(0, 4.0)
+    long, short = (
+        MonoCut("a", 0, 4.0, 0, [early, late], recording=audio),
+        MonoCut("b", 0, 2.0, 0, [between], recording=audio),
+    )
+    mixed = long.mix(short, offset_other_by=1.0)
+    assert transcript(mixed) == "A B C"
+    assert [(item.symbol, item.start) for item in aligned_words(mixed)] == [("A", 0.1), ("B", 1.1), ("C", 2.1)]
+
+
 def test_silences_are_no_words():
-    cut = cut_with([("", 0.0, 0.3), ("A", 0.3, 0.4), ("", 0.7, 0.3), ("B", 1.0, 0.4)])
+    cut = cut_with([("", 0.0, 0.3), ("A", 0.3, 0.4), (" ", 0.7, 0.3), ("B", 1.0, 0.4)])
     assert [item.symbol for item in aligned_words(cut)] == ["A", "B"]
     assert token_frames(cut, ["\u2581A", "\u2581B"]) == [subsampled_frame(0.7), subsampled_frame(1.4)]
 

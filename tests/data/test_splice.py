@@ -127,3 +127,20 @@ def test_the_manifest_that_is_read_is_not_written_over(cut, tmp_path, capsys):
     assert main(["splice", f"cuts={manifest}", f"output={manifest}", f"audio={tmp_path}"]) == 2
     assert "is the manifest that is read" in capsys.readouterr().err
     assert [one.id for one in CutSet.from_file(manifest)] == [cut.id]
+
+
+def test_an_interrupted_splice_leaves_no_manifest_of_the_audio_before(cut, tmp_path, monkeypatch):
+    write_cuts([cut], tmp_path / "cuts.jsonl.gz")
+    output = tmp_path / "spliced.jsonl.gz"
+    words = [f"cuts={tmp_path / 'cuts.jsonl.gz'}", f"output={output}", f"audio={tmp_path / 'audio'}", "count=3"]
+    assert main(["splice", *words]) == 0
+    assert output.exists()
+
+    def stop(path, *_):
+        if path.name.endswith("1.flac"):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("asr.cli.splice.write_flac", stop)
+    monkeypatch.setattr("asr.cli.splice.describe_recording", lambda *_: describe_recording("a", tmp_path / "a.flac"))
+    main(["splice", *words, "seed=1"])
+    assert not output.exists()
