@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -56,6 +57,7 @@ def test_curves_after_the_resumed_step_are_dropped(run):
     run.open_logs(0)
     write(run, 1, 2, 3, 4)
     run.close()
+    time.sleep(1.1)  # TensorBoard reads files by name: the second, then a counter that sorts 100 before 99
     run.open_logs(2)
     run.write_metrics(3, {"loss": 9.0}, "train")
     run.close()
