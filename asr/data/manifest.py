@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
 from lhotse import CutSet
 from lhotse.cut import Cut
 
+from asr.align.tokens import aligned_words
 from asr.data.features import one_line
 from asr.data.shar import is_shar, read_shar
 from asr.errors import InputError
@@ -56,6 +58,7 @@ class Manifests:
             for cut in read_shar(Path(path)) if Path(path).is_dir() else CutSet.from_jsonl_lazy(path):
                 if not isinstance(cut, Cut):
                     raise TypeError(f"a {type(cut).__name__}")
+                check_times(cut)
                 yield cut
                 done += 1
         except InputError:
@@ -63,3 +66,10 @@ class Manifests:
         except Exception as error:  # gzip, JSON and Lhotse each have their own exceptions
             where = f"damaged after {done} cuts" if done else "not a manifest of cuts"
             raise InputError(f"{path}: {where} ({one_line(error)}); prepare the corpus again") from error
+
+
+def check_times(cut: Cut) -> None:
+    """Raise ValueError or TypeError where the time of a word is no number of seconds."""
+    for item in aligned_words(cut):
+        if not math.isfinite(item.start + item.duration):
+            raise ValueError(f"a time of {item.symbol!r} in {cut.id} is no number of seconds")

@@ -93,3 +93,14 @@ def test_a_gzip_file_that_is_cut_short_is_named(tiny_corpus, tmp_path):
 def test_open_cuts_travel_to_other_processes(tiny_corpus):
     cuts = open_cuts([str(tiny_corpus.dev)])
     assert [cut.id for cut in pickle.loads(pickle.dumps(cuts))] == [cut.id for cut in cuts]
+
+
+@pytest.mark.parametrize("start", [float("nan"), "x", None])
+def test_a_time_of_a_word_that_is_no_number_is_named(tmp_path, tiny_corpus, start):
+    rows = [cut.to_dict() for cut in open_cuts([str(tiny_corpus.dev)])]
+    rows[2]["supervisions"][0]["alignment"] = {"word": [["ONE", start, 0.5]]}
+    path = tmp_path / "cuts.jsonl.gz"
+    path.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode()))
+    with pytest.raises(InputError, match=r"cuts.jsonl.gz: damaged after 2 cuts \((Value|Type)Error: ") as raised:
+        list(open_cuts([str(path)]))
+    assert "\n" not in str(raised.value)
