@@ -17,13 +17,13 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from asr.cli.decode import Decoder
-from asr.cli.load import Trained, load_trained
 from asr.config import BeamOptions, GreedyOptions
 from asr.data.manifest import open_cuts
+from asr.decode.decoder import Decoder
 from asr.decode.make import make_search
 from asr.decode.search import Search, search_all
 from asr.models.transducer import Transducer
+from asr.runs.trained import Trained, load_trained
 
 CPU = torch.device("cpu")
 Encoded = list[tuple[Tensor, Tensor]]

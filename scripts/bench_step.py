@@ -20,10 +20,11 @@ from pathlib import Path
 import torch
 
 from asr.cli.compose import compose
-from asr.cli.train import choose_device, compile_layers, make_task
 from asr.data.batch import Batch, Position
+from asr.device import choose_device
+from asr.runs.directory import RunDirectory
 from asr.train.loop import Trainer
-from asr.train.run import RunDirectory
+from asr.train.task import compile_layers, make_task
 from asr.train.window import peak_memory_mb
 
 SECONDS = [9.0, 10.5, 12.0, 12.5, 13.0, 14.0, 15.0, 16.0]

@@ -21,13 +21,14 @@ from pathlib import Path
 import torch
 
 from asr.cli.compose import compose
-from asr.cli.train import choose_device, make_task
 from asr.data.batch import Batch
 from asr.data.memory import BatchSize, MemoryLimit, fit_weights
+from asr.device import choose_device
 from asr.errors import InputError
+from asr.runs.directory import RunDirectory, silent_logger
 from asr.train.loop import Trainer
 from asr.train.preflight import measure_peak_mb, noise_batch, probe_sizes
-from asr.train.run import RunDirectory, silent_logger
+from asr.train.task import make_task
 
 FRAMES_PER_SECOND = 25
 LONGEST = 20.0  # seconds

@@ -14,8 +14,8 @@ from lhotse.supervision import AlignmentItem, SupervisionSegment
 from lhotse.utils import fastcopy
 
 from asr.align.read import WordTimes
-from asr.align.tokens import VARIANT, in_order
 from asr.data.dataset import transcript
+from asr.data.words import VARIANT, in_order
 from asr.files import write_atomically
 
 SLACK_SECONDS = 0.05  # by which rounding may move a word beyond its utterance, or into the word before

@@ -9,10 +9,10 @@ from lhotse.cut import Cut
 from lhotse.supervision import AlignmentItem
 
 from asr.align.make import Aligned
-from asr.align.tokens import VARIANT
 from asr.data.batch import Skipped
 from asr.data.dataset import transcript
 from asr.data.features import as_int16, load_samples
+from asr.data.words import VARIANT
 from asr.errors import InputError
 
 SECONDS_PER_FRAME = 0.01  # the model's own frames

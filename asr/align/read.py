@@ -18,8 +18,8 @@ from lhotse.cut import Cut
 from lhotse.serialization import load_manifest_lazy
 from lhotse.supervision import AlignmentItem, SupervisionSegment
 
-from asr.align.tokens import aligned_words
 from asr.data.features import one_line
+from asr.data.words import aligned_words
 from asr.errors import InputError
 
 LONGEST_SECONDS = 1e6  # beyond which a time is a mistake

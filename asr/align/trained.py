@@ -11,11 +11,11 @@ from torch import Tensor
 from torchaudio.functional import forced_align
 
 from asr.align.make import Aligned
-from asr.align.tokens import frame_seconds
 from asr.align.words import word_times
 from asr.data.batch import Batch, Skipped
 from asr.data.dataset import Draw, SpeechDataset, transcript
 from asr.data.sampler import frames_needed
+from asr.data.words import frame_seconds
 from asr.errors import InputError
 from asr.nodes.base import Topology, all_nodes
 from asr.ops.joint.chunked import node_arcs

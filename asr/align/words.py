@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lhotse.supervision import AlignmentItem
 
-from asr.align.tokens import WORD_START, word_places, words_of_pieces
+from asr.data.words import WORD_START, word_places, words_of_pieces
 from asr.score.wer import Utterance
 
 # Where a model emits within a word, against the boundaries of an HMM aligner: medians over AN4's dev set. The last is

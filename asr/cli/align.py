@@ -9,13 +9,14 @@ from pathlib import Path
 from asr.align.hmm import HmmAligner
 from asr.align.make import Aligned, Aligner, Journal, MakeAligner, align_all, check_for_ctm, write_ctm
 from asr.align.trained import TrainedAligner
-from asr.cli.load import checkpoint_digest, checkpoint_names, load_task
-from asr.cli.train import choose_device
 from asr.config import AlignConfig
 from asr.data.dataset import SpeechDataset
 from asr.data.manifest import open_cuts, unique_ids
+from asr.device import choose_device
 from asr.errors import InputError
 from asr.models.subsampling import MIN_FRAMES
+from asr.runs.trained import checkpoint_digest, checkpoint_names
+from asr.train.task import load_task
 
 
 def main(config: AlignConfig) -> None:

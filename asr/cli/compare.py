@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from asr.cli.load import load_config
-from asr.cli.train import flatten
 from asr.config import CompareConfig
 from asr.errors import InputError
 from asr.options import shown
-from asr.train.run import RunDirectory
+from asr.runs.directory import RunDirectory
+from asr.runs.trained import load_config
+from asr.train.resume import flatten
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""From words of the command line, or a saved file, to a checked and typed config.
+"""From words of the command line to a checked and typed config.
 
-Hydra composes the YAML; the dataclasses of `asr.config` decide what is allowed in it. Names are checked
-before Hydra runs, so that a misspelt option costs no time. Every refusal is an `InputError` of one line.
+Hydra composes the YAML; the dataclasses of `asr.config` decide what is allowed in it (`asr.config.schema`). Names are
+checked before Hydra runs, so that a misspelt option costs no time. Every refusal is an `InputError` of one line.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import dataclasses
 import re
 import typing
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,13 @@ import yaml  # type: ignore[import-untyped]
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException, HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from asr.config import COMMANDS, VARIANTS
+from asr.config import COMMANDS
+from asr.config.schema import finished, first_line, is_section, list_options, one_line, typed, unknown
 from asr.errors import InputError
-from asr.options import MISSING, Option, check_values, choose, did_you_mean, missing_values, shown, type_name
+from asr.options import Option, choose, shown
 
 
 def conf_directory() -> Path:
@@ -44,17 +45,6 @@ def search_directories(config_dir: Path | None) -> list[Path]:
     return [config_dir.resolve(), conf_directory()]
 
 
-def list_options(schema: type, chosen: Mapping[str, type] | None = None) -> dict[str, Option]:
-    """Every option of a command's schema by full name.
-
-    Of a section with several classes (`asr.config.VARIANTS`) the one in `chosen` counts; all do by default.
-    """
-    found: dict[str, Option] = {}
-    for option in _walk(schema, "", chosen):
-        found[option.name] = _either(found.get(option.name), option)
-    return found
-
-
 def list_groups(command: str, directories: Sequence[Path]) -> dict[str, list[str]]:
     """The config groups of a command with their choices, from all directories."""
     hints = typing.get_type_hints(COMMANDS[command])
@@ -71,7 +61,7 @@ def compose(
     `config_dir` comes before the framework's own directory, and its primary config `config_name` (by default
     the command's) usually begins with `defaults: [train, {override model: tiny}, _self_]`.
     """
-    return _finished(compose_tree(command, overrides, config_dir, config_name), command)
+    return finished(compose_tree(command, overrides, config_dir, config_name), command)
 
 
 def compose_tree(
@@ -81,7 +71,7 @@ def compose_tree(
     directories = search_directories(config_dir)
     name = (config_name or command).removesuffix(".yaml")
     words = _hydra_overrides(command, overrides, directories)
-    return _typed(_composed(command, name, _home_first(name, directories), words), command)
+    return typed(_composed(command, name, _home_first(name, directories), words), command)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,52 +122,7 @@ def hydra_at_home(command: str, config_dir: Path | None, config_name: str | None
         yield name, search_path
 
 
-def checked(raw: DictConfig, command: str) -> Any:
-    """The config that Hydra composed, as an object of the command's class."""
-    return _finished(_typed(raw, command), command)
-
-
-def to_yaml(config: Any) -> str:
-    """The text of a config, for `config.yaml` of a run."""
-    return OmegaConf.to_yaml(OmegaConf.create(_escaped(dataclasses.asdict(config))))
-
-
-def from_yaml(text: str, command: str) -> Any:
-    """The config that `to_yaml` wrote, checked as on the command line."""
-    try:
-        raw = OmegaConf.create(text)
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
-        raise InputError(f"not YAML: {_one_line(error)}") from None
-    if not isinstance(raw, DictConfig):
-        raise InputError(f"not a config of `asr {command}`: the text must hold `key: value` lines")
-    return checked(raw, command)
-
-
 # Options
-
-
-def _walk(schema: type, prefix: str, chosen: Mapping[str, type] | None) -> Iterator[Option]:
-    hints, defaults = typing.get_type_hints(schema), schema()
-    for field in dataclasses.fields(schema):
-        name, hint = prefix + field.name, hints[field.name]
-        if hint in VARIANTS:
-            for variant in VARIANTS[hint].values() if chosen is None else [chosen[name]]:
-                yield from _walk(variant, f"{name}.", chosen)
-        elif dataclasses.is_dataclass(hint):
-            yield from _walk(typing.cast(type, hint), f"{name}.", chosen)
-        else:
-            yield Option(name, hint, getattr(defaults, field.name), **field.metadata)
-
-
-def _either(first: Option | None, second: Option) -> Option:
-    """Options of one name in several variants: any of their choices will do."""
-    if first is None:
-        return second
-    return dataclasses.replace(first, choices=tuple(dict.fromkeys(first.choices + second.choices)))
-
-
-def _is_section(name: str, options: Mapping[str, Option]) -> bool:
-    return any(option.startswith(f"{name}.") for option in options)
 
 
 # Command line
@@ -192,8 +137,8 @@ def _hydra_override(text: str, command: str, options: Mapping[str, Option], grou
     """The override as Hydra is to see it, if what it names exists."""
     override = _parse(text, options)
     name = _name(override)
-    if name not in options and name not in groups and not _is_section(name, options):
-        raise _unknown(text, name, command, [*options, *groups])
+    if name not in options and name not in groups and not is_section(name, options):
+        raise unknown(text, name, command, [*options, *groups])
     if override.is_delete():
         raise InputError(f"{text}: options cannot be removed; give {name} another value")
     if override.is_sweep_override():
@@ -251,15 +196,6 @@ def _value_text(text: str) -> str:
     return text.partition("=")[2].strip()
 
 
-def _unknown(text: str, name: str, command: str, names: Iterable[str]) -> InputError:
-    section, _, rest = name.partition(".")
-    classes = VARIANTS.get(typing.get_type_hints(COMMANDS[command]).get(section, object), {})
-    owners = [key for key, one in classes.items() if rest in {field.name for field in dataclasses.fields(one)}]
-    if owners:
-        return InputError(f"{text}: unknown option; there is one of {section}={' or '.join(owners)}: choose that, too")
-    return InputError(f"{text}: unknown option; {did_you_mean(name, names) or f'see `asr {command} --help`'}")
-
-
 # Hydra
 
 
@@ -288,12 +224,12 @@ def _composed(command: str, name: str, directories: list[Path], overrides: list[
         return _run_hydra(name, directories, overrides)
     except (ConfigCompositionException, RecursionError) as error:
         if isinstance(error.__cause__, OmegaConfBaseException):
-            cause = _first_line(error.__cause__)
-            raise InputError(f"{_one_line(error)}: {cause}; a plain ${{ is \\${{") from None
+            cause = first_line(error.__cause__)
+            raise InputError(f"{one_line(error)}: {cause}; a plain ${{ is \\${{") from None
         form = f"its defaults should have the form [{command}, {{override GROUP: CHOICE}}, _self_]"
-        raise InputError(f"config {name}: {_one_line(error)}; {form}") from None
+        raise InputError(f"config {name}: {one_line(error)}; {form}") from None
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, OSError, UnicodeError) as error:
-        raise InputError(f"config {name}: {_one_line(error)}") from None
+        raise InputError(f"config {name}: {one_line(error)}") from None
 
 
 def _run_hydra(name: str, directories: list[Path], overrides: list[str]) -> DictConfig:
@@ -316,113 +252,10 @@ def quoted(text: str) -> str:
     return "'" + re.sub(r"(\\*)('|$)", lambda at: 2 * at[1] + at[2].replace("'", "\\'"), text) + "'"
 
 
-def _one_line(error: Exception) -> str:
-    """The message without line breaks, Hydra's list of directories, and advice that does not hold here."""
-    return " ".join(re.split("Config search path|To append to", str(error))[0].split()).rstrip(".")
-
-
 # Schema
-
-
-def _typed(raw: DictConfig, command: str) -> DictConfig:
-    """The composed values in the schema's types; what is not in the schema is refused."""
-    values = typing.cast(dict[Any, Any], OmegaConf.to_container(raw))
-    schema, chosen = OmegaConf.structured(COMMANDS[command]), _variants(COMMANDS[command], values)
-    for name, variant in chosen.items():
-        schema[name] = OmegaConf.structured(variant)
-    options = list_options(COMMANDS[command], chosen)
-    _check_names(values, "", command, options)
-    try:
-        return typing.cast(DictConfig, OmegaConf.merge(schema, raw))
-    except OmegaConfBaseException as error:
-        raise _wrong_type(error, values, options) from None
-
-
-def _variants(schema: type, values: Mapping[Any, Any]) -> dict[str, type]:
-    """The class of each section that has several, by what the section's `name` is."""
-    sections = ((name, VARIANTS[hint]) for name, hint in typing.get_type_hints(schema).items() if hint in VARIANTS)
-    return {
-        name: _variant(name, classes, values.get(name), type(getattr(schema(), name))) for name, classes in sections
-    }
-
-
-def _variant(section: str, classes: Mapping[str, type], value: Any, default: type) -> type:
-    if not isinstance(value, dict) or "name" not in value:
-        return default
-    name = str(value["name"])
-    if name not in classes:
-        raise InputError(f"{section}.name={name}: unknown {section}; {choose(name, classes)}")
-    return classes[name]
-
-
-def _check_names(values: Mapping[Any, Any], prefix: str, command: str, options: Mapping[str, Option]) -> None:
-    for key, value in values.items():
-        name = f"{prefix}{key}"
-        if name in options:
-            if isinstance(value, dict):
-                raise InputError(f"{name}={shown(value)}: no section; needs {_described(options[name])}")
-        elif not _is_section(name, options):
-            raise _unknown(f"{name}={shown(value)}", name, command, options)
-        elif not isinstance(value, dict):
-            raise InputError(f"{name}={shown(value)}: a section; set options in it, as {name}.OPTION=VALUE")
-        else:
-            _check_names(value, f"{name}.", command, options)
-
-
-def _wrong_type(error: OmegaConfBaseException, values: Mapping[str, Any], options: Mapping[str, Option]) -> InputError:
-    name = re.sub(r"\[\d+\]$", "", str(error.full_key))
-    value = _value_at(values, name)
-    if name not in options:
-        return InputError(f"{name}={shown(value)}: {_first_line(error)}")
-    remedy = f"; write {name}=[{value}]" if _is_list(options[name]) and isinstance(value, str) else ""
-    return InputError(f"{name}={shown(value)}: needs {_described(options[name])}{remedy}")
-
-
-def _value_at(values: Mapping[str, Any], name: str) -> Any:
-    value: Any = values
-    for part in name.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
-
-
-def _described(option: Option) -> str:
-    return f"a value of type {type_name(option.type)} ({option.help})"
-
-
-def _is_list(option: Option) -> bool:
-    return typing.get_origin(option.type) is list
 
 
 # Values
 
 
-def _finished(tree: DictConfig, command: str) -> Any:
-    """The typed object, with nothing missing and every value in its range."""
-    values = typing.cast(dict[str, Any], OmegaConf.to_container(tree))
-    options = list_options(COMMANDS[command]).values()
-    missing = [option for option in options if _value_at(values, option.name) == MISSING]
-    if missing:
-        raise missing_values(missing)
-    try:
-        config = OmegaConf.to_object(tree)
-    except OmegaConfBaseException as error:
-        name = str(error.full_key)
-        raise InputError(f"{name}={shown(_value_at(values, name))}: {_first_line(error)}") from None
-    check_values(config, "")
-    return config
-
-
 # Words
-
-
-def _escaped(value: Any) -> Any:
-    """Values in which `${` means itself: what is saved has been resolved already."""
-    if isinstance(value, dict):
-        return {key: _escaped(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_escaped(one) for one in value]
-    return re.sub(r"(\\*)\$\{", r"\1\1\\${", value) if isinstance(value, str) else value
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]

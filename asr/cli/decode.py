@@ -3,55 +3,25 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from lhotse import CutSet
-from torch import Tensor
 
 from asr.align.make import Aligned, check_for_ctm, write_ctm
-from asr.align.tokens import aligned_words
 from asr.align.words import recognised_words
-from asr.cli.load import Trained, load_trained
 from asr.cli.score import report
-from asr.cli.train import choose_device
-from asr.config import BeamOptions, DataOptions, DecodeConfig, DecodeOptions
-from asr.data.batch import Batch, Skipped
-from asr.data.dataset import SpeechDataset
+from asr.config import BeamOptions, DecodeConfig
+from asr.data.batch import Skipped
 from asr.data.manifest import open_cuts, unique_ids
-from asr.data.sampler import OnePass, make_loader
-from asr.decode.make import make_search
-from asr.decode.search import recognised
-from asr.decode.stream import chunk_frames, encode_in_chunks
+from asr.data.words import aligned_words
+from asr.decode.decoder import Decoder
+from asr.device import choose_device
 from asr.errors import InputError
-from asr.models.subsampling import MIN_FRAMES
 from asr.progress import progress
+from asr.runs.trained import Trained, load_trained
 from asr.score.delay import first_word_latencies
 from asr.score.report import write_nbest
 from asr.score.wer import Utterance
-
-BUCKETS = 3  # of similar durations: few, so that the batches of a small test set are not small
-
-
-@dataclass
-class Clock:
-    """Seconds spent on reading and features, in the encoder and in the search; and seconds of audio."""
-
-    features: float = 0.0
-    encoder: float = 0.0
-    search: float = 0.0
-    audio: float = 0.0
-
-    def line(self) -> str:
-        """All of it in one line."""
-        total = self.features + self.encoder + self.search
-        return (
-            f"time: features {self.features:.2f} s, encoder {self.encoder:.2f} s, search {self.search:.2f} s "
-            f"({100 * self.search / total:.1f} %); {self.audio / total:.0f} times faster than real time"
-        )
 
 
 def main(config: DecodeConfig) -> None:
@@ -104,60 +74,3 @@ def write_all(
     if config.streaming:
         print(first_word_latencies(best, words, durations, decoder.chunk))
     report(output, best, name, words)
-
-
-class Decoder:
-    """Decodes CutSets with a trained model.
-
-    chunk: frames, after subsampling, of the chunks that the encoder works in; 0: none. clock: where time went.
-    """
-
-    def __init__(self, trained: Trained, options: DecodeOptions, device: torch.device, streaming: bool = False) -> None:
-        model = trained.config.model
-        self.trained, self.options, self.device, self.streaming = trained, options, device, streaming
-        self.chunk = chunk_frames(model, options.chunk_seconds, streaming)
-        self.search = make_search(options, trained.model, trained.config.loss.topology, trained.tokenizer)
-        self.dataset = SpeechDataset(model.mel_bins, MIN_FRAMES)
-        self.clock = Clock()
-
-    def __call__(self, cuts: CutSet) -> Iterator[list[Utterance] | Skipped]:
-        """The hypotheses of each utterance, best first, or why it could not be read, in the order of decoding."""
-        started = time.perf_counter()
-        for batch in self.batches(cuts):
-            self.clock.features += time.perf_counter() - started
-            yield from batch.skipped
-            if len(batch):
-                yield from self.decode(batch.to(self.device))
-            started = time.perf_counter()
-
-    def batches(self, cuts: CutSet) -> Iterator[Batch]:
-        """Batches of similar durations."""
-        longest, most = self.options.max_seconds, self.options.batch_size
-        data = DataOptions(max_seconds=longest, max_utterances=most, buckets=BUCKETS)
-        return iter(make_loader(self.dataset, OnePass(cuts, data), workers=0))
-
-    @torch.inference_mode()
-    def decode(self, batch: Batch) -> list[list[Utterance]]:
-        """The hypotheses of each utterance of a batch, best first."""
-        started, encoder = time.perf_counter(), 0.0
-        session = self.search.begin(len(batch))
-        since = time.perf_counter()
-        for encoded in self.encode(batch):
-            if self.device.type == "cuda":
-                torch.cuda.synchronize(self.device)  # or the search would be charged for the encoder
-            encoder += time.perf_counter() - since
-            session.read(*encoded)
-            since = time.perf_counter()
-        found = list(recognised(batch, session.best(), self.trained.tokenizer))
-        self.clock.encoder += encoder
-        self.clock.search += time.perf_counter() - started - encoder
-        self.clock.audio += batch.seconds
-        return found
-
-    def encode(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
-        """Encoder output (B,T,J) and its frames (B,): of the whole, or chunk by chunk."""
-        model = self.trained.model
-        if self.streaming:
-            yield from encode_in_chunks(model, batch.features, batch.feature_frames, self.chunk)
-        else:
-            yield model.encode(batch.features, batch.feature_frames, self.chunk)

@@ -72,7 +72,7 @@ def _run_command(command: str, words: list[str]) -> None:
         return
     config = _configure(command, overrides, files, given)
     if given.cfg:
-        from asr.cli.compose import to_yaml
+        from asr.config.schema import to_yaml
 
         print(to_yaml(config), end="")
     else:
@@ -205,7 +205,7 @@ def _section(title: str, rows: list[tuple[str, ...]]) -> list[str]:
 def _option_rows(command: str, tree: Any) -> list[tuple[str, ...]]:
     from omegaconf import OmegaConf
 
-    from asr.cli.compose import list_options
+    from asr.config.schema import list_options
 
     values = _flat(OmegaConf.to_container(tree))
     return [

@@ -22,8 +22,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from asr.cli import compare, train
-from asr.cli.compose import checked, compose_sweep, hydra_at_home, quoted
+from asr.cli.compose import compose_sweep, hydra_at_home, quoted
 from asr.config import CompareConfig, TrainConfig
+from asr.config.schema import checked
 from asr.errors import InputError
 
 COMMAND = "train"

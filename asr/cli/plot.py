@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from asr.cli.load import load_task
-from asr.cli.train import choose_device
 from asr.config import PlotConfig
 from asr.data.dataset import Draw, SpeechDataset
 from asr.data.manifest import open_cuts
+from asr.device import choose_device
 from asr.errors import InputError
 from asr.files import replacing
 from asr.models.subsampling import MIN_FRAMES
 from asr.plot.lattice import draw_lattice, view_lattice
+from asr.train.task import load_task
 
 
 def main(config: PlotConfig) -> None:

@@ -9,16 +9,18 @@ from pathlib import Path
 
 import torch
 
-from asr.cli.train import TrainingData, choose_device, estimate_normalization, make_task
 from asr.config import PreflightConfig
 from asr.data.batch import Batch, Position
 from asr.data.dataset import Draw
 from asr.data.memory import BatchSize, fit_weights, limit_for, predict_mb
 from asr.data.tokenizer import load_tokenizer
+from asr.device import choose_device
 from asr.errors import InputError
+from asr.runs.directory import RunDirectory, silent_logger
+from asr.train.data import TrainingData, estimate_normalization
 from asr.train.loop import Trainer
 from asr.train.preflight import measure_peak_mb, noise_batch, probe_sizes
-from asr.train.run import RunDirectory, silent_logger
+from asr.train.task import make_task
 
 
 def main(config: PreflightConfig) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from asr.align.tokens import aligned_words
 from asr.config import ScoreConfig
 from asr.data.manifest import open_cuts
+from asr.data.words import aligned_words
 from asr.errors import InputError
 from asr.files import write_atomically
 from asr.score.delay import Words, emission_delays

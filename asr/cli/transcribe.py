@@ -14,20 +14,20 @@ from lhotse.supervision import AlignmentItem
 
 from asr.align.make import ctm_line
 from asr.align.words import recognised_words
-from asr.cli.decode import Decoder
-from asr.cli.load import Trained, load_trained
-from asr.cli.train import choose_device
 from asr.config import TranscribeConfig
 from asr.data.audio import cut_at_pauses, read_seconds
 from asr.data.batch import Skipped
 from asr.data.corpus import describe_recording
 from asr.data.features import SAMPLING_RATE
+from asr.decode.decoder import Decoder
 from asr.decode.live import LiveSearch
 from asr.decode.subtitles import subrip, webvtt
+from asr.device import choose_device
 from asr.errors import InputError
 from asr.files import write_atomically
 from asr.models.subsampling import SUBSAMPLED_SECONDS
 from asr.progress import progress
+from asr.runs.trained import Trained, load_trained
 
 SUFFIX = {"text": "txt"}  # of the others: their name
 

@@ -12,13 +12,13 @@ from lhotse.cut import Cut
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from asr.align.tokens import aligned_words, in_order, token_frames
 from asr.config import SpecAugmentOptions
 from asr.data.augment import keyed_random, spec_augment
 from asr.data.batch import Batch, Position, Skipped
 from asr.data.features import load_features, make_fbank
 from asr.data.tokenizer import Tokenizer
 from asr.data.waves import WaveAugmentation
+from asr.data.words import aligned_words, in_order, token_frames
 from asr.errors import InputError
 
 

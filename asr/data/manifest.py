@@ -9,9 +9,9 @@ from pathlib import Path
 from lhotse import CutSet
 from lhotse.cut import Cut
 
-from asr.align.tokens import aligned_words
 from asr.data.features import one_line
 from asr.data.shar import is_shar, read_shar
+from asr.data.words import aligned_words
 from asr.errors import InputError
 
 

@@ -16,9 +16,9 @@ import numpy as np
 from lhotse.cut import Cut
 from lhotse.supervision import AlignmentItem
 
-from asr.align.tokens import aligned_words
 from asr.data.batch import Skipped
 from asr.data.features import SAMPLING_RATE, as_int16, load_samples
+from asr.data.words import aligned_words
 from asr.errors import InputError
 
 FADE_SAMPLES = 80  # 5 ms, so that joints do not click

@@ -9,9 +9,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from asr.align.tokens import frame_seconds
 from asr.data.batch import Batch
 from asr.data.tokenizer import Tokenizer
+from asr.data.words import frame_seconds
 from asr.score.wer import Utterance
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from kaldialign import align
 from lhotse.supervision import AlignmentItem
 
-from asr.align.tokens import frame_seconds, split_evenly, subsampled_frame, word_places
+from asr.data.words import frame_seconds, split_evenly, subsampled_frame, word_places
 from asr.score.wer import GAP, Utterance
 
 Words = Mapping[str, Sequence[AlignmentItem]]

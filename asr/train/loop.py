@@ -18,11 +18,12 @@ from asr.config import OptimOptions, TrainOptions
 from asr.data.augment import seed_torch
 from asr.data.batch import Batch, Position
 from asr.errors import InputError
-from asr.train import state, window
+from asr.runs import state
+from asr.runs.directory import RunDirectory
+from asr.train import window
 from asr.train.average import MovingAverage
 from asr.train.distributed import ALONE, Ranks
 from asr.train.optim import make_optimizer, set_learning_rate
-from asr.train.run import RunDirectory
 from asr.train.shard import align_buffers, divided_for, divided_like, gathered, whole
 from asr.train.task import Share, Task
 

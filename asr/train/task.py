@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from asr.config import TrainConfig
 from asr.data.batch import Batch
+from asr.errors import InputError
+from asr.losses import make as make_loss
 from asr.losses.base import LossOutput, NotFiniteError
 from asr.losses.objective import Objective
 from asr.models.subsampling import MIN_FRAMES
 from asr.models.transducer import Transducer
+from asr.runs import state
+from asr.runs.directory import RunDirectory
+from asr.runs.trained import Trained, load_trained, select
 
 
 class Task(nn.Module):
@@ -73,3 +83,35 @@ def stand_in(batch: Batch) -> Batch:
     features = batch.features.new_zeros(1, MIN_FRAMES, batch.features.shape[2])
     frames = batch.feature_frames.new_full((1,), MIN_FRAMES)
     return replace(batch, features=features, feature_frames=frames, labels=batch.labels.new_zeros(1, 0))
+
+
+def make_task(config: TrainConfig, vocab_size: int) -> Task:
+    """Model and objective with fresh weights."""
+    width = config.model.joiner_dim
+    options = dataclasses.asdict(config.loss)
+    loss = make_loss(options.pop("name"), vocab_size=vocab_size, encoder_dim=width, predictor_dim=width, **options)
+    return Task(Transducer(config.model, vocab_size), Objective(loss, width, vocab_size, config.train.ctc_weight))
+
+
+def compile_layers(model: Transducer) -> None:
+    """Have the encoder's layers compiled when they are first called. Raises InputError without a compiler."""
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        raise InputError(
+            f"train.compile=true needs a C++ compiler, and {compiler} is not installed: install it or set CXX"
+        )
+    for layer in model.encoder.layers:
+        layer.compile(dynamic=True)  # of one code for all layers and all lengths
+
+
+def load_task(path: str, checkpoint: str, device: torch.device) -> tuple[Task, Trained]:
+    """Model and objective of a run, and what `load_trained` returns.
+
+    Of several checkpoints the model is averaged, and the objective that of the last.
+    """
+    trained = load_trained(path, checkpoint, device)
+    task = make_task(trained.config, trained.tokenizer.vocab_size)
+    task.model = trained.model
+    last = select(RunDirectory(Path(path)).checkpoints, checkpoint, trained.config.train.average_last)[-1]
+    task.objective.load_state_dict(state.load(last, ["objective"]).parts["objective"])
+    return task.to(device).eval(), trained

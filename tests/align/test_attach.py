@@ -8,7 +8,7 @@ from lhotse.supervision import AlignmentItem, SupervisionSegment
 
 from asr.align.attach import Attachment
 from asr.align.read import WordTimes
-from asr.align.tokens import aligned_words
+from asr.data.words import aligned_words
 
 GOOD = [("one", 0.2, 0.3), ("TWO(2)", 0.5, 0.4)]
 

@@ -13,10 +13,10 @@ from lhotse.supervision import AlignmentItem
 from asr.align.hmm import HmmAligner
 from asr.align.make import Aligned, Journal, align_all
 from asr.align.read import read_words
-from asr.align.tokens import frame_seconds, subsampled_frame
 from asr.align.trained import runs
 from asr.align.words import word_times
 from asr.data.batch import Skipped
+from asr.data.words import frame_seconds, subsampled_frame
 from asr.errors import InputError
 from asr.nodes.base import all_nodes
 from asr.ops.lattice.arcs import best_alignment

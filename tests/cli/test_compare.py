@@ -6,8 +6,9 @@ import json
 import pytest
 
 from asr.cli import compare
-from asr.cli.compose import compose, to_yaml
+from asr.cli.compose import compose
 from asr.cli.main import main
+from asr.config.schema import to_yaml
 from asr.errors import InputError
 
 

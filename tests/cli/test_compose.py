@@ -8,16 +8,7 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from asr.cli.compose import (
-    compose,
-    compose_tree,
-    conf_directory,
-    from_yaml,
-    list_groups,
-    list_options,
-    search_directories,
-    to_yaml,
-)
+from asr.cli.compose import compose, compose_tree, conf_directory, list_groups, search_directories
 from asr.config import (
     COMMANDS,
     LOSSES,
@@ -29,6 +20,7 @@ from asr.config import (
     TrainConfig,
     TrainOptions,
 )
+from asr.config.schema import from_yaml, list_options, to_yaml
 from asr.errors import InputError
 from asr.options import nearest
 

@@ -177,8 +177,8 @@ def test_decoding_that_cannot_be_is_refused(trained, tiny_corpus, tmp_path, caps
 def test_the_moving_average_can_be_decoded_with(tiny_corpus, tmp_path):
     import torch
 
-    from asr.cli.load import load_trained
-    from asr.train import state
+    from asr.runs import state
+    from asr.runs.trained import load_trained
 
     assert main(["train", *training_options(tiny_corpus, tmp_path), "train.ema=0.9", "train.save_every=1"]) == 0
     trained = load_trained(str(tmp_path), "ema", torch.device("cpu"))
@@ -333,7 +333,7 @@ def aligned(trained, tiny_corpus, tmp_path_factory, request) -> Path:
 def test_alignments_are_made_and_attached(aligned, tiny_corpus):
     from lhotse import CutSet
 
-    from asr.align.tokens import aligned_words
+    from asr.data.words import aligned_words
 
     assert not list(aligned.parent.glob(".*"))
     for cut, before in zip(CutSet.from_file(aligned), CutSet.from_file(tiny_corpus.dev), strict=True):

@@ -5,13 +5,13 @@ from itertools import islice, pairwise
 
 import pytest
 
-from asr.cli.train import encoder_frames
 from asr.config import DataOptions
 from asr.data.manifest import open_cuts
 from asr.data.memory import HEADROOM, RESERVE_MB, BatchSize, Measure, MemoryLimit, fit_weights, make_limit, predict_mb
 from asr.data.sampler import Admission, TrainingStream
 from asr.data.tokenizer import load_tokenizer
 from asr.errors import InputError
+from asr.train.data import encoder_frames
 from asr.train.preflight import probe_sizes
 
 TRUE = [400.0, 0.02, 1e-5, 3e-4, 0.01]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from lhotse.supervision import AlignmentItem
 
-from asr.align.tokens import frame_seconds
+from asr.data.words import frame_seconds
 from asr.score.delay import emission_delays, first_word_latencies
 from asr.score.wer import Utterance
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from small_model import small_options
 
-from asr.cli.train import compile_layers
 from asr.errors import InputError
 from asr.models.transducer import Transducer
+from asr.train.task import compile_layers
 
 
 def test_no_compiler_is_one_line(monkeypatch):

@@ -20,14 +20,14 @@ from small_model import small_options
 from torch.distributed.tensor import DTensor
 
 from asr.cli.main import main
-from asr.cli.train import make_task
 from asr.config import OptimOptions, PrunedLossOptions, TrainConfig, TrainOptions
 from asr.data.batch import Batch, Position, Skipped
-from asr.train import state
+from asr.runs import state
+from asr.runs.directory import RunDirectory, silent_logger
 from asr.train.distributed import Ranks, joined
 from asr.train.loop import Trainer, check_batches_per_step
-from asr.train.run import RunDirectory, silent_logger
 from asr.train.shard import gathered
+from asr.train.task import make_task
 
 CPU = torch.device("cpu")
 VOCABULARY, UTTERANCES = 7, 8

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import nn
 
-from asr.cli.train import make_task
 from asr.config import (
     DataOptions,
     FullLossOptions,
@@ -28,9 +27,10 @@ from asr.decode.greedy import GreedySearch
 from asr.errors import InputError
 from asr.losses.base import LossOutput, NotFiniteError
 from asr.models.subsampling import MIN_FRAMES
-from asr.train import state
+from asr.runs import state
+from asr.runs.directory import RunDirectory
 from asr.train.loop import PATIENCE, Trainer
-from asr.train.run import RunDirectory
+from asr.train.task import make_task
 from asr.train.validate import validate
 
 CPU = torch.device("cpu")

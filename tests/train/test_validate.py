@@ -4,9 +4,9 @@ import pytest
 import torch
 from lhotse.supervision import AlignmentItem
 
-from asr.align.tokens import frame_seconds
 from asr.data.batch import Batch
 from asr.data.tokenizer import train_tokenizer
+from asr.data.words import frame_seconds
 from asr.decode.search import Hypothesis
 from asr.losses.base import LossOutput
 from asr.train.validate import validate

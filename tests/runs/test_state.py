@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from asr.errors import InputError
-from asr.train import state
-from asr.train.state import Checkpoint, join_tensors, split_tensors
+from asr.runs import state
+from asr.runs.state import Checkpoint, join_tensors, split_tensors
 
 PARTS = {
     "model": {

@@ -6,9 +6,9 @@ from lhotse import MonoCut, SupervisionSegment
 from lhotse.supervision import AlignmentItem
 from lhotse.testing.dummies import dummy_recording
 
-from asr.align.tokens import UNALIGNED, aligned_words, subsampled_frame, token_frames, words_of_pieces
 from asr.data.dataset import Draw, SpeechDataset, transcript
 from asr.data.tokenizer import load_tokenizer
+from asr.data.words import UNALIGNED, aligned_words, subsampled_frame, token_frames, words_of_pieces
 from asr.models.subsampling import MIN_FRAMES, ConvSubsampling
 
 

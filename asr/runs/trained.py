@@ -9,15 +9,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from asr.cli.compose import from_yaml
-from asr.cli.train import make_task
 from asr.config import TrainConfig
+from asr.config.schema import from_yaml
 from asr.data.tokenizer import Tokenizer, load_tokenizer
 from asr.errors import InputError
 from asr.models.transducer import Transducer
-from asr.train import state
-from asr.train.run import RunDirectory
-from asr.train.task import Task
+from asr.runs import state
+from asr.runs.directory import RunDirectory
 
 EMA = "ema"  # the moving average of the weights, at the last checkpoint
 
@@ -78,19 +76,6 @@ def load_weights(path: Path, checkpoint: str) -> dict[str, Tensor]:
     if checkpoint == EMA:
         return state.load(path, ["ema"]).parts["ema"]["weights"]
     return state.load(path, ["model"]).parts["model"]
-
-
-def load_task(path: str, checkpoint: str, device: torch.device) -> tuple[Task, Trained]:
-    """Model and objective of a run, and what `load_trained` returns.
-
-    Of several checkpoints the model is averaged, and the objective that of the last.
-    """
-    trained = load_trained(path, checkpoint, device)
-    task = make_task(trained.config, trained.tokenizer.vocab_size)
-    task.model = trained.model
-    last = select(RunDirectory(Path(path)).checkpoints, checkpoint, trained.config.train.average_last)[-1]
-    task.objective.load_state_dict(state.load(last, ["objective"]).parts["objective"])
-    return task.to(device).eval(), trained
 
 
 def select(directory: Path, checkpoint: str, average_last: int) -> list[Path]:

@@ -3,7 +3,7 @@
 exp/NAME/
     config.yaml     the resolved configuration
     tokenizer/      a copy, so that the run can be moved and decoded anywhere
-    checkpoints/    see asr.train.state
+    checkpoints/    see asr.runs.state
     metrics.jsonl   one line of numbers per logged step
     tensorboard/    the same numbers as curves
     train.log       what the console showed

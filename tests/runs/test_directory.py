@@ -7,7 +7,7 @@ import time
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from asr.train.run import RunDirectory
+from asr.runs.directory import RunDirectory
 
 
 @pytest.fixture

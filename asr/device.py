@@ -1,0 +1,16 @@
+"""Where to compute."""
+
+from __future__ import annotations
+
+import torch
+
+from asr.errors import InputError
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called `name`; `auto` is the GPU where there is one. Raises InputError where there is none."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("device=cuda, but torch sees no GPU: use device=cpu or auto")
+    return torch.device(name)
