@@ -1,8 +1,15 @@
-"""The one exception that means: the input is at fault, not the program."""
+"""What ends work early: input at fault, and a request to stop."""
 
 
 class InputError(Exception):
     """Bad input, described in one line that names the thing and the remedy.
 
     Commands print the message without a stack trace and exit with status 2.
+    """
+
+
+class Stopped(KeyboardInterrupt):
+    """Work was given up because a signal had asked for it.
+
+    Not an `Exception`, so that what reads data does not take it for damage.
     """

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import signal
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice, pairwise
 
-import torch
 from lhotse import CutSet
 from lhotse.cut import Cut
 from lhotse.dataset import DynamicBucketingSampler
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import Sampler
 
 from asr.config import DataOptions
 from asr.data.augment import draw_speed, keyed_random
-from asr.data.batch import Batch, Position
-from asr.data.dataset import Draw, SpeechDataset, transcript
+from asr.data.batch import Position
+from asr.data.dataset import Draw, transcript
 from asr.data.features import frame_count
 from asr.data.memory import MemoryLimit
 from asr.data.tokenizer import Tokenizer
@@ -181,22 +179,3 @@ class OnePass(Sampler[Draw]):
         batches = bucketing(self.cuts, self.options, shuffle=False)
         for cuts in islice(batches, self.rank, None, self.world_size):
             yield Draw(list(cuts))
-
-
-def make_loader(dataset: SpeechDataset, sampler: Sampler[Draw], workers: int) -> DataLoader[Batch]:
-    """Load draws in `workers` processes, or in this one if 0. Batches do not depend on the number."""
-    return DataLoader(
-        dataset,
-        sampler=sampler,
-        batch_size=None,
-        num_workers=workers,
-        worker_init_fn=_start_worker if workers else None,
-    )
-
-
-def _start_worker(worker: int) -> None:
-    # Signals to stop reach the whole process group; the training process decides when its workers end.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
-    torch.set_num_threads(1)

@@ -13,7 +13,8 @@ from torch import Tensor
 from asr.config import DataOptions, DecodeOptions
 from asr.data.batch import Batch, Skipped
 from asr.data.dataset import SpeechDataset
-from asr.data.sampler import OnePass, make_loader
+from asr.data.loader import Loader
+from asr.data.sampler import OnePass
 from asr.decode.make import make_search
 from asr.decode.search import recognised
 from asr.decode.stream import chunk_frames, encode_in_chunks
@@ -70,7 +71,7 @@ class Decoder:
         """Batches of similar durations."""
         longest, most = self.options.max_seconds, self.options.batch_size
         data = DataOptions(max_seconds=longest, max_utterances=most, buckets=BUCKETS)
-        return iter(make_loader(self.dataset, OnePass(cuts, data), workers=0))
+        return iter(Loader(self.dataset, OnePass(cuts, data)))
 
     @torch.inference_mode()
     def decode(self, batch: Batch) -> list[list[Utterance]]:

@@ -12,8 +12,9 @@ from asr.config import DataOptions, SpecAugmentOptions
 from asr.data.batch import Position
 from asr.data.dataset import Augmentation, SpeechDataset
 from asr.data.features import SAMPLING_RATE, frame_count, load_samples, make_fbank
+from asr.data.loader import Loader
 from asr.data.manifest import open_cuts
-from asr.data.sampler import Admission, OnePass, TrainingStream, frames_needed, make_loader
+from asr.data.sampler import Admission, OnePass, TrainingStream, frames_needed
 from asr.data.tokenizer import load_tokenizer
 from asr.errors import InputError
 from asr.models.subsampling import MIN_FRAMES, subsampled_length
@@ -92,7 +93,7 @@ def test_batches_are_the_same_bits_from_any_position_with_any_number_of_workers(
     whole = [dataset[draw] for draw in draws(cuts, count=16)]
     for done in (0, 1, 7, 12):
         start = whole[done - 1].position if done else Position()
-        loader = make_loader(dataset, TrainingStream(cuts, OPTIONS, 0, start), workers)
+        loader = Loader(dataset, TrainingStream(cuts, OPTIONS, 0, start), workers)
         for batch, expected in zip(loader, whole[done : done + 4]):
             assert (batch.ids, batch.position, batch.seconds) == (expected.ids, expected.position, expected.seconds)
             assert torch.equal(batch.features, expected.features)

@@ -20,8 +20,9 @@ from asr.config import (
 )
 from asr.data.batch import Batch, Position, Skipped
 from asr.data.dataset import Augmentation, SpeechDataset
+from asr.data.loader import Loader
 from asr.data.manifest import open_cuts
-from asr.data.sampler import OnePass, TrainingStream, make_loader
+from asr.data.sampler import OnePass, TrainingStream
 from asr.data.tokenizer import load_tokenizer
 from asr.decode.greedy import GreedySearch
 from asr.errors import InputError
@@ -187,10 +188,10 @@ def speech(tiny_corpus):
         return make_task(config, tokenizer.vocab_size)
 
     def batches(start):
-        return iter(make_loader(train_set, TrainingStream(train, data, 0, start), workers=0))
+        return iter(Loader(train_set, TrainingStream(train, data, 0, start)))
 
     def run_validation(task):
-        loader = make_loader(dev_set, OnePass(dev, data), workers=0)
+        loader = Loader(dev_set, OnePass(dev, data))
         return validate(task, loader, GreedySearch(task.model, 2), tokenizer, CPU)[0]
 
     return task, batches, run_validation
