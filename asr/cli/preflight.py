@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import torch
@@ -40,7 +40,7 @@ def main(config: PreflightConfig) -> None:
     silent_logger()
     with tempfile.TemporaryDirectory() as directory:
         run = RunDirectory(Path(directory))
-        trainer = Trainer(task, lambda _: iter(()), lambda _: {}, run, config.train, config.optim, device)
+        trainer = Trainer(task, no_batches, lambda _: {}, run, config.train, config.optim, device)
         probes = probe_sizes(sizes)
         trainer.train_step([noise_batch(probes[0], config.model.mel_bins, tokenizer.vocab_size)])  # compiles, allocates
         peaks = [probe(trainer, size, config.model.mel_bins, tokenizer.vocab_size) for size in probes]
@@ -48,6 +48,11 @@ def main(config: PreflightConfig) -> None:
         worst = max(range(len(draws)), key=lambda index: predict_mb(weights, sizes[index]))
         measured = measure(trainer, data.train_set[draws[worst]])
     report(sizes, worst, weights, measured)
+
+
+def no_batches(start: Position) -> Generator[Batch, None, None]:
+    """The training stream of a trainer that is given its batches."""
+    yield from ()
 
 
 def epoch_of(data: TrainingData) -> Iterator[Draw]:

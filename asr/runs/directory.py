@@ -11,6 +11,7 @@ exp/NAME/
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
@@ -39,12 +40,15 @@ class RunDirectory:
         self.log = path / "train.log"
         self._writer: SummaryWriter | None = None
 
-    def open_logs(self, step: int) -> logging.Logger:
-        """Start logging at `step`: what an interrupted run logged beyond it is dropped."""
+    def open_logs(self, step: int, validated: bool = True) -> logging.Logger:
+        """Start logging at `step`: what an interrupted run logged beyond it is dropped.
+
+        validated: whether the validation of this step, if there is one, is done; else it will be done again.
+        """
         from torch.utils.tensorboard import SummaryWriter
 
         self.path.mkdir(parents=True, exist_ok=True)
-        self._drop_metrics_after(step)
+        self._drop_metrics_after(step, validated)
         self._writer = SummaryWriter(str(self.tensorboard), purge_step=step + 1 if step else None)
         return make_logger(self.log)
 
@@ -70,11 +74,14 @@ class RunDirectory:
     def close(self) -> None:
         """Flush TensorBoard's writer."""
         if self._writer is not None:
-            self._writer.close()
+            with contextlib.suppress(OSError):  # a full disk has ended the training already, and says so
+                self._writer.close()
 
-    def _drop_metrics_after(self, step: int) -> None:
+    def _drop_metrics_after(self, step: int, validated: bool) -> None:
         if self.metrics.exists():
             kept = [line for line in self.metrics.read_bytes().splitlines(True) if _step_of(line) <= step]
+            while kept and not validated and _step_of(kept[-1]) == step and b'"validation/' in kept[-1]:
+                kept.pop()
             write_atomically(self.metrics, b"".join(kept))
 
 

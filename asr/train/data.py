@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 
 from asr.config import TrainConfig
 from asr.data.batch import Batch, Position
-from asr.data.dataset import Augmentation, SpeechDataset
+from asr.data.dataset import Augmentation, Draw, SpeechDataset
+from asr.data.loader import Loader, named
 from asr.data.manifest import open_cuts
 from asr.data.memory import Measure, make_limit
-from asr.data.sampler import Admission, OnePass, TrainingStream, make_loader
+from asr.data.sampler import Admission, OnePass, TrainingStream
 from asr.data.tokenizer import Tokenizer
 from asr.data.waves import make_waves, require_audio
 from asr.data.words import aligned_words
-from asr.errors import InputError
+from asr.errors import InputError, Stopped
 from asr.models.normalize import GlobalNormalize
 from asr.models.subsampling import MIN_FRAMES, subsampled_length
 from asr.models.transducer import Transducer
 from asr.train.distributed import ALONE, Ranks
 
 ALIGNMENT_UTTERANCES = 1000  # that are looked at for times of words
+GRACE_SECONDS = 10.0  # that one of several processes waits for its batch, when all are to stop after a step
 NORMALIZE_UTTERANCES = 500  # that the statistics of the features are estimated on
 
 
@@ -54,9 +56,23 @@ class TrainingData:
         self.train_set = SpeechDataset(config.model.mel_bins, MIN_FRAMES, tokenizer, augmentation, waves)
         self.valid_set = SpeechDataset(config.model.mel_bins, MIN_FRAMES, tokenizer)
 
-    def batches(self, start: Position) -> Iterator[Batch]:
-        """Endless training batches of this process from `start` on."""
-        return iter(make_loader(self.train_set, self.stream(start), self.options.workers))
+    def batches(self, start: Position, stopping: Callable[[], bool] = lambda: False) -> Generator[Batch, None, None]:
+        """Endless training batches of this process from `start` on.
+
+        Raises, where a worker's batch is waited for, Stopped while `stopping()`, and InputError after `data.timeout`.
+        """
+        grace = 0.0 if self.ranks.size == 1 else GRACE_SECONDS
+
+        def waiting(seconds: float, draw: Draw) -> None:
+            if stopping() and seconds >= grace:
+                raise Stopped
+            if seconds >= self.options.timeout:
+                raise InputError(
+                    f"no batch for {seconds:.0f} s: {named(draw)} cannot be read by the data workers, or not so soon; "
+                    "see to their files, or raise data.timeout"
+                )
+
+        return iter(Loader(self.train_set, self.stream(start), self.options.workers, waiting))
 
     def stream(self, start: Position) -> TrainingStream:
         """What decides which cuts make a batch."""
@@ -66,7 +82,7 @@ class TrainingData:
     def validation(self) -> Iterator[Batch]:
         """This process's share of the validation batches, once. Loaded here: workers would take longer to start."""
         share = OnePass(self.valid_cuts, self.options, self.ranks.rank, self.ranks.size)
-        return iter(make_loader(self.valid_set, share, workers=0))
+        return iter(Loader(self.valid_set, share))
 
     def report_refused(self, warn: object) -> None:
         """Name the utterances that could not be trained on, the first 20 of them, and count them all."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from asr.config import TrainConfig
+from asr.data.batch import Batch
 from asr.data.dataset import Draw
 from asr.data.tokenizer import Tokenizer
 from asr.decode.make import make_search
 from asr.decode.search import Search
 from asr.decode.stream import chunk_frames
+from asr.errors import Stopped
 from asr.plot.lattice import draw_lattice, view_lattice
 from asr.train.data import TrainingData
 from asr.train.loop import Trainer
@@ -29,13 +33,21 @@ def validation_search(task: Task, config: TrainConfig, tokenizer: Tokenizer) -> 
     return search, chunk_frames(config.model, config.decode.chunk_seconds, streaming=False)
 
 
+def until_stopped(batches: Iterable[Batch], trainer: Trainer) -> Iterator[Batch]:
+    """The batches, while nobody asks to stop; raises Stopped then: a validation may take long, and can be repeated."""
+    for batch in batches:
+        if trainer.asked_to_stop:
+            raise Stopped
+        yield batch
+
+
 def run_validation(
     step: int, trainer: Trainer, data: TrainingData, tokenizer: Tokenizer, config: TrainConfig
 ) -> dict[str, float]:
     """Validate, log the metrics, and show a few hypotheses."""
     search, chunk = validation_search(trainer.task, config, tokenizer)
     metrics, utterances = validate(
-        trainer.task, data.validation(), search, tokenizer, trainer.device, trainer.ranks, chunk
+        trainer.task, until_stopped(data.validation(), trainer), search, tokenizer, trainer.device, trainer.ranks, chunk
     )
     if metrics and trainer.ranks.leads:
         trainer.run.write_metrics(step, metrics, "validation")

@@ -13,6 +13,7 @@ from asr.runs.directory import RunDirectory
 MAY_CHANGE = {  # options that a run may be continued with at another value
     "model.checkpoint_layers",
     "data.workers",
+    "data.timeout",
     "train.steps",
     "train.shard",
     "train.accumulate",  # with another number of processes: see check_batches_per_step

@@ -174,10 +174,14 @@ def test_interruption(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     assert one_error(capsys, ["train", "run=r"], 130) == "asr train: interrupted"
 
 
-def test_programming_errors_keep_their_trace(monkeypatch: pytest.MonkeyPatch) -> None:
-    command_that_raises(monkeypatch, ZeroDivisionError())
-    with pytest.raises(ZeroDivisionError):
-        main(["train", "run=r"])
+def test_programming_errors_keep_their_trace_and_end_with_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command_that_raises(monkeypatch, ZeroDivisionError("of 1"))
+    assert main(["train", "run=r"]) == 1
+    trace = capsys.readouterr().err.splitlines()
+    assert trace[0] == "Traceback (most recent call last):"
+    assert trace[-1] == "asr train: error: ZeroDivisionError: of 1; this is a fault of the program"
 
 
 # Processes
