@@ -50,7 +50,8 @@ def _status_of(program: str, words: list[str]) -> int:
         return _complain(f"{program}: error: {error}", 2)
     except Exception as error:
         traceback.print_exc()
-        return _complain(f"{program}: error: {type(error).__name__}: {error}; this is a fault of the program", 1)
+        what = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        return _complain(f"{program}: error: {what}; this is a fault of the program", 1)
 
 
 def _complain(message: str, status: int) -> int:

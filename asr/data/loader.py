@@ -6,9 +6,11 @@ import atexit
 import contextlib
 import functools
 import multiprocessing
+import os
 import pickle
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -160,6 +162,15 @@ def _start_worker(worker: int) -> None:
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    # torch has a worker notice it, too, but then wait until its last batch is read, which nobody does any more. It
+    # keeps the connections open that it was forked with, and other training processes do not hear of the death.
+    while os.getppid() == parent:
+        time.sleep(POLL_SECONDS)
+    os._exit(1)
 
 
 def _death(worker: BaseProcess, draw: Draw) -> str:

@@ -9,9 +9,11 @@ import torch
 from asr.data.batch import Batch
 from asr.errors import InputError
 
-# How torch words it on a CPU, and the libraries through which processes talk.
-_NO_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory", re.IGNORECASE)
-_PEER_GONE = re.compile(r"\bgloo\b|\bNCCL\b|Connection (closed|reset) by peer|ProcessGroup", re.IGNORECASE)
+# How torch and oneDNN word it on a CPU, and the libraries through which processes talk.
+_NO_MEMORY = re.compile(
+    r"can't allocate memory|not enough memory|out of memory|could not create a (primitive|memory)", re.I
+)
+_PEER_GONE = re.compile(r"\bgloo\b|\bNCCL\b|Connection (closed|reset) by peer|ProcessGroup", re.I)
 
 
 def explained(error: Exception, step: int, group: list[Batch]) -> Exception:

@@ -91,8 +91,7 @@ class Trainer:
         group: list[Batch] = []
         try:
             with closing(self.batches(self.position)) as batches, self.progress_bar() as bar:
-                if self.validation_due:
-                    self.validate_and_complete()
+                self.catch_up(bar)
                 while self.step < self.options.steps and not self.stopping:
                     started = time.perf_counter()
                     group = self.take(batches)
@@ -109,6 +108,23 @@ class Trainer:
             self.rescue()
             raise explained(error, self.step + 1, group) from error
         return self.step >= self.options.steps and not self.validation_due
+
+    def catch_up(self, bar: tqdm[Any]) -> None:
+        """Do what the step that the run goes on from had still to do when it ended."""
+        if self.line_due:
+            self.log(bar)
+        if self.validation_due:
+            self.validate_and_complete()
+
+    @property
+    def line_due(self) -> bool:
+        """Whether the metrics of this step are still to be written."""
+        return bool(self.window) and self.step % self.options.log_every == 0
+
+    @property
+    def again(self) -> list[str]:
+        """Which of this step's metrics will be written, though some of them may have been before the run ended."""
+        return ["train"] * self.line_due + ["validation"] * self.validation_due
 
     def progress_bar(self) -> tqdm[Any]:
         """A bar of steps, on a terminal."""
@@ -153,6 +169,7 @@ class Trainer:
             for sums in (*(sums for sums, _ in shared), {"gradient_norm": norm, "steps": 1}):
                 window.add(self.window, sums)
         self.step, self.position = self.step + 1, position
+        self.validation_due = self.step == self.options.steps or self.step % self.options.validate_every == 0
         self.between_steps = True
 
     def backward(self, group: list[Batch], labels: int) -> tuple[dict[str, float], list[str]]:
@@ -200,16 +217,18 @@ class Trainer:
 
     def log(self, bar: tqdm[Any]) -> None:
         """Write the window's means to metrics.jsonl, TensorBoard and the console, and empty it."""
-        done, self.window = self.window, {}
+        done = self.window
         if not self.ranks.leads:
+            self.window = {}
             return
         more = {"lr": self.rate, "peak_mb": window.peak_memory_mb(self.device), "epoch": self.position.epoch}
         metrics = window.means(done) | more
         self.run.write_metrics(self.step, metrics, "train")
+        self.window = {}
         speed = metrics["audio_seconds_per_second"]
         bar.set_postfix_str(f"loss {metrics['loss']:.3f}, {speed:.0f} s/s", refresh=False)
         if bar.disable:
-            remaining = (self.options.steps - self.step) * done["seconds"] / max(done.get("steps", 0), 1)
+            remaining = (self.options.steps - self.step) * done.get("seconds", 0.0) / max(done.get("steps", 0), 1)
             self.logger.info(
                 "step %d/%d  loss %.3f  lr %.2e  %.0f s of audio/s  %s left",
                 self.step,
@@ -222,11 +241,8 @@ class Trainer:
 
     def save_and_validate(self) -> None:
         """Write a checkpoint, and validate, where they are due."""
-        last = self.step == self.options.steps
-        self.validation_due = last or self.step % self.options.validate_every == 0
-        regular = last or self.step % self.options.save_every == 0
-        if self.validation_due or regular or self.stopping or self.saved_step is None:
-            self.save(interim=self.validation_due or not regular)
+        if self.validation_due or self.step % self.options.save_every == 0 or self.stopping or self.saved_step is None:
+            self.save()
         if self.validation_due and not self.stopping:
             self.validate_and_complete()
         if self.stopping:
@@ -241,8 +257,12 @@ class Trainer:
             state.complete(self.run.checkpoints, self.step, metrics)
             state.prune(self.run.checkpoints, self.options.average_last)
 
-    def save(self, interim: bool) -> None:
-        """Write a checkpoint of this step, and delete those no longer needed."""
+    def save(self) -> None:
+        """Write a checkpoint of this step, and delete those no longer needed.
+
+        An interim one between the steps that `save_every` asks for, and where a validation is to complete it.
+        """
+        interim = self.validation_due or self.step % self.options.save_every != 0
         parts = {name: gathered(part.state_dict(), self.ranks.leads) for name, part in self.parts.items()}
         if not self.ranks.leads:
             self.saved_step = self.step
@@ -252,6 +272,7 @@ class Trainer:
             "batches_per_step": self.batches_per_step,
             "window": self.window,
             "bad_steps": self.bad_steps,
+            "rate": self.rate,
             "validation_due": self.validation_due,
         }
         state.save(self.run.checkpoints, state.Checkpoint(self.step, {}, parts, info), interim)
@@ -264,7 +285,7 @@ class Trainer:
         if not self.ranks.leads or divided or not self.between_steps or self.step in (0, self.saved_step):
             return
         try:
-            self.save(interim=True)
+            self.save()
         except (InputError, OSError, RuntimeError, MemoryError) as error:
             self.logger.warning("no checkpoint of step %d could be written (%s)", self.step, error)
         else:
@@ -279,6 +300,7 @@ class Trainer:
             part.load_state_dict(divided_for(part, saved) if is_optimizer else divided_like(saved, part.state_dict()))
         self.step = self.saved_step = checkpoint.step
         self.validation_due = checkpoint.info.get("validation_due", False)
+        self.rate = checkpoint.info.get("rate", 0.0)
         self.position = Position(*checkpoint.info["position"])
         self.window, self.bad_steps = checkpoint.info["window"], checkpoint.info["bad_steps"]
 

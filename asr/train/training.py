@@ -62,7 +62,7 @@ def train(config: TrainConfig, ranks: Ranks) -> None:
     if ranks.leads:
         tokenizer.save(run.tokenizer)
         write_atomically(run.config, to_yaml(config).encode())
-    logger = run.open_logs(trainer.step, not trainer.validation_due) if ranks.leads else silent_logger()
+    logger = run.open_logs(trainer.step, trainer.again) if ranks.leads else silent_logger()
     for message in damaged:
         logger.warning("%s", message)
     parameters = sum(p.numel() for p in task.model.parameters())

@@ -153,10 +153,11 @@ def test_a_sampler_that_fails_when_the_workers_have_just_begun_leaves_none(datas
     assert not workers()
 
 
-@pytest.mark.parametrize("end", ["raise ValueError('uncaught')", "sys.exit(3)"])
-def test_python_exits_though_nobody_closed_the_batches(tiny_corpus, end):
+def run_reader(tiny_corpus, end):
+    """What a process left that read a batch of two workers, which have more to hand over than a pipe holds, and did not
+    close them: its exit status, what it said, and which of its workers live."""
     script = f"""
-        import sys
+        import multiprocessing, os, signal, sys, time
         from asr.config import DataOptions
         from asr.data.dataset import SpeechDataset
         from asr.data.loader import Loader
@@ -166,10 +167,38 @@ def test_python_exits_though_nobody_closed_the_batches(tiny_corpus, end):
         draws = OnePass(open_cuts([{str(tiny_corpus.train)!r}]), DataOptions(max_seconds=3.0))
         batches = iter(Loader(dataset, draws, 2))
         next(batches)
+        time.sleep(0.5)
+        print(*(child.pid for child in multiprocessing.active_children()), flush=True)
         {end}
     """
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=120, check=False
     )
-    assert done.returncode == (3 if "exit" in end else 1), done.stderr
-    assert ("ValueError: uncaught" in done.stderr) == ("raise" in end)
+    pids = [int(word) for word in done.stdout.split()]
+    assert len(pids) == 2, done.stderr
+    deadline = time.monotonic() + 60
+    while any(map(lives, pids)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return done.returncode, done.stderr, [pid for pid in pids if lives(pid)]
+
+
+def lives(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [
+        ("raise ValueError('uncaught')", 1),
+        ("sys.exit(3)", 3),
+        ("os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL),
+    ],
+)
+def test_python_exits_though_nobody_closed_the_batches_and_takes_the_workers_along(tiny_corpus, end, status):
+    found, said, left = run_reader(tiny_corpus, end)
+    assert (found, left) == (status, [])
+    assert ("ValueError: uncaught" in said) == ("raise" in end)
