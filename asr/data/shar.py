@@ -122,7 +122,12 @@ def refuse_other(output: Path) -> None:
 
 def is_shar(path: Path) -> bool:
     """Whether this is a directory with at least one shard."""
-    return next(path.glob("cuts.*.jsonl.gz"), None) is not None
+    return bool(shar_manifests(path))
+
+
+def shar_manifests(directory: Path) -> list[Path]:
+    """The manifests of the shards, in order."""
+    return sorted(directory.glob("cuts.*.jsonl.gz"))
 
 
 def read_shar(directory: Path) -> Iterator[Cut]:
