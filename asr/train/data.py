@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import islice
 
 from asr.config import TrainConfig
 from asr.data.batch import Batch, Position
@@ -22,6 +23,7 @@ from asr.train.distributed import ALONE, Ranks
 
 ALIGNMENT_UTTERANCES = 1000  # that are looked at for times of words
 NORMALIZE_UTTERANCES = 500  # that the statistics of the features are estimated on
+REASONS = 3  # that are told where no utterance can be trained on
 
 
 def encoder_frames(frames: int) -> int:
@@ -69,30 +71,37 @@ class TrainingData:
         return iter(make_loader(self.valid_set, share, workers=0))
 
     def report_refused(self, warn: object) -> None:
-        """Name the utterances that could not be trained on, the first 20 of them, and count them all."""
+        """Name the utterances that could not be trained on, for the first 20 reasons, and count them all."""
         assert callable(warn)
         refused = self.admission.refused
-        for cut_id, reason in list(refused.items())[:20]:
-            warn("skipped %s: %s", cut_id, reason)
+        for fault in islice(grouped(refused), 20):
+            warn("skipped %s", fault)
         if refused:
             warn("%d utterances were skipped in all", len(refused))
+
+
+def grouped(reasons: Mapping[str, str]) -> Iterator[str]:
+    """Reasons by utterance as `u7 and 35 more: REASON`, a reason once."""
+    by_reason: dict[str, list[str]] = {}
+    for utterance, reason in reasons.items():
+        by_reason.setdefault(reason, []).append(utterance)
+    for reason, (first, *others) in by_reason.items():
+        yield f"{first}{f' and {len(others)} more' if others else ''}: {reason}"
 
 
 def estimate_normalization(model: Transducer, data: TrainingData) -> None:
     """Set the statistics of a `global` normalisation from the first training utterances."""
     if not isinstance(model.encoder.normalize, GlobalNormalize):
         return
-    sample = []
+    sample, unreadable = [], dict[str, str]()
     for cut in data.train_cuts.subset(first=NORMALIZE_UTTERANCES):
         try:
             sample.append(data.valid_set.load(cut, None))
-        except InputError:  # the training loop will name it
-            continue
+        except InputError as error:  # where others can be read, the training loop will name this one
+            unreadable[cut.id] = str(error)
     if not sample:
-        raise InputError(
-            f"no utterance of {', '.join(data.options.train_cuts)} can be trained on"
-            + "".join(f"; {cut}: {why}" for cut, why in list(data.admission.refused.items())[:1])
-        )
+        reasons = "; ".join(islice(grouped(unreadable | data.admission.refused), REASONS))
+        raise InputError(f"no utterance of {', '.join(data.options.train_cuts)} can be trained on: {reasons}")
     model.encoder.normalize.estimate(sample)
 
 
