@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 
 from asr.config import TrainConfig
@@ -23,6 +23,7 @@ from asr.train.distributed import ALONE, Ranks
 
 ALIGNMENT_UTTERANCES = 1000  # that are looked at for times of words
 NORMALIZE_UTTERANCES = 500  # that the statistics of the features are estimated on
+SHOWN = 20  # reasons why utterances cannot be trained on that are told at a time
 REASONS = 3  # that are told where no utterance can be trained on
 
 
@@ -47,6 +48,7 @@ class TrainingData:
             config.loss.topology != "regular",
             self.limit,
         )
+        self.named = 0  # refused utterances that have been
         self.train_cuts = open_cuts(config.data.train_cuts).filter(self.admission)
         self.valid_cuts = open_cuts(config.data.valid_cuts).filter(self.admission)
         augmentation = Augmentation(config.data.spec_augment, config.train.seed)
@@ -57,8 +59,11 @@ class TrainingData:
         self.valid_set = SpeechDataset(config.model.mel_bins, MIN_FRAMES, tokenizer)
 
     def batches(self, start: Position) -> Iterator[Batch]:
-        """Endless training batches of this process from `start` on."""
-        return iter(make_loader(self.train_set, self.stream(start), self.options.workers))
+        """Endless training batches of this process from `start` on. Utterances that are refused are named in the log
+        before the first step that could have had them."""
+        for batch in make_loader(self.train_set, self.stream(start), self.options.workers):
+            self.name_refused()
+            yield batch
 
     def stream(self, start: Position) -> TrainingStream:
         """What decides which cuts make a batch."""
@@ -70,14 +75,21 @@ class TrainingData:
         share = OnePass(self.valid_cuts, self.options, self.ranks.rank, self.ranks.size)
         return iter(make_loader(self.valid_set, share, workers=0))
 
-    def report_refused(self, warn: object) -> None:
-        """Name the utterances that could not be trained on, for the first 20 reasons, and count them all."""
-        assert callable(warn)
-        refused = self.admission.refused
-        for fault in islice(grouped(refused), 20):
-            warn("skipped %s", fault)
-        if refused:
-            warn("%d utterances were skipped in all", len(refused))
+    def name_refused(self) -> None:
+        """Name the utterances that cannot be trained on and have not been named, for at most SHOWN reasons."""
+        refused = dict(islice(self.admission.refused.items(), self.named, None))
+        self.named += len(refused)
+        faults = list(grouped(refused))
+        for fault in faults[:SHOWN]:
+            logging.getLogger("asr").warning("skipped %s", fault)
+        if len(faults) > SHOWN:
+            logging.getLogger("asr").warning("skipped more utterances, for %d more reasons", len(faults) - SHOWN)
+
+    def report_refused(self, warn: Callable[..., None]) -> None:
+        """Name those that have not been named, and count them all."""
+        self.name_refused()
+        if self.named:
+            warn("%d utterances could not be trained on, see above", self.named)
 
 
 def grouped(reasons: Mapping[str, str]) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """Utterances that cannot be used: each is named with the reason when it is met, and the others go on."""
 
+import logging
 import math
 import re
 from dataclasses import replace
@@ -273,18 +274,29 @@ def test_the_reasons_are_told_where_no_statistics_can_be_estimated(tiny_corpus, 
     assert "\n" not in str(raised.value)
 
 
-def test_many_transcripts_in_another_case_are_one_hint(tiny_corpus, tmp_path):
+def test_many_transcripts_in_another_case_are_one_hint_before_the_first_step(tiny_corpus, tmp_path, caplog):
     cuts = list(open_cuts([str(tiny_corpus.train)]))
     lower = [replace(cut, supervisions=[replace(cut.supervisions[0], text="low top")]) for cut in cuts[:-1]]
     write_cuts([*lower, cuts[-1]], tmp_path / "cuts.jsonl.gz")
     _, data = training_data(str(tmp_path / "cuts.jsonl.gz"), tiny_corpus)
-    assert trained_on(data)[0] == [cuts[-1].id]
-    said: list[str] = []
-    data.report_refused(lambda line, *values: said.append(line % values))
-    assert [line.partition(":")[0] for line in said] == [
-        "skipped train-00 and 22 more",
-        "23 utterances were skipped in all",
-    ]
+    batches = data.batches(Position())
+    assert next(batches).ids == [cuts[-1].id]
+    said = [record.getMessage() for record in caplog.records]
+    assert [line.partition(":")[0] for line in said] == ["skipped train-00 and 22 more"]
+    caplog.clear()
+    next(batches)
+    data.report_refused(logging.getLogger("asr").warning)
+    assert [record.getMessage() for record in caplog.records] == ["23 utterances could not be trained on, see above"]
+
+
+def test_the_first_reasons_are_told_and_the_others_counted(tiny_corpus, tmp_path, caplog):
+    cuts = list(open_cuts([str(tiny_corpus.train)]))
+    odd = [replace(cut, supervisions=[replace(cut.supervisions[0], text=f"X{n}")]) for n, cut in enumerate(cuts[1:])]
+    write_cuts([cuts[0], *odd], tmp_path / "cuts.jsonl.gz")
+    _, data = training_data(str(tmp_path / "cuts.jsonl.gz"), tiny_corpus)
+    next(data.batches(Position()))
+    assert len(caplog.records) == 21
+    assert caplog.records[-1].getMessage() == "skipped more utterances, for 3 more reasons"
 
 
 def test_a_tokenizer_is_trained_on_the_other_transcripts(manifest, tmp_path, capsys):
