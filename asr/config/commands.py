@@ -176,7 +176,7 @@ class FeaturesConfig:
 
     cuts: str = path_option(MISSING, "Lhotse manifest to read")
     output: str = path_option(MISSING, "Lhotse manifest to write")
-    storage: str = path_option(MISSING, "directory for the features")
+    storage: str = path_option(MISSING, "directory for the features; those of an earlier manifest OUTPUT are replaced")
     mel_bins: int = option(80, "bins of the filterbank", low=8)
     speed_factors: list[float] = option(
         [], "also store a copy of every utterance at each of these speeds", low=0.5, high=2

@@ -9,7 +9,7 @@ from io import BytesIO
 import numpy as np
 import soundfile
 import torch
-from lhotse import Fbank, FbankConfig, Recording
+from lhotse import Fbank, FbankConfig, MonoCut, MultiCut, Recording
 from lhotse.audio import AudioSource
 from lhotse.cut import Cut, MixedCut, PaddingCut
 from lhotse.utils import compute_num_frames
@@ -58,15 +58,20 @@ def load_samples(cut: Cut) -> np.ndarray:
 
 
 def require_recording(cut: Cut) -> None:
-    """Raise InputError where a cut has no audio."""
-    if not cut.has_recording:
+    """Raise InputError where a cut, or a part that it is mixed of, has no audio."""
+    if not all(part.has_recording for part in heard_parts(cut)):
         raise InputError("the cut has no audio: give a manifest that names its recording")
+
+
+def heard_parts(cut: Cut) -> list[MonoCut | MultiCut]:
+    """The cuts that a cut is made of, without padding."""
+    parts = [track.cut for track in cut.tracks] if isinstance(cut, MixedCut) else [cut]
+    return [part for part in parts if not isinstance(part, PaddingCut)]
 
 
 def check_rates(cut: Cut) -> None:
     """Raise InputError where an audio file has another sampling rate than the manifest says: Lhotse believes it."""
-    parts = [track.cut for track in cut.tracks] if isinstance(cut, MixedCut) else [cut]
-    for recording in (part.recording for part in parts if part.has_recording and not isinstance(part, PaddingCut)):
+    for recording in (part.recording for part in heard_parts(cut)):
         said = declared_rate(recording)
         for source in recording.sources:
             rate = file_rate(source)

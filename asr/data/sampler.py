@@ -18,7 +18,7 @@ from asr.config import DataOptions
 from asr.data.augment import draw_speed, keyed_random
 from asr.data.batch import Batch, Position
 from asr.data.dataset import Draw, SpeechDataset, check_supervisions, transcript
-from asr.data.features import frame_count
+from asr.data.features import frame_count, require_recording
 from asr.data.memory import MemoryLimit
 from asr.data.tokenizer import Tokenizer
 from asr.errors import InputError
@@ -57,6 +57,8 @@ class Admission:
         if not self.min_duration <= cut.duration <= self.max_duration:
             return f"lasts {cut.duration:.2f} s, outside {self.min_duration:g} to {self.max_duration:g} s"
         try:
+            if not cut.has_features:
+                require_recording(cut)
             check_supervisions(cut)
             labels = self.tokenizer.encode(transcript(cut))
         except InputError as error:

@@ -12,6 +12,7 @@ import pytest
 import soundfile
 import torch
 from lhotse import Features, MonoCut, NumpyFilesWriter, SupervisionSegment
+from lhotse.cut import MixedCut, MixTrack
 from small_model import small_options
 
 from asr.cli import tokenizer
@@ -182,6 +183,18 @@ def trained_on(data):
     batches = [data.train_set[draw] for draw in draws]
     skipped = {one.id: one.reason for batch in batches for one in batch.skipped}
     return sorted(id_ for batch in batches for id_ in batch.ids), skipped | data.admission.refused
+
+
+def half_recorded(directory):
+    return MixedCut("bad", [MixTrack(spoken(directory)), MixTrack(without_recording(directory))])
+
+
+@pytest.mark.parametrize("make", [without_recording, half_recorded])
+def test_an_utterance_without_audio_stops_no_training_at_several_speeds(manifest, tiny_corpus, make):
+    _, data = training_data(manifest(make), tiny_corpus, speed_factors=[0.9, 1.1])
+    ids, named = trained_on(data)
+    assert [id_.partition("_")[0] for id_ in ids] == ["dev-0", "dev-1"]
+    assert named == {"bad": "the cut has no audio: give a manifest that names its recording"}
 
 
 @pytest.mark.parametrize(("make", "reason"), (every := AUDIO | SUPERVISION | STORED | TEXT).values(), ids=every)
