@@ -20,7 +20,7 @@ from asr.errors import InputError
 SAMPLING_RATE = 16000  # Hz, of what the filterbank reads; other audio is resampled
 FRAME_SECONDS = 0.01
 FRAME_SAMPLES = 160  # fewest samples that make a frame
-RATE_OF_TRANSFORM = "source_sampling_rate"  # what transforms of Lhotse's that change the rate call that of their input
+SOURCE_RATE = "source_sampling_rate"  # what transforms of Lhotse's that change the rate call that of their input
 
 # What a value may be. Samples in [−1, 1] have log-mel energies of −16 (silence, floored) to 12 (a square wave of full
 # scale). Samples of 16 bits that were taken for floats reach 32,768, and energies of 33; we allow four times as much,
@@ -81,17 +81,21 @@ def check_rates(cut: Cut) -> None:
 
 def declared_rate(recording: Recording) -> int:
     """The sampling rate (Hz) that a recording's files have by the manifest, before Lhotse resamples them."""
-    rates = [getattr(transform, RATE_OF_TRANSFORM, None) for transform in recording.transforms or []]
+    rates = [getattr(transform, SOURCE_RATE, None) for transform in recording.transforms or []]
     return int(next((rate for rate in rates if rate is not None), recording.sampling_rate))
 
 
 def file_rate(source: AudioSource) -> int | None:
     """The sampling rate (Hz) in the header of an audio file; None where it has none that counts, or cannot be read."""
-    if source.type not in ("file", "memory") or str(source.source).endswith(".opus"):
-        return None  # a stream, which would be opened twice; Opus is decoded at whatever rate is asked for
+    if source.type == "file" and not source.source.endswith(".opus"):  # which is decoded at whatever rate is asked for
+        file = source.source
+    elif source.type == "memory":
+        file = BytesIO(source.source)
+    else:
+        return None  # a stream, which would be opened twice
     try:
-        return int(soundfile.info(BytesIO(source.source) if source.type == "memory" else source.source).samplerate)
-    except (soundfile.SoundFileError, OSError, TypeError):
+        return int(soundfile.info(file).samplerate)
+    except (soundfile.SoundFileError, OSError):
         return None
 
 

@@ -250,6 +250,7 @@ def test_what_audio_can_be_is_let_through(manifest, tiny_corpus):
         supervised(0.9, 0.2, "TOP"),  # Lhotse's times are rounded
         supervised(5.0, 1.0, text=""),
         with_features(),
+        lambda directory: with_features()(directory).pad(duration=1.5, preserve_id=True),
     ):
         _, data = training_data(manifest(make), tiny_corpus)
         ids, named = trained_on(data)
