@@ -26,7 +26,9 @@ from omegaconf.errors import OmegaConfBaseException
 from asr.config import COMMANDS
 from asr.config.schema import finished, first_line, is_section, list_options, one_line, typed, unknown
 from asr.errors import InputError
-from asr.options import Option, choose, shown
+from asr.options import Option, choose, shown, with_home
+
+HOME_IN_LIST = re.compile(r"(?<=[\[,])\s*~[^,\]]*")  # a path that begins with the home directory, not quoted
 
 
 def conf_directory() -> Path:
@@ -40,6 +42,7 @@ def search_directories(config_dir: Path | None) -> list[Path]:
     """Where configs are looked for, the recipe's directory before the framework's."""
     if config_dir is None:
         return [conf_directory()]
+    config_dir = Path(with_home(str(config_dir), "config directory "))
     if not config_dir.is_dir():
         raise InputError(f"config directory {config_dir}: not found; give a directory of YAML configs")
     return [config_dir.resolve(), conf_directory()]
@@ -150,12 +153,14 @@ def _hydra_override(text: str, command: str, options: Mapping[str, Option], grou
 
 
 def _parse(text: str, options: Mapping[str, Option]) -> Override:
-    """The override in Hydra's reading; an option that is text takes whatever it cannot read as text."""
+    """The override in Hydra's reading; what it cannot read is text where an option is, and so is `~/a` in a list."""
     key, _, value = text.partition("=")
     option = options.get(key.lstrip("+"))
     override = _read(text)
     if option is not None and option.type is str and not _is_text(override):
         override = _read(f"{key}={quoted(value)}")
+    if override is None and option is not None and option.path:
+        override = _read(f"{key}={HOME_IN_LIST.sub(lambda at: quoted(at[0].strip()), value)}")
     if override is None:
         raise InputError(_malformed(text))
     return override

@@ -9,7 +9,7 @@ from lhotse.lazy import count_newlines_fast
 
 from asr.config import SharConfig
 from asr.data.batch import Skipped
-from asr.data.manifest import open_cuts, unique_ids
+from asr.data.manifest import open_cuts
 from asr.data.shar import Shard, begin, finish, write_shard
 from asr.parallel import chunked, start_workers
 from asr.progress import progress
@@ -18,7 +18,7 @@ from asr.progress import progress
 def main(config: SharConfig) -> None:
     """Write the shards; interrupted, go on where it was. Unreadable utterances are named, counted and left out."""
     cuts = open_cuts([config.cuts])
-    total = len(unique_ids(cuts))
+    total = sum(1 for _ in cuts)
     output = Path(config.output).resolve()
     directory = begin(output, settings(config))
     shards = (Shard(*numbered, directory, config.audio) for numbered in enumerate(chunked(cuts, config.shard_size)))

@@ -15,8 +15,8 @@ from torch.utils.data import Sampler
 from asr.config import DataOptions
 from asr.data.augment import draw_speed, keyed_random
 from asr.data.batch import Position
-from asr.data.dataset import Draw, transcript
-from asr.data.features import frame_count
+from asr.data.dataset import Draw, check_supervisions, transcript
+from asr.data.features import frame_count, require_recording
 from asr.data.memory import MemoryLimit
 from asr.data.tokenizer import Tokenizer
 from asr.errors import InputError
@@ -55,6 +55,9 @@ class Admission:
         if not self.min_duration <= cut.duration <= self.max_duration:
             return f"lasts {cut.duration:.2f} s, outside {self.min_duration:g} to {self.max_duration:g} s"
         try:
+            if not cut.has_features:
+                require_recording(cut)
+            check_supervisions(cut)
             labels = self.tokenizer.encode(transcript(cut))
         except InputError as error:
             return str(error)

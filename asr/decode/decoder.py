@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,8 +16,9 @@ from asr.data.dataset import SpeechDataset
 from asr.data.loader import Loader
 from asr.data.sampler import OnePass
 from asr.decode.make import make_search
-from asr.decode.search import recognised
+from asr.decode.search import Hypothesis, recognised, require_score
 from asr.decode.stream import chunk_frames, encode_in_chunks
+from asr.errors import InputError
 from asr.models.subsampling import MIN_FRAMES
 from asr.runs.trained import Trained
 from asr.score.wer import Utterance
@@ -74,8 +75,8 @@ class Decoder:
         return iter(Loader(self.dataset, OnePass(cuts, data)))
 
     @torch.inference_mode()
-    def decode(self, batch: Batch) -> list[list[Utterance]]:
-        """The hypotheses of each utterance of a batch, best first."""
+    def decode(self, batch: Batch) -> list[list[Utterance] | Skipped]:
+        """The hypotheses of each utterance of a batch, best first, or why there are none."""
         started, encoder = time.perf_counter(), 0.0
         session = self.search.begin(len(batch))
         since = time.perf_counter()
@@ -85,7 +86,11 @@ class Decoder:
             encoder += time.perf_counter() - since
             session.read(*encoded)
             since = time.perf_counter()
-        found = list(recognised(batch, session.best(), self.trained.tokenizer))
+        best = session.best()
+        found = [
+            scored(utterances, hypotheses)
+            for utterances, hypotheses in zip(recognised(batch, best, self.trained.tokenizer), best)
+        ]
         self.clock.encoder += encoder
         self.clock.search += time.perf_counter() - started - encoder
         self.clock.audio += batch.seconds
@@ -98,3 +103,12 @@ class Decoder:
             yield from encode_in_chunks(model, batch.features, batch.feature_frames, self.chunk)
         else:
             yield model.encode(batch.features, batch.feature_frames, self.chunk)
+
+
+def scored(utterances: list[Utterance], hypotheses: Sequence[Hypothesis]) -> list[Utterance] | Skipped:
+    """The utterance's hypotheses in words, unless their scores are no numbers."""
+    try:
+        require_score(hypotheses)
+    except InputError as error:
+        return Skipped(utterances[0].id, str(error))
+    return utterances

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
+from itertools import islice
 
 from asr.config import TrainConfig
 from asr.data.batch import Batch, Position
@@ -24,6 +26,8 @@ from asr.train.distributed import ALONE, Ranks
 ALIGNMENT_UTTERANCES = 1000  # that are looked at for times of words
 GRACE_SECONDS = 10.0  # that one of several processes waits for its batch, when all are to stop after a step
 NORMALIZE_UTTERANCES = 500  # that the statistics of the features are estimated on
+SHOWN = 20  # reasons why utterances cannot be trained on that are told at a time
+REASONS = 3  # that are told where no utterance can be trained on
 
 
 def encoder_frames(frames: int) -> int:
@@ -47,6 +51,7 @@ class TrainingData:
             config.loss.topology != "regular",
             self.limit,
         )
+        self.named = 0  # refused utterances that have been
         self.train_cuts = open_cuts(config.data.train_cuts).filter(self.admission)
         self.valid_cuts = open_cuts(config.data.valid_cuts).filter(self.admission)
         augmentation = Augmentation(config.data.spec_augment, config.train.seed)
@@ -57,7 +62,8 @@ class TrainingData:
         self.valid_set = SpeechDataset(config.model.mel_bins, MIN_FRAMES, tokenizer)
 
     def batches(self, start: Position, stopping: Callable[[], bool] = lambda: False) -> Generator[Batch, None, None]:
-        """Endless training batches of this process from `start` on.
+        """Endless training batches of this process from `start` on. Utterances that are refused are named in the log
+        before the first step that could have had them.
 
         Raises, where a worker's batch is waited for, Stopped while `stopping()`, and InputError after `data.timeout`.
         """
@@ -72,7 +78,10 @@ class TrainingData:
                     "see to their files, or raise data.timeout"
                 )
 
-        return iter(Loader(self.train_set, self.stream(start), self.options.workers, waiting))
+        with closing(iter(Loader(self.train_set, self.stream(start), self.options.workers, waiting))) as batches:
+            for batch in batches:
+                self.name_refused()
+                yield batch
 
     def stream(self, start: Position) -> TrainingStream:
         """What decides which cuts make a batch."""
@@ -84,31 +93,45 @@ class TrainingData:
         share = OnePass(self.valid_cuts, self.options, self.ranks.rank, self.ranks.size)
         return iter(Loader(self.valid_set, share))
 
-    def report_refused(self, warn: object) -> None:
-        """Name the utterances that could not be trained on, the first 20 of them, and count them all."""
-        assert callable(warn)
-        refused = self.admission.refused
-        for cut_id, reason in list(refused.items())[:20]:
-            warn("skipped %s: %s", cut_id, reason)
-        if refused:
-            warn("%d utterances were skipped in all", len(refused))
+    def name_refused(self) -> None:
+        """Name the utterances that cannot be trained on and have not been named, for at most SHOWN reasons."""
+        refused = dict(islice(self.admission.refused.items(), self.named, None))
+        self.named += len(refused)
+        faults = list(grouped(refused))
+        for fault in faults[:SHOWN]:
+            logging.getLogger("asr").warning("skipped %s", fault)
+        if len(faults) > SHOWN:
+            logging.getLogger("asr").warning("skipped more utterances, for %d more reasons", len(faults) - SHOWN)
+
+    def report_refused(self, warn: Callable[..., None]) -> None:
+        """Name those that have not been named, and count them all."""
+        self.name_refused()
+        if self.named:
+            warn("%d utterances could not be trained on, see above", self.named)
+
+
+def grouped(reasons: Mapping[str, str]) -> Iterator[str]:
+    """Reasons by utterance as `u7 and 35 more: REASON`, a reason once."""
+    by_reason: dict[str, list[str]] = {}
+    for utterance, reason in reasons.items():
+        by_reason.setdefault(reason, []).append(utterance)
+    for reason, (first, *others) in by_reason.items():
+        yield f"{first}{f' and {len(others)} more' if others else ''}: {reason}"
 
 
 def estimate_normalization(model: Transducer, data: TrainingData) -> None:
     """Set the statistics of a `global` normalisation from the first training utterances."""
     if not isinstance(model.encoder.normalize, GlobalNormalize):
         return
-    sample = []
+    sample, unreadable = [], dict[str, str]()
     for cut in data.train_cuts.subset(first=NORMALIZE_UTTERANCES):
         try:
             sample.append(data.valid_set.load(cut, None))
-        except InputError:  # the training loop will name it
-            continue
+        except InputError as error:  # where others can be read, the training loop will name this one
+            unreadable[cut.id] = str(error)
     if not sample:
-        raise InputError(
-            f"no utterance of {', '.join(data.options.train_cuts)} can be trained on"
-            + "".join(f"; {cut}: {why}" for cut, why in list(data.admission.refused.items())[:1])
-        )
+        reasons = "; ".join(islice(grouped(unreadable | data.admission.refused), REASONS))
+        raise InputError(f"no utterance of {', '.join(data.options.train_cuts)} can be trained on: {reasons}")
     model.encoder.normalize.estimate(sample)
 
 

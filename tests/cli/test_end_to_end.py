@@ -412,7 +412,9 @@ def test_ids_that_are_twice_or_no_word_are_refused(trained, tiny_corpus, tmp_pat
     cuts = list(CutSet.from_file(tiny_corpus.dev))
     write_cuts([cuts[0], cuts[0]], tmp_path / "twice.jsonl.gz")
     write_cuts([cuts[0].with_id("a b")], tmp_path / "space.jsonl.gz")
-    for name, message in (("twice", "two cuts are called dev-0"), ("space", "a cut is called 'a b', but a CTM")):
+    twice = tmp_path / "twice.jsonl.gz"
+    again = f"{twice}: line 2 (dev-0): has the id of {twice}, line 1 (dev-0)"
+    for name, message in (("twice", again), ("space", "a cut is called 'a b', but a CTM")):
         words = [f"cuts={tmp_path / name}.jsonl.gz", f"run={trained}", f"output={tmp_path / 'x.ctm'}"]
         assert asr(capsys, "align", "aligner=ctc", *words)[2].strip().startswith(f"asr align: error: {message}")
         assert message in asr(capsys, "decode", "device=cpu", *words)[2]
