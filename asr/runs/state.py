@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -170,9 +171,24 @@ def metrics_of(path: Path) -> dict[str, float]:
 
 
 def best(directory: Path) -> Path | None:
-    """The checkpoint with the lowest validation WER, and among equals the lowest validation loss."""
-    scored = [(m["wer"], m["loss"], path) for path in checkpoints(directory) if (m := metrics_of(path))]
+    """The checkpoint with the lowest validation WER, and among equals the lowest validation loss; see `comparable`."""
+    validated = [(m, path) for path in checkpoints(directory) if (m := metrics_of(path))]
+    chosen = comparable([metrics for metrics, _ in validated])
+    scored = [(m["wer"], m.get("loss", math.inf), path) for m, path in validated if m in chosen]
     return min(scored)[-1] if scored else None
+
+
+def comparable(validations: Sequence[Mapping[str, float]]) -> list[Mapping[str, float]]:
+    """Those, of the metrics of validations in order, that have error rates of the same utterances.
+
+    They are of as many utterances as the last one, those that could not be read included: the set may have been
+    changed in between. And as many as ever could be read: a rate of what was left of it is another.
+    """
+    rated = [metrics for metrics in validations if "wer" in metrics]
+    sizes = [metrics.get("utterances", 0) + metrics.get("skipped", 0) for metrics in rated]
+    same = [metrics for metrics, size in zip(rated, sizes) if size == sizes[-1]]
+    fewest = min((metrics.get("skipped", 0) for metrics in same), default=0)
+    return [metrics for metrics in same if metrics.get("skipped", 0) == fewest]
 
 
 def prune(directory: Path, keep_last: int) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from functools import cached_property
 
 from asr.config import TrainConfig
 from asr.data.batch import Batch, Position
 from asr.data.dataset import Augmentation, SpeechDataset
-from asr.data.manifest import open_cuts
+from asr.data.manifest import open_cuts, unique_ids
 from asr.data.memory import Measure, make_limit
 from asr.data.sampler import Admission, OnePass, TrainingStream, make_loader
 from asr.data.tokenizer import Tokenizer
@@ -29,8 +30,22 @@ def encoder_frames(frames: int) -> int:
     return int(subsampled_length(frames))
 
 
+class HeldOut(SpeechDataset):
+    """Utterances to validate on. Text outside the vocabulary has no labels: it can be recognised all the same."""
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a transcript; none where the vocabulary does not cover it."""
+        try:
+            return super().encode(text)
+        except InputError:
+            return []
+
+
 class TrainingData:
-    """Training and validation batches of a configuration."""
+    """Training and validation batches of a configuration.
+
+    Trained on are the utterances that `admission` takes; validated on are all, but the loss is of those that it takes.
+    """
 
     def __init__(self, config: TrainConfig, tokenizer: Tokenizer, ranks: Ranks = ALONE) -> None:
         self.options, self.seed, self.ranks = config.data, config.train.seed, ranks
@@ -46,13 +61,13 @@ class TrainingData:
             self.limit,
         )
         self.train_cuts = open_cuts(config.data.train_cuts).filter(self.admission)
-        self.valid_cuts = open_cuts(config.data.valid_cuts).filter(self.admission)
+        self.valid_cuts = open_cuts(config.data.valid_cuts)
         augmentation = Augmentation(config.data.spec_augment, config.train.seed)
         waves = make_waves(config.data, config.train.seed)
         if waves:
             require_audio(self.train_cuts)
         self.train_set = SpeechDataset(config.model.mel_bins, MIN_FRAMES, tokenizer, augmentation, waves)
-        self.valid_set = SpeechDataset(config.model.mel_bins, MIN_FRAMES, tokenizer)
+        self.valid_set = HeldOut(config.model.mel_bins, MIN_FRAMES, tokenizer)
 
     def batches(self, start: Position) -> Iterator[Batch]:
         """Endless training batches of this process from `start` on."""
@@ -68,14 +83,16 @@ class TrainingData:
         share = OnePass(self.valid_cuts, self.options, self.ranks.rank, self.ranks.size)
         return iter(make_loader(self.valid_set, share, workers=0))
 
-    def report_refused(self, warn: object) -> None:
-        """Name the utterances that could not be trained on, the first 20 of them, and count them all."""
-        assert callable(warn)
-        refused = self.admission.refused
-        for cut_id, reason in list(refused.items())[:20]:
-            warn("skipped %s: %s", cut_id, reason)
-        if refused:
-            warn("%d utterances were skipped in all", len(refused))
+    @cached_property
+    def valid_ids(self) -> list[str]:
+        """The ids of all utterances to validate on, in order. Raises InputError where two are the same."""
+        return unique_ids(self.valid_cuts)
+
+    @cached_property
+    def without_loss(self) -> dict[str, str]:
+        """Why utterances to validate on have no loss, by id."""
+        reasons = ((cut.id, self.admission.reason_against(cut)) for cut in self.valid_cuts)
+        return {cut_id: reason for cut_id, reason in reasons if reason}
 
 
 def estimate_normalization(model: Transducer, data: TrainingData) -> None:

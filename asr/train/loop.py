@@ -25,6 +25,7 @@ from asr.train.average import MovingAverage
 from asr.train.distributed import ALONE, Ranks
 from asr.train.optim import make_optimizer, set_learning_rate
 from asr.train.shard import align_buffers, divided_for, divided_like, gathered, whole
+from asr.train.skips import SkipLog
 from asr.train.task import Share, Task
 
 PATIENCE = 20  # consecutive steps without a finite gradient after which training gives up
@@ -70,6 +71,7 @@ class Trainer:
         self.rate = 0.0
         self.asked_to_stop = self.stopping = False
         self.logger = logging.getLogger("asr")
+        self.skips = SkipLog(self.logger)
 
     def stop(self) -> None:
         """Ask for a checkpoint and the end of training after the current step."""
@@ -103,8 +105,9 @@ class Trainer:
             self.position = group[-1].position
             skipped = [utterance for batch in group for utterance in batch.skipped]
             shared = self.ranks.share((sum(map(len, group)), skipped))
-            for utterance in (one for _, skipped in shared for one in skipped):
-                self.logger.warning("skipped %s: %s", utterance.id, utterance.reason)
+            left_out = [one for _, skipped in shared for one in skipped]
+            self.skips.add(left_out)
+            window.add(self.window, {"skipped": len(left_out)})
             if any(utterances for utterances, _ in shared):
                 return group
             if self.position.epoch > began + 1:

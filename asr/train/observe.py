@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
+from typing import TypeVar
+
 from asr.config import TrainConfig
+from asr.data.batch import Batch, Skipped
 from asr.data.dataset import Draw
 from asr.data.tokenizer import Tokenizer
 from asr.decode.make import make_search
@@ -11,10 +16,14 @@ from asr.decode.stream import chunk_frames
 from asr.plot.lattice import draw_lattice, view_lattice
 from asr.train.data import TrainingData
 from asr.train.loop import Trainer
+from asr.train.skips import SkipLog
 from asr.train.task import Task
-from asr.train.validate import validate
+from asr.train.validate import Validation, validate
 
 LEFT_FRAMES, RIGHT_FRAMES, PRUNE_RANGE = 5, 10, 5  # of the bounds drawn over the lattice in TensorBoard
+EXAMPLES = 5  # hypotheses shown in TensorBoard
+
+T = TypeVar("T")
 
 
 def validation_search(task: Task, config: TrainConfig, tokenizer: Tokenizer) -> tuple[Search, int]:
@@ -29,28 +38,83 @@ def validation_search(task: Task, config: TrainConfig, tokenizer: Tokenizer) -> 
     return search, chunk_frames(config.model, config.decode.chunk_seconds, streaming=False)
 
 
-def run_validation(
-    step: int, trainer: Trainer, data: TrainingData, tokenizer: Tokenizer, config: TrainConfig
-) -> dict[str, float]:
-    """Validate, log the metrics, and show a few hypotheses."""
-    search, chunk = validation_search(trainer.task, config, tokenizer)
-    metrics, utterances = validate(
-        trainer.task, data.validation(), search, tokenizer, trainer.device, trainer.ranks, chunk
-    )
-    if metrics and trainer.ranks.leads:
-        trainer.run.write_metrics(step, metrics, "validation")
-        trainer.logger.info("step %d  validation: loss %.3f  WER %.2f %%", step, metrics["loss"], metrics["wer"])
-        shown = (f"{u.id}  \nREF {u.reference}  \nHYP {u.hypothesis}" for u in utterances[:5])
+class Observer:
+    """Validates in the course of a training, and logs what comes of it.
+
+    Raises InputError where two utterances to validate on have one id.
+    """
+
+    def __init__(self, data: TrainingData, tokenizer: Tokenizer, config: TrainConfig) -> None:
+        self.data, self.tokenizer, self.config = data, tokenizer, config
+        self.ids, self.without_loss = data.valid_ids, data.without_loss
+        self.logger = logging.getLogger("asr")
+        self.skips = SkipLog(self.logger, "validation: skipped")
+        self.no_loss = SkipLog(self.logger, "validation: no loss, though decoded, of")
+
+    def begin(self) -> None:
+        """Name the utterances to validate on that will have no loss."""
+        self.no_loss.add(Skipped(name, reason) for name, reason in self.without_loss.items())
+
+    def validate(self, task: Task, trainer: Trainer) -> Validation:
+        """What comes of the held-out utterances under `task`; what is left out is named."""
+        search, chunk = validation_search(task, self.config, self.tokenizer)
+        batches, ranks = self.data.validation(), trainer.ranks
+        found = validate(task, batches, search, self.tokenizer, trainer.device, ranks, chunk, self.without_loss)
+        self.skips.add(found.skipped)
+        self.no_loss.add(found.no_loss)
+        return found
+
+    def __call__(self, step: int, trainer: Trainer) -> dict[str, float]:
+        """Validate, log the metrics, and show a few hypotheses. No metrics are returned where nothing could be read."""
+        found = self.validate(trainer.task, trainer)
+        metrics = found.metrics
+        if trainer.ranks.leads:
+            trainer.run.write_metrics(step, metrics, "validation")
+            if found.utterances:
+                self.logger.info("step %d  validation: %s", step, described(metrics))
+                self.show(step, trainer, found)
+            else:
+                self.logger.error(
+                    "step %d  validation: NONE of %d utterances could be read, so there is no error rate and no best "
+                    "checkpoint: see the skipped ones above",
+                    step,
+                    len(found.skipped),
+                )
+        return metrics if found.utterances else {}
+
+    def show(self, step: int, trainer: Trainer, found: Validation) -> None:
+        """Show hypotheses of utterances from all over the set, and the lattice of the first, in TensorBoard."""
+        by_id = {one.id: one for one in found.utterances}
+        examples = spread([by_id[name] for name in self.ids if name in by_id], EXAMPLES)
+        shown = (f"{one.id}  \nREF {one.reference}  \nHYP {one.hypothesis}" for one in examples)
         trainer.run.write_examples(step, "\n\n".join(shown))
-        show_lattice(step, trainer, data, tokenizer)
-    return metrics
+        without_lattice = {one.id for one in found.no_loss}
+        drawn = [name for name in self.ids if name in by_id and name not in without_lattice][:1]
+        for cut in (cut for cut in self.data.valid_cuts if cut.id in drawn):
+            show_lattice(step, trainer, self.data.valid_set[Draw([cut])], self.tokenizer)
 
 
-def show_lattice(step: int, trainer: Trainer, data: TrainingData, tokenizer: Tokenizer) -> None:
-    """Draw the lattice of the first validation utterance for TensorBoard."""
+def described(metrics: dict[str, float]) -> str:
+    """A validation in one line: rates, and what they are not of."""
+    loss = f"loss {metrics['loss']:.3f}  " if "loss" in metrics else ""
+    errors = f"{metrics['errors']:.0f} of {metrics['words']:.0f} words"
+    counts = {"utterances not read": metrics["skipped"], "without a loss": metrics["no_loss"]}
+    left_out = [f"{what}: {count:.0f}" for what, count in counts.items() if count]
+    return f"{loss}WER {metrics['wer']:.2f} % ({', '.join([errors, *left_out])})"
+
+
+def spread(items: Sequence[T], count: int) -> list[T]:
+    """So many of the items, or all, from the first to the last at equal distances."""
+    if len(items) <= count:
+        return list(items)
+    return [items[round(number * (len(items) - 1) / (count - 1))] for number in range(count)]
+
+
+def show_lattice(step: int, trainer: Trainer, batch: Batch, tokenizer: Tokenizer) -> None:
+    """Draw the lattice of a batch's one utterance for TensorBoard."""
     was_training = trainer.task.training
-    batch = data.valid_set[Draw([next(iter(data.valid_cuts))])].to(trainer.device)
-    if len(batch):
-        view = view_lattice(trainer.task.eval(), batch, tokenizer.pieces, LEFT_FRAMES, RIGHT_FRAMES, PRUNE_RANGE)
-        trainer.run.write_figure(step, "validation/lattice", draw_lattice(view, f"{batch.ids[0]}, step {step}"))
+    view = view_lattice(
+        trainer.task.eval(), batch.to(trainer.device), tokenizer.pieces, LEFT_FRAMES, RIGHT_FRAMES, PRUNE_RANGE
+    )
+    trainer.run.write_figure(step, "validation/lattice", draw_lattice(view, f"{batch.ids[0]}, step {step}"))
     trainer.task.train(was_training)

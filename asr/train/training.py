@@ -18,7 +18,7 @@ from asr.runs.directory import RunDirectory, silent_logger
 from asr.train.data import TrainingData, estimate_normalization, warn_of_unaligned
 from asr.train.distributed import Ranks
 from asr.train.loop import Trainer
-from asr.train.observe import run_validation, validation_search
+from asr.train.observe import Observer, validation_search
 from asr.train.resume import check_same_run, check_same_step
 from asr.train.signals import stop_on_signals
 from asr.train.task import compile_layers, make_task
@@ -42,6 +42,7 @@ def train(config: TrainConfig, ranks: Ranks) -> None:
     if config.train.compile:
         compile_layers(task.model)
     data = TrainingData(config, tokenizer, ranks)
+    observer = Observer(data, tokenizer, config)
     damaged: list[str] = []
     checkpoint = state.newest_sound(run.checkpoints, damaged)
     if checkpoint is None and ranks.leads:
@@ -49,7 +50,7 @@ def train(config: TrainConfig, ranks: Ranks) -> None:
     trainer = Trainer(
         task,
         data.batches,
-        lambda step: run_validation(step, trainer, data, tokenizer, config),
+        lambda step: observer(step, trainer),
         run,
         config.train,
         config.optim,
@@ -77,11 +78,12 @@ def train(config: TrainConfig, ranks: Ranks) -> None:
     )
     if config.loss.uses_alignment and ranks.leads:
         warn_of_unaligned(data)
+    observer.begin()
     before = stop_on_signals(trainer)
     try:
         done = trainer.fit()
     finally:
-        data.report_refused(logger.warning)
+        trainer.skips.total()
         run.close()
         for number, handler in before.items():
             signal.signal(number, handler)

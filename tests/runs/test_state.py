@@ -310,6 +310,25 @@ def test_the_best_has_the_lowest_wer_and_then_the_lowest_loss(tmp_path):
     assert state.best(tmp_path).name == "step-00000003"
 
 
+@pytest.mark.parametrize(
+    ("rates", "best"),
+    [
+        ([(30, 10, 0), (5, 2, 8), (20, 10, 0)], 3),  # of what could be read of the same set
+        ([(30, 10, 0), (5, 2, 8)], 1),
+        ([(5, 6, 0), (30, 10, 0), (20, 10, 0)], 3),  # of another set, before it was changed
+        ([(5, 6, 0), (30, 8, 2), (40, 8, 2)], 2),
+        ([(5, 10, 0), (None, 0, 10)], 1),  # of which nothing could be read
+        ([(None, 0, 10)], None),
+    ],
+)
+def test_the_best_is_among_rates_of_the_same_utterances(tmp_path, rates, best):
+    for step, (wer, utterances, skipped) in enumerate(rates, 1):
+        rate = {} if wer is None else {"wer": wer}
+        metrics = {**rate, "utterances": utterances, "skipped": skipped}
+        state.save(tmp_path, Checkpoint(step, metrics, {"model": {}}, {}))
+    assert state.best(tmp_path) == (None if best is None else tmp_path / f"step-{best:08d}")
+
+
 def test_the_average_is_the_mean_in_float64():
     generator = torch.Generator().manual_seed(0)
     weights = [torch.randn(1000, generator=generator) * 10.0**power for power in range(-3, 4)]

@@ -191,7 +191,7 @@ def speech(tiny_corpus):
 
     def run_validation(task):
         loader = make_loader(dev_set, OnePass(dev, data), workers=0)
-        return validate(task, loader, GreedySearch(task.model, 2), tokenizer, CPU)[0]
+        return validate(task, loader, GreedySearch(task.model, 2), tokenizer, CPU).metrics
 
     return task, batches, run_validation
 
