@@ -227,7 +227,8 @@ def test_validation_changes_nothing_in_training(trainer_in, speech):
     assert_same_weights(with_validation, without)
     assert train_lines(with_validation) == train_lines(without)
     checkpoints = state.checkpoints(with_validation.run.checkpoints)
-    assert [sorted(state.metrics_of(path)) for path in checkpoints] == [["loss", "wer"]] * 3
+    names = ["errors", "loss", "no_loss", "skipped", "utterances", "wer", "words"]
+    assert [sorted(state.metrics_of(path)) for path in checkpoints] == [names] * 3
     assert with_validation.task.training
 
 
