@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from asr.config import CompareConfig
 from asr.errors import InputError
@@ -25,7 +26,8 @@ class Result:
 
     options: by full name, as text. step, steps: logged, and asked for. validation: word error rates in %, in the
     order of training, of those validations that `state.comparable` takes. left_out: how many utterances were, by the
-    column that tells. decoded: word error rate in % by the name of the directory it was decoded into.
+    column that tells. changed: options on the way, and from which step on. decoded: word error rate in % by the name of
+    the directory it was decoded into.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Result:
     steps: int
     validation: list[float]
     left_out: dict[str, str]
+    changed: str
     decoded: dict[str, float]
 
     @property
@@ -54,7 +57,8 @@ def read_result(path: Path) -> Result:
     """What a run has come to. Raises InputError where the directory is none."""
     run = RunDirectory(path)
     config = load_config(run)
-    options = {name: shown(value) for name, value in flatten(dataclasses.asdict(config)).items() if name != "run"}
+    asked = flatten(dataclasses.asdict(config)).items()
+    options = {name: shown(value) for name, value in asked if name not in ("run", "train.change")}
     metrics = [*read_metrics(run.metrics)]
     return Result(
         path.name,
@@ -63,6 +67,7 @@ def read_result(path: Path) -> Result:
         config.train.steps,
         [one["wer"] for one in state.comparable(section(metrics, "validation"))],
         left_out(metrics),
+        "; ".join(changes(run)),
         {one.parent.name: read_wer(one) for one in sorted(path.glob("*/wer.txt"))},
     )
 
@@ -90,8 +95,15 @@ def left_out(metrics: Sequence[Mapping[str, float]]) -> dict[str, str]:
     return {name: f"{count}{of}" for name, (count, of) in counts.items() if count}
 
 
-def read_metrics(path: Path) -> Iterator[dict[str, float]]:
-    """The lines of a run's metrics, but one that was cut short."""
+def changes(run: RunDirectory) -> Iterator[str]:
+    """The options that were changed on the way, as "optim.lr=0.0005 from step 350 on"."""
+    for line in read_metrics(run.changes):
+        values: Mapping[str, Any] = line["changed"]
+        yield ", ".join(f"{name}={shown(now)}" for name, (_, now) in values.items()) + f" from step {line['step']} on"
+
+
+def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of JSON of a run's metrics or changes, but one that was cut short."""
     for line in path.read_text().splitlines() if path.exists() else []:
         try:
             yield json.loads(line)
@@ -113,11 +125,13 @@ def rows(results: Sequence[Result]) -> Iterator[list[str]]:
     names = differing([result.options for result in results])
     searches = sorted({name for result in results for name in result.decoded})
     counts = list(dict.fromkeys(name for result in results for name in result.left_out))
-    yield ["run", *names, "step", "best validation", "last", *counts, *searches]
+    changed = ["changed"] if any(result.changed for result in results) else []
+    yield ["run", *names, *changed, "step", "best validation", "last", *counts, *searches]
     for result in results:
         yield [
             result.name,
             *(result.options.get(name, "") for name in names),
+            *(result.changed for _ in changed),
             f"{result.step}/{result.steps}",
             percent(result.best),
             percent(result.validation[-1] if result.validation else math.inf),

@@ -105,7 +105,7 @@ def serialize(checkpoint: Checkpoint) -> dict[str, bytes]:
     for name, state in checkpoint.parts.items():
         tensors: dict[str, Tensor] = {}
         skeletons[name] = split_tensors(state, tensors)
-        files[f"{name}.safetensors"] = serialize_tensors(tensors)
+        files[part_file(name)] = serialize_tensors(tensors)
     state = {"step": checkpoint.step, "metrics": checkpoint.metrics, "info": checkpoint.info, "parts": skeletons}
     files[STATE] = (json.dumps(state, indent=1) + "\n").encode()
     return files
@@ -122,18 +122,32 @@ def read_verified(path: Path, names: Iterable[str] | None = None) -> dict[str, b
     for name, data in files.items():
         if hashlib.sha256(data).hexdigest() != sums.get(name):
             raise InputError(f"{path / name} is damaged: its SHA-256 is not the one in {SUMS}; remove the checkpoint")
-    if STATE not in files:
+    if STATE not in sums:
         raise InputError(f"{path}: incomplete checkpoint (no {STATE})")
     return files
 
 
 def load(path: Path, parts: Iterable[str] | None = None) -> Checkpoint:
-    """Read a checkpoint, or only some of its parts, after checking its sums."""
-    files = read_verified(path)
-    state = json.loads(files[STATE])
-    wanted = state["parts"] if parts is None else parts
-    loaded = {name: join_tensors(state["parts"][name], parse_tensors(files[f"{name}.safetensors"])) for name in wanted}
+    """Read a checkpoint, or only some of its parts, after checking their sums: files of others may be absent."""
+    state = json.loads(read_verified(path, [STATE])[STATE])
+    wanted = list(state["parts"] if parts is None else parts)
+    files = read_verified(path, [part_file(name) for name in wanted])
+    loaded = {name: join_tensors(state["parts"][name], parse_tensors(files[part_file(name)])) for name in wanted}
     return Checkpoint(state["step"], state["metrics"], loaded, state["info"])
+
+
+def part_file(name: str) -> str:
+    """The file of a part's tensors."""
+    return f"{name}.safetensors"
+
+
+def weights_only(path: Path) -> bool:
+    """Whether somebody has deleted the state of the optimiser, and the weights are sound."""
+    try:
+        load(path, ["model"])
+    except InputError:
+        return False
+    return not (path / part_file("optimizer")).exists()
 
 
 def checkpoints(directory: Path) -> list[Path]:

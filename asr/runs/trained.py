@@ -31,11 +31,15 @@ class Trained:
 
 
 def load_config(run: RunDirectory) -> TrainConfig:
-    """The config of a run. Raises InputError where the directory is none."""
+    """The config of a run. Raises InputError where the directory is none, or its config is damaged."""
     if not run.config.is_file():
         raise InputError(f"run={run.path}: no config.yaml there, so it is not a run directory of `asr train`")
-    config = from_yaml(run.config.read_text(), "train")
+    try:
+        config = from_yaml(run.config.read_text(), "train")
+    except InputError as error:
+        raise InputError(f"{run.config}: {error}") from None
     assert isinstance(config, TrainConfig)
+    config.run = str(run.path)  # which may have been moved or copied since
     return config
 
 

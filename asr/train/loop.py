@@ -227,15 +227,23 @@ class Trainer:
         state.save(self.run.checkpoints, state.Checkpoint(self.step, metrics, parts, info), interim)
         state.prune(self.run.checkpoints, self.options.average_last)
 
-    def restore(self, checkpoint: state.Checkpoint) -> None:
-        """Go on from a checkpoint. Raises InputError where its steps were of another number of batches."""
+    def restore(self, checkpoint: state.Checkpoint, elsewhere: bool = False) -> None:
+        """Go on from a checkpoint; `elsewhere`: at the next epoch, since its place is in another stream of batches.
+
+        Raises InputError where its steps were of another number of batches.
+        """
         check_batches_per_step(checkpoint.info.get("batches_per_step", self.options.accumulate), self.batches_per_step)
+        asked = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
         for name, part in self.parts.items():
             saved = checkpoint.parts[name]
             is_optimizer = part is self.optimizer
             part.load_state_dict(divided_for(part, saved) if is_optimizer else divided_like(saved, part.state_dict()))
+        for group, options in zip(self.optimizer.param_groups, asked):
+            group.update(options)  # not those that were saved: they may have been changed
         self.step = checkpoint.step
         self.position = Position(*checkpoint.info["position"])
+        if elsewhere and self.position.batch:
+            self.position = Position(self.position.epoch + 1)
         self.window, self.bad_steps = checkpoint.info["window"], checkpoint.info["bad_steps"]
 
 

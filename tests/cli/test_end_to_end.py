@@ -49,7 +49,8 @@ def training_options(corpus, run: Path) -> list[str]:
 
 def test_run_directory_is_complete(trained):
     names = {path.name for path in trained.iterdir()}
-    assert names == {"config.yaml", "tokenizer", "checkpoints", "metrics.jsonl", "tensorboard", "train.log"}
+    files = {"config.yaml", "data.json", "metrics.jsonl", "train.log"}
+    assert names == {*files, "tokenizer", "checkpoints", "tensorboard"}
     steps = [json.loads(line)["step"] for line in (trained / "metrics.jsonl").read_text().splitlines()]
     assert max(steps) == 10
     assert not list(trained.rglob("*.pt"))

@@ -130,6 +130,20 @@ def test_only_some_parts_can_be_loaded(tmp_path):
     assert list(state.load(path, ["model"]).parts) == ["model"]
 
 
+@pytest.mark.parametrize("absent", ["optimizer", "objective"])
+def test_parts_that_are_not_wanted_may_be_absent(tmp_path, absent):
+    [path] = save_steps(tmp_path, 1)
+    (path / f"{absent}.safetensors").unlink()
+    assert_same(state.load(path, ["model"]).parts["model"], PARTS["model"])
+    with pytest.raises(InputError, match=f"incomplete checkpoint .*{absent}.safetensors"):
+        state.load(path)
+    assert state.weights_only(path) == (absent == "optimizer")
+    (path / "model.safetensors").write_bytes(b"x")
+    with pytest.raises(InputError, match="model.safetensors is damaged"):
+        state.load(path, ["model"])
+    assert not state.weights_only(path)
+
+
 def test_transposed_tensors_and_views_come_back(tmp_path):
     whole = torch.arange(12.0).view(3, 4)
     parts = {"model": {"transposed": whole.T, "row": whole[1], "column": whole[:, 2]}}
