@@ -195,12 +195,12 @@ def best(directory: Path) -> Path | None:
 def comparable(validations: Sequence[Mapping[str, float]]) -> list[Mapping[str, float]]:
     """Those, of the metrics of validations in order, that have error rates of the same utterances.
 
-    They are of as many utterances as the last one, those that could not be read included: the set may have been
-    changed in between. And as many as ever could be read: a rate of what was left of it is another.
+    They are of as many utterances as the last one, those that could not be read included (older ones do not tell): the
+    set may have been changed in between. And as many as ever could be read: a rate of what was left of it is another.
     """
     rated = [metrics for metrics in validations if "wer" in metrics]
     sizes = [metrics.get("utterances", 0) + metrics.get("skipped", 0) for metrics in rated]
-    same = [metrics for metrics, size in zip(rated, sizes) if size == sizes[-1]]
+    same = [metrics for metrics, size in zip(rated, sizes) if size == sizes[-1] or "utterances" not in metrics]
     fewest = min((metrics.get("skipped", 0) for metrics in same), default=0)
     return [metrics for metrics in same if metrics.get("skipped", 0) == fewest]
 

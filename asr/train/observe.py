@@ -14,10 +14,20 @@ from asr.decode.make import make_search
 from asr.decode.search import Search
 from asr.decode.stream import chunk_frames
 from asr.plot.lattice import draw_lattice, view_lattice
+from asr.runs.directory import RunDirectory
+from asr.runs.trained import (
+    AUTO,
+    AVERAGE,
+    EMA,
+    chosen_checkpoints,
+    record_averages,
+    resolve,
+    validated_averages,
+)
 from asr.train.data import TrainingData
 from asr.train.loop import Trainer
 from asr.train.skips import SkipLog
-from asr.train.task import Task
+from asr.train.task import Task, load_task
 from asr.train.validate import Validation, validate
 
 LEFT_FRAMES, RIGHT_FRAMES, PRUNE_RANGE = 5, 10, 5  # of the bounds drawn over the lattice in TensorBoard
@@ -81,6 +91,27 @@ class Observer:
                     len(found.skipped),
                 )
         return metrics if found.utterances else {}
+
+    def validate_averages(self, trainer: Trainer) -> None:
+        """Once a training is done, see how its averages do, for `checkpoint=auto`; all processes call this alike."""
+        run = trainer.run
+        trainer.ranks.share(None)  # the last checkpoint is written
+        names = [name for name in (AVERAGE, EMA) if self.makes_sense(name, run)]
+        if {*validated_averages(run)} >= {*names}:
+            return
+        metrics = {}
+        for name in names:
+            found = self.validate(load_task(str(run.path), name, trainer.device)[0], trainer)
+            metrics[name] = found.metrics
+            if found.utterances:
+                self.logger.info("%s of %s: %s", name, run.path.name, described(found.metrics))
+        if trainer.ranks.leads:
+            record_averages(run, metrics)
+            self.logger.info("checkpoint=auto, the default of decoding, is %s", resolve(run, AUTO))
+
+    def makes_sense(self, name: str, run: RunDirectory) -> bool:
+        """Whether an average is another model than the last checkpoint's."""
+        return bool(self.config.train.ema) if name == EMA else len(chosen_checkpoints(run, name)) > 1
 
     def show(self, step: int, trainer: Trainer, found: Validation) -> None:
         """Show hypotheses of utterances from all over the set, and the lattice of the first, in TensorBoard."""

@@ -90,6 +90,8 @@ def train(config: TrainConfig, ranks: Ranks) -> None:
     before = stop_on_signals(trainer)
     try:
         done = trainer.fit()
+        if done:
+            observer.validate_averages(trainer)
     finally:
         trainer.skips.total()
         run.close()
