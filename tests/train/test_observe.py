@@ -10,6 +10,8 @@ from lhotse import CutSet
 from asr.cli.main import main
 from asr.data.corpus import write_cuts
 from asr.runs import state
+from asr.runs.directory import RunDirectory
+from asr.train import observe
 from asr.train.observe import spread
 
 
@@ -46,7 +48,10 @@ def lines(run, prefix):
     return [row for row in rows if any(name.startswith(prefix) for name in row)]
 
 
-def test_validation_is_decoding(tiny_corpus, tmp_path, capsys):
+def test_validation_is_decoding(tiny_corpus, tmp_path, capsys, monkeypatch):
+    shown, drawn = [], []
+    monkeypatch.setattr(RunDirectory, "write_examples", lambda run, step, text: shown.append(text))
+    monkeypatch.setattr(observe, "show_lattice", lambda step, trainer, batch, tokenizer: drawn.append(batch.ids))
     long, strange, broken, *others = CutSet.from_file(tiny_corpus.dev)
     dev, run = tmp_path / "cuts_dev.jsonl.gz", tmp_path / "run"
     write_cuts([said(long, "LOW " * 20), said(strange, "ZOO LOW"), unreadable(broken, tmp_path), *others], dev)
@@ -72,6 +77,9 @@ def test_validation_is_decoding(tiny_corpus, tmp_path, capsys):
     assert f"of {long.id}: 80 labels need 80 frames" in log
     assert "larger units, loss.topology=regular or longer utterances would help" in log
     assert f"of {strange.id}: character 'Z' of 'ZOO' is not in the tokenizer's vocabulary" in log
+    in_order = [long.id, strange.id, *(cut.id for cut in others)]
+    assert [re.findall(r"^(\S+)  $", text, re.MULTILINE) for text in shown] == [in_order] * 2
+    assert drawn == [[sorted(others, key=lambda cut: cut.duration > longest + 0.001)[0].id]] * 2
     capsys.readouterr()
     assert main(["compare", str(run)]) == 0
     head, _, row = ([cell.strip() for cell in line.split("|")] for line in capsys.readouterr().out.splitlines())

@@ -17,8 +17,8 @@ def said(caplog, rounds):
 
 
 def test_an_utterance_is_named_once(caplog):
-    assert said(caplog, [["a"], ["b", "a"], ["a"]]) == [
-        "left out a: no audio",
+    assert said(caplog, [["a_sp0.9"], ["b", "a"], ["a", "a_sp1.1"]]) == [
+        "left out a_sp0.9: no audio",
         "left out b: no audio",
         "left out 2 utterances",
     ]
