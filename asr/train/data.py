@@ -86,7 +86,10 @@ class TrainingData:
     @cached_property
     def valid_ids(self) -> list[str]:
         """The ids of all utterances to validate on, in order. Raises InputError where two are the same."""
-        return unique_ids(self.valid_cuts)
+        try:
+            return unique_ids(self.valid_cuts)
+        except InputError as error:
+            raise InputError(f"data.valid_cuts: {error}") from None
 
     @cached_property
     def without_loss(self) -> dict[str, str]:

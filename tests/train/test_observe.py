@@ -103,7 +103,7 @@ def test_an_id_that_is_twice_in_the_validation_set_is_refused_before_training(ti
     cuts = [*CutSet.from_file(tiny_corpus.dev)]
     write_cuts([*cuts, cuts[2]], dev)
     assert main(["train", *options(tiny_corpus, run, dev)]) == 2
-    assert capsys.readouterr().err.startswith(f"asr train: error: two cuts are called {cuts[2].id}")
+    assert capsys.readouterr().err.startswith(f"asr train: error: data.valid_cuts: two cuts are called {cuts[2].id}")
     assert not run.exists()
 
 
