@@ -6,19 +6,20 @@ import logging
 from collections.abc import Sequence
 from typing import TypeVar
 
+import torch
+
 from asr.config import TrainConfig
 from asr.data.batch import Batch, Skipped
 from asr.data.dataset import Draw
 from asr.data.tokenizer import Tokenizer
-from asr.decode.make import make_search
-from asr.decode.search import Search
-from asr.decode.stream import chunk_frames
+from asr.decode.decoder import Decoder
 from asr.plot.lattice import draw_lattice, view_lattice
 from asr.runs.directory import RunDirectory
 from asr.runs.trained import (
     AUTO,
     AVERAGE,
     EMA,
+    Trained,
     chosen_checkpoints,
     record_averages,
     resolve,
@@ -36,16 +37,16 @@ EXAMPLES = 5  # hypotheses shown in TensorBoard
 T = TypeVar("T")
 
 
-def validation_search(task: Task, config: TrainConfig, tokenizer: Tokenizer) -> tuple[Search, int]:
-    """The search of validations for the weights as they are, and the chunks that the encoder works in.
+def validation_decoder(task: Task, config: TrainConfig, tokenizer: Tokenizer, device: torch.device) -> Decoder:
+    """What decodes in validations, as `asr decode` does, with the weights as they are.
 
-    Raises InputError where the search lacks something.
+    Raises InputError where its search lacks something.
     """
     was_training = task.training
     task.eval()  # a search may evaluate the model as soon as it is made
-    search = make_search(config.decode, task.model, config.loss.topology, tokenizer)
+    decoder = Decoder(Trained(task.model, tokenizer, config, "in training"), config.decode, device)
     task.train(was_training)
-    return search, chunk_frames(config.model, config.decode.chunk_seconds, streaming=False)
+    return decoder
 
 
 class Observer:
@@ -67,9 +68,9 @@ class Observer:
 
     def validate(self, task: Task, trainer: Trainer) -> Validation:
         """What comes of the held-out utterances under `task`; what is left out is named."""
-        search, chunk = validation_search(task, self.config, self.tokenizer)
-        batches, ranks = self.data.validation(), trainer.ranks
-        found = validate(task, batches, search, self.tokenizer, trainer.device, ranks, chunk, self.without_loss)
+        decoder = validation_decoder(task, self.config, self.tokenizer, trainer.device)
+        batches = self.data.validation()
+        found = validate(task, batches, decoder, trainer.device, trainer.ranks, self.without_loss)
         self.skips.add(found.skipped)
         self.no_loss.add(found.no_loss)
         return found

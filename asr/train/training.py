@@ -17,7 +17,7 @@ from asr.runs.directory import RunDirectory, silent_logger
 from asr.train.data import TrainingData, estimate_normalization, warn_of_unaligned
 from asr.train.distributed import Ranks
 from asr.train.loop import Trainer
-from asr.train.observe import Observer, validation_search
+from asr.train.observe import Observer, validation_decoder
 from asr.train.resume import (
     check_same_run,
     check_same_step,
@@ -41,7 +41,9 @@ def train(config: TrainConfig, ranks: Ranks) -> None:
     device = choose_device(config.train.device)
     torch.manual_seed(config.train.seed)
     task = make_task(config, tokenizer.vocab_size).to(device)
-    validation_search(task, config, tokenizer)  # what is missing is better said now than at the first validation
+    validation_decoder(
+        task, config, tokenizer, device
+    )  # what is missing is better said now than at the first validation
     if config.train.compile:
         compile_layers(task.model)
     data = TrainingData(config, tokenizer, ranks)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 from lhotse.supervision import AlignmentItem
 
 from asr.data.batch import Batch, Skipped
-from asr.data.tokenizer import Tokenizer
-from asr.decode.search import Search, recognised, search_all
 from asr.losses.base import NotFiniteError
 from asr.score.delay import emission_delays
 from asr.score.wer import Utterance, score
@@ -20,6 +18,13 @@ from asr.train.distributed import ALONE, Ranks
 from asr.train.task import Task
 
 T = TypeVar("T")
+
+
+class BatchDecoder(Protocol):
+    """What `asr.decode.decoder.Decoder` does."""
+
+    def decode(self, batch: Batch) -> list[list[Utterance]]:
+        """The hypotheses of each utterance of a batch, best first."""
 
 
 @dataclass
@@ -73,17 +78,15 @@ class Validation:
 def validate(
     task: Task,
     batches: Iterable[Batch],
-    search: Search,
-    tokenizer: Tokenizer,
+    decoder: BatchDecoder,
     device: torch.device,
     ranks: Ranks = ALONE,
-    chunk: int | None = None,
     without_loss: Mapping[str, str] | None = None,
 ) -> Validation:
     """Recognise the utterances of all batches that can be read, and compute the loss of those that have one.
 
     batches: this process's share of them; all processes return what came of all shares.
-    chunk: see `Conformer.forward`. without_loss: why utterances have no loss, by id.
+    decoder: of the task's model. without_loss: why utterances have no loss, by id.
     Draws no random number, so that validating changes nothing in training.
     """
     was_training = task.training
@@ -93,19 +96,18 @@ def validate(
         share.add(Validation(skipped=batch.skipped))
         if len(batch):
             batch = batch.to(device)
-            found = recognise(task, batch, search, tokenizer, chunk)
+            found = recognise(batch, decoder)
             share.add(found)
             share.add(sum_losses(task, found.of(batch), without_loss or {}))
     task.train(was_training)
     return joined(ranks.share(share))
 
 
-def recognise(task: Task, batch: Batch, search: Search, tokenizer: Tokenizer, chunk: int | None) -> Validation:
-    """What the search finds, of a batch or, where memory is short, of each utterance alone."""
+def recognise(batch: Batch, decoder: BatchDecoder) -> Validation:
+    """What the decoder finds, of a batch or, where memory is short, of each utterance alone."""
 
     def found(batch: Batch) -> Validation:
-        hypotheses = search_all(search, *task.model.encode(batch.features, batch.feature_frames, chunk))
-        best = [best for best, *_ in recognised(batch, hypotheses, tokenizer)]
+        best = [best for best, *_ in decoder.decode(batch)]
         return Validation(best, words=dict(zip(batch.ids, batch.words)))
 
     parts, skipped = in_parts(found, batch, torch.OutOfMemoryError)

@@ -23,13 +23,13 @@ from asr.data.dataset import Augmentation, SpeechDataset
 from asr.data.manifest import open_cuts
 from asr.data.sampler import OnePass, TrainingStream, make_loader
 from asr.data.tokenizer import load_tokenizer
-from asr.decode.greedy import GreedySearch
 from asr.errors import InputError
 from asr.losses.base import LossOutput, NotFiniteError
 from asr.models.subsampling import MIN_FRAMES
 from asr.runs import state
 from asr.runs.directory import RunDirectory
 from asr.train.loop import PATIENCE, Trainer
+from asr.train.observe import validation_decoder
 from asr.train.task import make_task
 from asr.train.validate import validate
 
@@ -191,7 +191,7 @@ def speech(tiny_corpus):
 
     def run_validation(task):
         loader = make_loader(dev_set, OnePass(dev, data), workers=0)
-        return validate(task, loader, GreedySearch(task.model, 2), tokenizer, CPU).metrics
+        return validate(task, loader, validation_decoder(task, config, tokenizer, CPU), CPU).metrics
 
     return task, batches, run_validation
 
