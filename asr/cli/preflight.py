@@ -6,6 +6,7 @@ import math
 import sys
 import tempfile
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -21,7 +22,7 @@ from asr.runs.directory import RunDirectory, silent_logger
 from asr.train.data import TrainingData, estimate_normalization
 from asr.train.loop import Trainer
 from asr.train.preflight import measure_peak_mb, noise_batch, probe_sizes
-from asr.train.skips import NAMED
+from asr.train.skips import NAMED, grouped
 from asr.train.task import make_task
 
 
@@ -64,8 +65,8 @@ def epoch_of(data: TrainingData) -> Iterator[Draw]:
 
 def tell(refused: list[Skipped]) -> None:
     """Name the first utterances that will not be trained on, and count them all."""
-    for one in refused[:NAMED]:
-        print(f"skipped {one.id}: {one.reason}", file=sys.stderr)
+    for line in islice(grouped({one.id: one.reason for one in refused}), NAMED):
+        print(f"skipped {line}", file=sys.stderr)
     if refused:
         print(f"skipped {len(refused)} utterances", file=sys.stderr)
 
