@@ -95,24 +95,21 @@ class Observer:
 
     def validate_averages(self, trainer: Trainer) -> None:
         """Once a training is done, see how its averages do, for `checkpoint=auto`; all processes call this alike."""
-        run = trainer.run
-        trainer.ranks.share(None)  # the last checkpoint is written
-        names = [name for name in (AVERAGE, EMA) if self.makes_sense(name, run)]
-        if {*validated_averages(run)} >= {*names}:
-            return
-        metrics = {}
-        for name in names:
+        run, metrics = trainer.run, {}
+        for name in trainer.ranks.share(self.averages(run))[0]:  # of the first process, which wrote the last checkpoint
             found = self.validate(load_task(str(run.path), name, trainer.device)[0], trainer)
             metrics[name] = found.metrics
             if found.utterances:
                 self.logger.info("%s of %s: %s", name, run.path.name, described(found.metrics))
-        if trainer.ranks.leads:
+        if metrics and trainer.ranks.leads:
             record_averages(run, metrics)
             self.logger.info("checkpoint=auto, the default of decoding, is %s", resolve(run, AUTO))
 
-    def makes_sense(self, name: str, run: RunDirectory) -> bool:
-        """Whether an average is another model than the last checkpoint's."""
-        return bool(self.config.train.ema) if name == EMA else len(chosen_checkpoints(run, name)) > 1
+    def averages(self, run: RunDirectory) -> list[str]:
+        """The averages that are other models than the last checkpoint's; none where all have been validated."""
+        several = len(chosen_checkpoints(run, AVERAGE)) > 1
+        names = [AVERAGE] * several + [EMA] * bool(self.config.train.ema)
+        return [] if {*validated_averages(run)} >= {*names} else names
 
     def show(self, step: int, trainer: Trainer, found: Validation) -> None:
         """Show hypotheses of utterances from all over the set, and the lattice of the first, in TensorBoard."""
