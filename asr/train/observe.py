@@ -96,7 +96,8 @@ class Observer:
     def validate_averages(self, trainer: Trainer) -> None:
         """Once a training is done, see how its averages do, for `checkpoint=auto`; all processes call this alike."""
         run, metrics = trainer.run, {}
-        for name in trainer.ranks.share(self.averages(run))[0]:  # of the first process, which wrote the last checkpoint
+        known = self.averages(run) if trainer.ranks.leads else []  # by the process that has written the last checkpoint
+        for name in trainer.ranks.share(known)[0]:
             found = self.validate(load_task(str(run.path), name, trainer.device)[0], trainer)
             metrics[name] = found.metrics
             if found.utterances:
