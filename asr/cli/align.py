@@ -43,10 +43,11 @@ def main(config: AlignConfig) -> None:
 
 def settings(config: AlignConfig) -> dict[str, str]:
     """What the times depend on: the aligner, the checkpoints and weights of its model, the manifest as it is now."""
-    chosen = {"aligner": config.aligner, "cuts": config.cuts, "changed": str(Path(config.cuts).stat().st_mtime_ns)}
+    cuts = Path(config.cuts).resolve()
+    chosen = {"aligner": config.aligner, "cuts": str(cuts), "changed": str(cuts.stat().st_mtime_ns)}
     if config.aligner != "pocketsphinx":
         chosen |= {
-            "run": config.run,
+            "run": str(Path(config.run).resolve()),
             "checkpoint": " ".join(checkpoint_names(config.run, config.checkpoint)),
             "weights": checkpoint_digest(config.run, config.checkpoint),
         }

@@ -39,5 +39,6 @@ def main(config: SharConfig) -> None:
 
 def settings(config: SharConfig) -> dict[str, object]:
     """What the shards depend on: the manifest as it is now, and the options."""
-    changed = Path(config.cuts).stat().st_mtime_ns
-    return {"cuts": config.cuts, "changed": changed, "shard_size": config.shard_size, "audio": config.audio}
+    cuts = Path(config.cuts).resolve()
+    changed = cuts.stat().st_mtime_ns
+    return {"cuts": str(cuts), "changed": changed, "shard_size": config.shard_size, "audio": config.audio}

@@ -13,6 +13,10 @@ from asr.config.train import OptimOptions, TrainOptions
 from asr.options import MISSING, option, path_option
 
 SCHEDULER = "tcp://HOST:PORT of a Dask scheduler, whose workers, on any machine, do the work instead"
+CHECKPOINT = (
+    "best, last, average (of the last train.average_last), ema, or the name of one checkpoint; auto: what did best in "
+    "validation of best, average and ema once the training is done, and until then best"
+)
 
 # Sections whose class depends on their `name`.
 VARIANTS: dict[type, dict[str, Any]] = {LossOptions: LOSSES, DecodeOptions: SEARCHES}
@@ -45,7 +49,7 @@ class DecodeConfig:
     run: str = path_option(MISSING, "run directory of `asr train`")
     cuts: str = path_option(MISSING, "Lhotse manifest to decode")
     output: str = path_option(MISSING, "directory for hypotheses and error reports")
-    checkpoint: str = option("average", "best, last, average, ema, or the name of one checkpoint")
+    checkpoint: str = option("auto", CHECKPOINT)
     name: str = option("", "name in the WER line; default: the manifest's")
     nbest: int = option(1, "hypotheses of each utterance in nbest.jsonl; 1: no such file", low=1)
     streaming: bool = option(False, "read every utterance chunk by chunk, as if it were just being said")
@@ -67,7 +71,7 @@ class TranscribeConfig:
     output: str = path_option("", "directory for one file FILE.FORMAT each; default: print")
     piece_seconds: float = option(30.0, "longer recordings are read in pieces, cut where it is quiet", low=1)
     streaming: bool = option(False, "print words as they are recognised")
-    checkpoint: str = option("average", "best, last, average, ema, or the name of one checkpoint")
+    checkpoint: str = option("auto", CHECKPOINT)
     device: str = option("auto", "where to decode", choices=("auto", "cpu", "cuda"))
     decode: DecodeOptions = field(default_factory=GreedyOptions)
 
@@ -94,7 +98,7 @@ class PlotConfig:
     left_frames: int = option(5, "width of the alignment band before a label's frame", low=0)
     right_frames: int = option(10, "width of the alignment band after a label's frame", low=0)
     prune_range: int = option(5, "label positions that pruning keeps per frame", low=2)
-    checkpoint: str = option("average", "best, last, average, ema, or the name of one checkpoint")
+    checkpoint: str = option("auto", CHECKPOINT)
     device: str = option("auto", "where to compute", choices=("auto", "cpu", "cuda"))
 
 
@@ -117,7 +121,7 @@ class AlignConfig:
     cuts: str = path_option(MISSING, "Lhotse manifest to align")
     output: str = path_option(MISSING, "CTM file to write; what is done is kept beside it until all is")
     run: str = path_option("", "run directory of `asr train`, for aligner=ctc and transducer")
-    checkpoint: str = option("average", "best, last, average, ema, or the name of one checkpoint")
+    checkpoint: str = option("auto", CHECKPOINT)
     device: str = option("auto", "where the trained model runs", choices=("auto", "cpu", "cuda"))
     jobs: int = option(2, "processes on this machine", low=1)
     scheduler: str = option("", SCHEDULER)

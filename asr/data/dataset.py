@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -31,12 +31,13 @@ class Draw:
     """What the sampler decided: which cuts, and for training where in the stream they stand.
 
     done: where the stream stands once the batches that other processes take beside this one are done, too; by
-    default they are none.
+    default they are none. refused: utterances that the sampler left out since the draw before.
     """
 
     cuts: list[Cut]
     position: Position | None = None
     done: Position | None = None
+    refused: list[Skipped] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class SpeechDataset(torch.utils.data.Dataset[Batch]):
 
     def __getitem__(self, draw: Draw) -> Batch:
         """The batch of a draw; utterances that cannot be read are named in `Batch.skipped`."""
-        cuts, features, skipped = [], [], []
+        cuts, features, skipped = [], [], [*draw.refused]
         for cut in draw.cuts:
             try:
                 features.append(self.load(cut, draw.position))

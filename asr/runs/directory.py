@@ -5,6 +5,8 @@ exp/NAME/
     tokenizer/      a copy, so that the run can be moved and decoded anywhere
     checkpoints/    see asr.runs.state
     metrics.jsonl   one line of numbers per logged step
+    data.json       how many utterances the manifests hold, and a digest of them
+    changes.jsonl   options that were changed on the way, where there are any
     tensorboard/    the same numbers as curves
     train.log       what the console showed
 """
@@ -38,6 +40,8 @@ class RunDirectory:
         self.tokenizer = path / "tokenizer"
         self.checkpoints = path / "checkpoints"
         self.metrics = path / "metrics.jsonl"
+        self.data = path / "data.json"
+        self.changes = path / "changes.jsonl"
         self.tensorboard = path / "tensorboard"
         self.log = path / "train.log"
         self._writer: SummaryWriter | None = None

@@ -11,9 +11,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,7 +162,7 @@ def serialize(checkpoint: Checkpoint) -> dict[str, bytes]:
     for name, state in checkpoint.parts.items():
         tensors: dict[str, Tensor] = {}
         skeletons[name] = split_tensors(state, tensors)
-        files[f"{name}.safetensors"] = serialize_tensors(tensors)
+        files[part_file(name)] = serialize_tensors(tensors)
     state = {"step": checkpoint.step, "metrics": checkpoint.metrics, "info": checkpoint.info, "parts": skeletons}
     files[STATE] = state_file(state)
     return files
@@ -191,18 +192,32 @@ def read_verified(path: Path, names: Iterable[str] | None = None) -> dict[str, b
     for name, data in files.items():
         if hashlib.sha256(data).hexdigest() != sums.get(name):
             raise InputError(f"{path / name} is damaged: its SHA-256 is not the one in {SUMS}; remove the checkpoint")
-    if STATE not in files:
+    if STATE not in sums:
         raise InputError(f"{path}: incomplete checkpoint (no {STATE})")
     return files
 
 
 def load(path: Path, parts: Iterable[str] | None = None) -> Checkpoint:
-    """Read a checkpoint, or only some of its parts, after checking its sums."""
-    files = read_verified(path)
-    state = json.loads(files[STATE])
-    wanted = state["parts"] if parts is None else parts
-    loaded = {name: join_tensors(state["parts"][name], parse_tensors(files[f"{name}.safetensors"])) for name in wanted}
+    """Read a checkpoint, or only some of its parts, after checking their sums: files of others may be absent."""
+    state = json.loads(read_verified(path, [STATE])[STATE])
+    wanted = list(state["parts"] if parts is None else parts)
+    files = read_verified(path, [part_file(name) for name in wanted])
+    loaded = {name: join_tensors(state["parts"][name], parse_tensors(files[part_file(name)])) for name in wanted}
     return Checkpoint(state["step"], state["metrics"], loaded, state["info"])
+
+
+def part_file(name: str) -> str:
+    """The file of a part's tensors."""
+    return f"{name}.safetensors"
+
+
+def weights_only(path: Path) -> bool:
+    """Whether somebody has deleted the state of the optimiser, and the weights are sound."""
+    try:
+        load(path, ["model"])
+    except InputError:
+        return False
+    return not (path / part_file("optimizer")).exists()
 
 
 def checkpoints(directory: Path) -> list[Path]:
@@ -240,9 +255,24 @@ def metrics_of(path: Path) -> dict[str, float]:
 
 
 def best(directory: Path) -> Path | None:
-    """The checkpoint with the lowest validation WER, and among equals the lowest validation loss."""
-    scored = [(m["wer"], m["loss"], path) for path in checkpoints(directory) if (m := metrics_of(path))]
+    """The checkpoint with the lowest validation WER, and among equals the lowest validation loss; see `comparable`."""
+    validated = [(m, path) for path in checkpoints(directory) if (m := metrics_of(path))]
+    chosen = comparable([metrics for metrics, _ in validated])
+    scored = [(m["wer"], m.get("loss", math.inf), path) for m, path in validated if m in chosen]
     return min(scored)[-1] if scored else None
+
+
+def comparable(validations: Sequence[Mapping[str, float]]) -> list[Mapping[str, float]]:
+    """Those, of the metrics of validations in order, that have error rates of the same utterances.
+
+    They are of as many utterances as the last one, those that could not be read included (older ones do not tell): the
+    set may have been changed in between. And as many as ever could be read: a rate of what was left of it is another.
+    """
+    rated = [metrics for metrics in validations if "wer" in metrics]
+    sizes = [metrics.get("utterances", 0) + metrics.get("skipped", 0) for metrics in rated]
+    same = [metrics for metrics, size in zip(rated, sizes) if size == sizes[-1] or "utterances" not in metrics]
+    fewest = min((metrics.get("skipped", 0) for metrics in same), default=0)
+    return [metrics for metrics in same if metrics.get("skipped", 0) == fewest]
 
 
 def prune(directory: Path, keep_last: int) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator
+from functools import cached_property
 from itertools import islice
 
 from asr.config import TrainConfig
@@ -22,11 +22,11 @@ from asr.models.normalize import GlobalNormalize
 from asr.models.subsampling import MIN_FRAMES, subsampled_length
 from asr.models.transducer import Transducer
 from asr.train.distributed import ALONE, Ranks
+from asr.train.skips import grouped
 
 ALIGNMENT_UTTERANCES = 1000  # that are looked at for times of words
 GRACE_SECONDS = 10.0  # that one of several processes waits for its batch, when all are to stop after a step
 NORMALIZE_UTTERANCES = 500  # that the statistics of the features are estimated on
-SHOWN = 20  # reasons why utterances cannot be trained on that are told at a time
 REASONS = 3  # that are told where no utterance can be trained on
 
 
@@ -35,8 +35,22 @@ def encoder_frames(frames: int) -> int:
     return int(subsampled_length(frames))
 
 
+class HeldOut(SpeechDataset):
+    """Utterances to validate on. Text outside the vocabulary has no labels: it can be recognised all the same."""
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a transcript; none where the vocabulary does not cover it."""
+        try:
+            return super().encode(text)
+        except InputError:
+            return []
+
+
 class TrainingData:
-    """Training and validation batches of a configuration."""
+    """Training and validation batches of a configuration.
+
+    Trained on are the utterances that `admission` takes; validated on are all, but the loss is of those that it takes.
+    """
 
     def __init__(self, config: TrainConfig, tokenizer: Tokenizer, ranks: Ranks = ALONE) -> None:
         self.options, self.seed, self.ranks = config.data, config.train.seed, ranks
@@ -51,19 +65,17 @@ class TrainingData:
             config.loss.topology != "regular",
             self.limit,
         )
-        self.named = 0  # refused utterances that have been
         self.train_cuts = open_cuts(config.data.train_cuts).filter(self.admission)
-        self.valid_cuts = open_cuts(config.data.valid_cuts).filter(self.admission)
+        self.valid_cuts = open_cuts(config.data.valid_cuts)
         augmentation = Augmentation(config.data.spec_augment, config.train.seed)
         waves = make_waves(config.data, config.train.seed)
         if waves:
             require_audio(self.train_cuts)
         self.train_set = SpeechDataset(config.model.mel_bins, MIN_FRAMES, tokenizer, augmentation, waves)
-        self.valid_set = SpeechDataset(config.model.mel_bins, MIN_FRAMES, tokenizer)
+        self.valid_set = HeldOut(config.model.mel_bins, MIN_FRAMES, tokenizer)
 
     def batches(self, start: Position, stopping: Callable[[], bool] = lambda: False) -> Generator[Batch, None, None]:
-        """Endless training batches of this process from `start` on. Utterances that are refused are named in the log
-        before the first step that could have had them.
+        """Endless training batches of this process from `start` on.
 
         Raises, where a worker's batch is waited for, Stopped while `stopping()`, and InputError after `data.timeout`.
         """
@@ -78,10 +90,7 @@ class TrainingData:
                     "see to their files, or raise data.timeout"
                 )
 
-        with closing(iter(Loader(self.train_set, self.stream(start), self.options.workers, waiting))) as batches:
-            for batch in batches:
-                self.name_refused()
-                yield batch
+        return iter(Loader(self.train_set, self.stream(start), self.options.workers, waiting))
 
     def stream(self, start: Position) -> TrainingStream:
         """What decides which cuts make a batch."""
@@ -93,30 +102,16 @@ class TrainingData:
         share = OnePass(self.valid_cuts, self.options, self.ranks.rank, self.ranks.size)
         return iter(Loader(self.valid_set, share))
 
-    def name_refused(self) -> None:
-        """Name the utterances that cannot be trained on and have not been named, for at most SHOWN reasons."""
-        refused = dict(islice(self.admission.refused.items(), self.named, None))
-        self.named += len(refused)
-        faults = list(grouped(refused))
-        for fault in faults[:SHOWN]:
-            logging.getLogger("asr").warning("skipped %s", fault)
-        if len(faults) > SHOWN:
-            logging.getLogger("asr").warning("skipped more utterances, for %d more reasons", len(faults) - SHOWN)
+    @cached_property
+    def valid_ids(self) -> list[str]:
+        """The ids of all utterances to validate on, in order."""
+        return [cut.id for cut in self.valid_cuts]
 
-    def report_refused(self, warn: Callable[..., None]) -> None:
-        """Name those that have not been named, and count them all."""
-        self.name_refused()
-        if self.named:
-            warn("%d utterances could not be trained on, see above", self.named)
-
-
-def grouped(reasons: Mapping[str, str]) -> Iterator[str]:
-    """Reasons by utterance as `u7 and 35 more: REASON`, a reason once."""
-    by_reason: dict[str, list[str]] = {}
-    for utterance, reason in reasons.items():
-        by_reason.setdefault(reason, []).append(utterance)
-    for reason, (first, *others) in by_reason.items():
-        yield f"{first}{f' and {len(others)} more' if others else ''}: {reason}"
+    @cached_property
+    def without_loss(self) -> dict[str, str]:
+        """Why utterances to validate on have no loss, by id."""
+        reasons = ((cut.id, self.admission.reason_against(cut)) for cut in self.valid_cuts)
+        return {cut_id: reason for cut_id, reason in reasons if reason}
 
 
 def estimate_normalization(model: Transducer, data: TrainingData) -> None:

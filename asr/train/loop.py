@@ -27,6 +27,7 @@ from asr.train.distributed import ALONE, Ranks
 from asr.train.faults import explained
 from asr.train.optim import make_optimizer, set_learning_rate
 from asr.train.shard import align_buffers, divided_for, divided_like, gathered, whole
+from asr.train.skips import SkipLog
 from asr.train.task import Share, Task
 
 PATIENCE = 20  # consecutive steps without a finite gradient after which training gives up
@@ -73,11 +74,13 @@ class Trainer:
         self.window: dict[str, float] = {}
         self.bad_steps = 0
         self.rate = 0.0
+        self.left_out = 0  # utterances, on the way to the group of this step
         self.asked_to_stop = self.stopping = False
         self.validation_due = False  # of this step
         self.saved_step: int | None = None
         self.between_steps = True  # not while weights and what goes with them are changing
         self.logger = logging.getLogger("asr")
+        self.skips = SkipLog(self.logger)
 
     def stop(self) -> None:
         """Ask for a checkpoint and the end of training after the current step."""
@@ -133,14 +136,15 @@ class Trainer:
 
     def take(self, batches: Iterator[Batch]) -> list[Batch]:
         """This process's batches of one step, of which something could be read in some process."""
-        began = self.position.epoch
+        began, self.left_out = self.position.epoch, 0
         while True:
             group = list(islice(batches, self.options.accumulate))
             position = end_of(group)
             skipped = [utterance for batch in group for utterance in batch.skipped]
             shared = self.ranks.share((sum(map(len, group)), skipped))
-            for utterance in (one for _, skipped in shared for one in skipped):
-                self.logger.warning("skipped %s: %s", utterance.id, utterance.reason)
+            left_out = [one for _, skipped in shared for one in skipped]
+            self.skips.add(left_out)
+            self.left_out += len(left_out)
             if any(utterances for utterances, _ in shared):
                 return group
             if position.epoch > began + 1:
@@ -168,6 +172,8 @@ class Trainer:
             self.bad_steps = 0
             for sums in (*(sums for sums, _ in shared), {"gradient_norm": norm, "steps": 1}):
                 window.add(self.window, sums)
+        if self.left_out:
+            window.add(self.window, {"skipped": self.left_out})
         self.step, self.position = self.step + 1, position
         self.validation_due = self.step == self.options.steps or self.step % self.options.validate_every == 0
         self.between_steps = True
@@ -291,17 +297,25 @@ class Trainer:
         else:
             self.logger.info("step %d is in a checkpoint", self.step)
 
-    def restore(self, checkpoint: state.Checkpoint) -> None:
-        """Go on from a checkpoint. Raises InputError where its steps were of another number of batches."""
+    def restore(self, checkpoint: state.Checkpoint, elsewhere: bool = False) -> None:
+        """Go on from a checkpoint; `elsewhere`: at the next epoch, since its place is in another stream of batches.
+
+        Raises InputError where its steps were of another number of batches.
+        """
         check_batches_per_step(checkpoint.info.get("batches_per_step", self.options.accumulate), self.batches_per_step)
+        asked = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
         for name, part in self.parts.items():
             saved = checkpoint.parts[name]
             is_optimizer = part is self.optimizer
             part.load_state_dict(divided_for(part, saved) if is_optimizer else divided_like(saved, part.state_dict()))
+        for group, options in zip(self.optimizer.param_groups, asked):
+            group.update(options)  # not those that were saved: they may have been changed
         self.step = self.saved_step = checkpoint.step
         self.validation_due = checkpoint.info.get("validation_due", False)
         self.rate = checkpoint.info.get("rate", 0.0)
         self.position = Position(*checkpoint.info["position"])
+        if elsewhere and self.position.batch:
+            self.position = Position(self.position.epoch + 1)
         self.window, self.bad_steps = checkpoint.info["window"], checkpoint.info["bad_steps"]
 
 

@@ -33,12 +33,12 @@ def test_missing_manifests(tmp_path):
     [
         b"not gzip",
         b"\x1f\x8b" + b"1" * 50,
-        gzip.compress(b"not JSON\n"),
-        gzip.compress(b"\xff\xfe\x00\n"),
-        gzip.compress(b"[1, 2]\n"),
-        gzip.compress(json.dumps({"id": "u", "type": "MonoCut"}).encode()),
-        gzip.compress(json.dumps({"id": "u", "type": "Unknown"}).encode()),
-        gzip.compress(b""),
+        gzip.compress(b"not JSON\n", mtime=0),
+        gzip.compress(b"\xff\xfe\x00\n", mtime=0),
+        gzip.compress(b"[1, 2]\n", mtime=0),
+        gzip.compress(json.dumps({"id": "u", "type": "MonoCut"}).encode(), mtime=0),
+        gzip.compress(json.dumps({"id": "u", "type": "Unknown"}).encode(), mtime=0),
+        gzip.compress(b"", mtime=0),
         b"",
     ],
 )
