@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import TypeVar
 
 import torch
@@ -120,9 +121,10 @@ class Observer:
         shown = (f"{one.id}  \nREF {one.reference}  \nHYP {one.hypothesis}" for one in examples)
         trainer.run.write_examples(step, "\n\n".join(shown))
         without_lattice = {one.id for one in found.no_loss}
-        drawn = [name for name in self.ids if name in by_id and name not in without_lattice][:1]
-        for cut in (cut for cut in self.data.valid_cuts if cut.id in drawn):
-            show_lattice(step, trainer, self.data.valid_set[Draw([cut])], self.tokenizer)
+        with_lattice = (cut for cut in self.data.valid_cuts if cut.id in by_id and cut.id not in without_lattice)
+        batch = self.data.valid_set[Draw(list(islice(with_lattice, 1)))]
+        if len(batch):
+            show_lattice(step, trainer, batch, self.tokenizer)
 
 
 def until_stopped(batches: Iterable[Batch], trainer: Trainer) -> Iterator[Batch]:

@@ -41,7 +41,7 @@ def train(config: TrainConfig, ranks: Ranks) -> None:
     device = choose_device(config.train.device)
     torch.manual_seed(config.train.seed)
     task = make_task(config, tokenizer.vocab_size).to(device)
-    validation_decoder(task, config, tokenizer, device)  # what it lacks is better said now than at the first validation
+    validation_decoder(task, config, tokenizer, device)  # what it lacks is better said now than in a validation
     if config.train.compile:
         compile_layers(task.model)
     data = TrainingData(config, tokenizer, ranks)
