@@ -23,8 +23,8 @@ T = TypeVar("T")
 class BatchDecoder(Protocol):
     """What `asr.decode.decoder.Decoder` does."""
 
-    def decode(self, batch: Batch) -> list[list[Utterance]]:
-        """The hypotheses of each utterance of a batch, best first."""
+    def decode(self, batch: Batch) -> Sequence[list[Utterance] | Skipped]:
+        """The hypotheses of each utterance of a batch, best first, or why it has none."""
 
 
 @dataclass
@@ -107,8 +107,10 @@ def recognise(batch: Batch, decoder: BatchDecoder) -> Validation:
     """What the decoder finds, of a batch or, where memory is short, of each utterance alone."""
 
     def found(batch: Batch) -> Validation:
-        best = [best for best, *_ in decoder.decode(batch)]
-        return Validation(best, words=dict(zip(batch.ids, batch.words)))
+        results = decoder.decode(batch)
+        best = [result[0] for result in results if not isinstance(result, Skipped)]
+        unfit = [result for result in results if isinstance(result, Skipped)]
+        return Validation(best, words=dict(zip(batch.ids, batch.words)), skipped=unfit)
 
     parts, skipped = in_parts(found, batch, torch.OutOfMemoryError)
     return joined([*parts, Validation(skipped=skipped)])
