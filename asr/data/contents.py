@@ -37,7 +37,10 @@ def read_contents(paths: Iterable[str], times_of_words: bool = False) -> Content
 
 def files_of(path: Path) -> list[Path]:
     """The manifest itself, or those of the shards in a directory, in the order in which they are read."""
-    return sorted(path.glob("cuts.*.jsonl.gz")) if path.is_dir() else [path]
+    files = sorted(path.glob("cuts.*.jsonl.gz")) if path.is_dir() else [path] * path.is_file()
+    if not files:
+        raise InputError(f"{path}: no such manifest; prepare the corpus first (stage 0 of run.sh)")
+    return files
 
 
 def read(path: Path) -> Iterator[bytes]:

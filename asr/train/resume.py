@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from asr.config import TrainConfig
 from asr.data.contents import Contents, read_contents
-from asr.data.manifest import open_cuts
 from asr.data.tokenizer import Tokenizer, load_tokenizer
 from asr.errors import InputError
 from asr.files import write_atomically
@@ -180,8 +179,6 @@ def find_checkpoint(run: RunDirectory, damaged: list[str]) -> state.Checkpoint |
 def contents_of(config: TrainConfig) -> dict[str, Contents]:
     """What the manifests of a training hold. Times of words count where the loss uses them."""
     options: dict[str, Any] = flatten(dataclasses.asdict(config))
-    for paths in (options[name] for name in BY_CONTENTS if options[name]):
-        open_cuts(paths)  # which says what is wrong with them
     return {name: read_contents(options[name], config.loss.uses_alignment) for name in BY_CONTENTS}
 
 

@@ -88,6 +88,12 @@ def test_lines_that_are_no_cuts_count_as_they_are(tmp_path):
     assert first != read_contents([str(path)])
 
 
+@pytest.mark.parametrize("path", ["missing.jsonl.gz", "."])
+def test_what_is_no_manifest_is_an_input_error(path, tmp_path):
+    with pytest.raises(InputError, match="no such manifest; prepare the corpus first"):
+        read_contents([str(tmp_path / path)])
+
+
 def test_a_manifest_that_ends_early_is_an_input_error(tmp_path, tiny_corpus):
     path = tmp_path / "cuts.jsonl.gz"
     path.write_bytes(gzip.compress(b'{"id": "a"}\n' * 1000)[:-12])

@@ -136,3 +136,17 @@ def test_an_utterance_that_does_not_fit_alone_is_skipped_by_name(tokenizer):
     result = validate(Task(), [make_batch(tokenizer, "ab")], nothing_fits, CPU)
     assert result.skipped == [Skipped("a", "too little memory"), Skipped("b", "too little memory")]
     assert result.metrics == {"utterances": 0, "skipped": 2, "no_loss": 0}
+
+
+def test_what_the_decoder_skips_is_skipped_and_has_no_loss_to_be_averaged(tokenizer):
+    class Picky(Found):
+        def decode(self, batch):
+            found = super().decode(batch)
+            return [Skipped("b", "its score is NaN") if one[0].id == "b" else one for one in found]
+
+    tokens = tokenizer.encode("NO")
+    hypothesis = Hypothesis(tokens, list(range(len(tokens))), 0.0, [1.0] * len(tokens))
+    result = validate(Task("b"), [make_batch(tokenizer, "abc")], Picky(tokenizer, [hypothesis] * 3), CPU)
+    assert result.skipped == [Skipped("b", "its score is NaN")]
+    assert [one.id for one in result.utterances] == ["a", "c"]
+    assert (result.no_loss, result.labels) == ([], 2 * len(tokens))
