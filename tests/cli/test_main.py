@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -196,10 +195,8 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("word", ["optim.lrr=1", "optim.lr=-1", "model=tinny"])
-def test_refusal_is_quick_and_leaves_nothing_behind(word: str, tmp_path: Path) -> None:
-    start = time.monotonic()
+def test_refusal_is_one_line_and_leaves_nothing_behind(word: str, tmp_path: Path) -> None:
     done = python(tmp_path, "-m", "asr.cli.main", "train", "run=exp/x", word)
-    assert time.monotonic() - start < 5
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert done.stdout == ""
