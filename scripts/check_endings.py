@@ -263,6 +263,15 @@ def wait_for(condition: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
+def in_a_session(terminal: int | None) -> None:
+    """Leave that of this script, for one of this terminal if there is one; `nohup` of this script does not count."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    if terminal is None:
+        os.setsid()
+    else:
+        os.login_tty(terminal)
+
+
 def start(way: Way, directory: Path, options: list[str], workers: int, processes: int) -> Training:
     """The training that is to be ended so."""
     directory.mkdir(parents=True)
@@ -293,7 +302,7 @@ def start(way: Way, directory: Path, options: list[str], workers: int, processes
         stdout=output,
         stderr=end,
         env={**os.environ, MARK: mark},
-        preexec_fn=(lambda: os.login_tty(end)) if way.console == "terminal" and hasattr(os, "login_tty") else os.setsid,
+        preexec_fn=lambda: in_a_session(end if way.console == "terminal" else None),
     )
     for used in {end, output}:
         os.close(used)
