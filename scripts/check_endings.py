@@ -12,6 +12,7 @@ training, and a table of the ways; the exit status is 0 only if all ended well.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import importlib
 import json
 import os
@@ -22,6 +23,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -266,10 +268,9 @@ def wait_for(condition: Callable[[], bool], seconds: float) -> bool:
 def in_a_session(terminal: int | None) -> None:
     """Leave that of this script, for one of this terminal if there is one; `nohup` of this script does not count."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    if terminal is None:
-        os.setsid()
-    else:
-        os.login_tty(terminal)
+    os.setsid()
+    if terminal is not None:
+        fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
 
 
 def start(way: Way, directory: Path, options: list[str], workers: int, processes: int) -> Training:
