@@ -11,11 +11,15 @@ from lhotse.cut import Cut
 from lhotse.utils import compute_num_frames
 from torch import Tensor
 
+from asr.data.lhotse_audio import disagreement, install
 from asr.errors import InputError
 
 SAMPLING_RATE = 16000  # Hz, of what the filterbank reads; other audio is resampled
 FRAME_SECONDS = 0.01
 FRAME_SAMPLES = 160  # fewest samples that make a frame
+OPPOSITE_POWER = 0.01  # of the mean of channels, against theirs, under which they are of opposite phase
+
+install()
 
 
 def make_fbank(mel_bins: int) -> Fbank:
@@ -29,21 +33,32 @@ def frame_count(cut: Cut) -> int:
 
 
 def load_samples(cut: Cut) -> np.ndarray:
-    """Samples (N,) in [−1, 1] at 16 kHz, channels averaged.
+    """Samples (N,) in [−1, 1] at 16 kHz, as one channel.
 
-    Raises InputError where audio is missing, unreadable, not finite, or too short for a feature frame.
+    Raises InputError where audio is missing, unreadable, damaged, or not of the length that its manifest says; where it
+    is not finite, or too short for a feature frame.
     """
     if not cut.has_recording:
         raise InputError("the cut has no audio: give a manifest that names its recording")
-    if cut.sampling_rate != SAMPLING_RATE:
-        cut = cut.resample(SAMPLING_RATE)
     try:
-        samples = cut.load_audio()
+        samples = (cut if cut.sampling_rate == SAMPLING_RATE else cut.resample(SAMPLING_RATE)).load_audio()
     except Exception as error:  # every audio backend has its own exceptions
-        raise InputError(f"unreadable audio ({one_line(error)})") from error
+        raise InputError(f"unreadable audio ({disagreement(cut) or one_line(error)})") from error
     if 0 < samples.shape[-1] < FRAME_SAMPLES:
         raise InputError(f"{samples.shape[-1]} samples of audio, a feature frame needs {FRAME_SAMPLES}")
-    return require_finite(samples.mean(axis=0), "audio")
+    return require_finite(mono(samples), "audio")
+
+
+def mono(samples_CN: np.ndarray) -> np.ndarray:
+    """The mean of the channels, (N,); where they cancel each other out, the first."""
+    return samples_CN[0] if cancel_out(samples_CN) else samples_CN.mean(axis=0)
+
+
+def cancel_out(samples_CN: np.ndarray) -> bool:
+    """Whether the channels are of opposite phase, so that next to nothing is left of their mean."""
+    if len(samples_CN) < 2 or not samples_CN.size:
+        return False
+    return bool(np.mean(samples_CN.mean(axis=0) ** 2) < OPPOSITE_POWER * np.mean(samples_CN**2))
 
 
 def as_int16(samples: np.ndarray) -> np.ndarray:
@@ -83,6 +98,7 @@ def require_finite(values: np.ndarray, what: str) -> np.ndarray:
 
 
 def one_line(error: BaseException) -> str:
-    """The first line of an exception's message, with its type."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+    """The first line of an exception's message, and the next if it only announces that; with its type, if not ours."""
+    lines = [line.strip()[:200] for line in str(error).strip().splitlines()] or [""]
+    message = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    return ": ".join(filter(None, ("" if isinstance(error, InputError) else type(error).__name__, message)))
