@@ -1,4 +1,4 @@
-"""The one exception that means: the input is at fault, not the program."""
+"""The exceptions that mean: the input is at fault, not the program."""
 
 
 class InputError(Exception):
@@ -6,3 +6,7 @@ class InputError(Exception):
 
     Commands print the message without a stack trace and exit with status 2.
     """
+
+
+class PartlyDone(Exception):
+    """Some of the input was at fault, and has been named; all else is done. Commands exit with status 1."""

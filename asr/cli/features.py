@@ -16,6 +16,7 @@ from asr.data.corpus import write_cuts
 from asr.data.features import SAMPLING_RATE, load_samples, make_fbank
 from asr.data.manifest import open_cuts
 from asr.errors import InputError
+from asr.files import require_writable
 from asr.parallel import chunked, start_workers
 from asr.progress import progress
 
@@ -25,6 +26,7 @@ CHUNK = 50  # cuts that a process takes at a time
 def main(config: FeaturesConfig) -> None:
     """Compute, store, and write the new manifest. Unreadable utterances are named, counted and left out."""
     cuts = open_cuts([config.cuts])
+    require_writable(Path(config.output))
     factors = [1.0, *(factor for factor in config.speed_factors if factor != 1.0)]
     done: list[Cut] = []
     skipped: list[Skipped] = []

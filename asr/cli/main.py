@@ -13,7 +13,7 @@ from typing import Any, NoReturn, get_type_hints
 
 from asr import __version__
 from asr.config import COMMANDS
-from asr.errors import InputError
+from asr.errors import InputError, PartlyDone
 from asr.options import choose, range_text, shown, type_name
 
 # The option that takes words without `=`, and what help calls them.
@@ -22,7 +22,7 @@ _INTERRUPTED = 130  # what shells report for a program ended by Ctrl-C: 128 + SI
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command line and return the exit status: 0 done, 2 refused, 130 interrupted."""
+    """Run one command line and return the exit status: 0 done, 1 partly, 2 refused, 130 interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
     program = f"asr {words[0]}" if words and words[0] in COMMANDS else "asr"
     try:
@@ -31,6 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except InputError as error:
         return _complain(f"{program}: error: {error}", 2)
+    except PartlyDone as error:
+        return _complain(f"{program}: {error}", 1)
     except KeyboardInterrupt as interrupt:
         return _complain(
             f"{program}: interrupted; {interrupt}" if str(interrupt) else f"{program}: interrupted", _INTERRUPTED
@@ -145,10 +147,11 @@ def _own_flag(word: str, command: str) -> str:
 
 
 def _split_files(command: str, words: list[str], literal: list[str]) -> tuple[list[str], list[str]]:
-    """Overrides and files: a few commands take files, words without `=` and whatever follows `--`."""
+    """Overrides and files: a few commands take files, words without `=`, or of what exists, and what follows `--`."""
     if command not in _POSITIONAL:
         return words + literal, []
-    return [word for word in words if "=" in word], [word for word in words if "=" not in word] + literal
+    files = [word for word in words if "=" not in word or os.path.exists(word)]  # sweeps make such directories
+    return [word for word in words if word not in files], files + literal
 
 
 # Help

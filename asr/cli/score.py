@@ -24,9 +24,12 @@ def main(config: ScoreConfig) -> None:
     report(Path(config.output), utterances, config.name or path.resolve().parent.name, words)
 
 
-def report(output: Path, utterances: list[Utterance], name: str, words: Words) -> None:
-    """Write all reports and print their lines; `words` are the times of words by utterance, where known."""
-    scored = write_report(output, utterances, name)
+def report(output: Path, utterances: list[Utterance], name: str, words: Words, note: str = "") -> None:
+    """Write all reports and print their lines; `words` are the times of words by utterance, where known.
+
+    note: what is not in the rate.
+    """
+    scored = write_report(output, utterances, name, note=note)
     (output / "delay.txt").unlink(missing_ok=True)
     if any(words.values()):
         line = emission_delays(utterances, words).line()

@@ -16,7 +16,7 @@ from lhotse.cut import Cut
 from torch import Tensor
 from torchaudio.functional import resample
 
-from asr.data.features import FRAME_SAMPLES, SAMPLING_RATE, cancel_out, mono, one_line, require_finite
+from asr.data.features import FRAME_SAMPLES, FRAME_SECONDS, SAMPLING_RATE, cancel_out, mono, one_line, require_finite
 from asr.data.sound import Sound
 from asr.errors import InputError
 
@@ -159,6 +159,13 @@ def loudness(seconds: Iterable[np.ndarray]) -> np.ndarray:
     size = round(BLOCK_SECONDS * SAMPLING_RATE)
     blocks = (second[: len(second) // size * size].reshape(-1, size) for second in seconds)
     return np.concatenate([np.zeros(0), *((block**2).mean(1) for block in blocks)])
+
+
+def loudness_of_features(features_TF: np.ndarray) -> np.ndarray:
+    """Mean energy (n,) of each 0.1 s, of log-mel filterbanks."""
+    size = round(BLOCK_SECONDS / FRAME_SECONDS)
+    energies = np.exp(features_TF).mean(axis=1)
+    return energies[: len(energies) // size * size].reshape(-1, size).mean(axis=1)
 
 
 def quiet_times(loudness_N: np.ndarray, longest: float) -> list[float]:

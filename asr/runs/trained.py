@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from asr.config import TrainConfig
 from asr.config.schema import from_yaml
-from asr.data.tokenizer import Tokenizer, load_tokenizer
+from asr.data.tokenizer import Tokenizer, load_tokenizer, pieces_digest
 from asr.errors import InputError
 from asr.models.transducer import Transducer
 from asr.runs import state
@@ -22,12 +23,16 @@ EMA = "ema"  # the moving average of the weights, at the last checkpoint
 
 @dataclass
 class Trained:
-    """A model ready to decode with, its tokenizer, its configuration, and which checkpoint it is."""
+    """A model ready to decode with, its tokenizer, its configuration, and which checkpoint it is.
+
+    digest: tells its weights from others of the same names.
+    """
 
     model: Transducer
     tokenizer: Tokenizer
     config: TrainConfig
     checkpoint: str
+    digest: str
 
 
 def load_config(run: RunDirectory) -> TrainConfig:
@@ -39,18 +44,14 @@ def load_config(run: RunDirectory) -> TrainConfig:
     return config
 
 
-def checkpoint_names(path: str, checkpoint: str) -> list[str]:
-    """The names of the checkpoints of a run that `checkpoint` stands for."""
-    run = RunDirectory(Path(path))
-    names = [chosen.name for chosen in select(run.checkpoints, checkpoint, load_config(run).train.average_last)]
-    return [f"ema of {name}" for name in names] if checkpoint == EMA else names
+def checkpoint_names(paths: Iterable[Path], checkpoint: str) -> str:
+    """What the checkpoints at `paths`, which `checkpoint` stands for, are called in what is printed."""
+    return " + ".join(f"ema of {path.name}" if checkpoint == EMA else path.name for path in paths)
 
 
-def checkpoint_digest(path: str, checkpoint: str) -> str:
+def checkpoint_digest(paths: Iterable[Path]) -> str:
     """Tells the weights of these checkpoints from others of the same names, of a run that was trained again."""
-    run = RunDirectory(Path(path))
-    chosen = select(run.checkpoints, checkpoint, load_config(run).train.average_last)
-    return hashlib.sha256(b"".join((one / state.SUMS).read_bytes() for one in chosen)).hexdigest()
+    return hashlib.sha256(b"".join((path / state.SUMS).read_bytes() for path in paths)).hexdigest()
 
 
 def load_trained(path: str, checkpoint: str, device: torch.device) -> Trained:
@@ -65,17 +66,29 @@ def load_trained(path: str, checkpoint: str, device: torch.device) -> Trained:
     if checkpoint == EMA and not config.train.ema:
         raise InputError(f"checkpoint=ema: {path} was trained without a moving average; train with train.ema=0.999")
     paths = select(run.checkpoints, checkpoint, config.train.average_last)
-    weights = [load_weights(chosen, checkpoint) for chosen in paths]
+    weights = [load_weights(chosen, checkpoint, tokenizer) for chosen in paths]
     model = Transducer(config.model, tokenizer.vocab_size)
     model.load_state_dict(state.average(weights))
-    return Trained(model.to(device).eval(), tokenizer, config, " + ".join(checkpoint_names(path, checkpoint)))
+    names, digest = checkpoint_names(paths, checkpoint), checkpoint_digest(paths)
+    return Trained(model.to(device).eval(), tokenizer, config, names, digest)
 
 
-def load_weights(path: Path, checkpoint: str) -> dict[str, Tensor]:
-    """The model's weights in the checkpoint at `path`, or their moving average."""
-    if checkpoint == EMA:
-        return state.load(path, ["ema"]).parts["ema"]["weights"]
-    return state.load(path, ["model"]).parts["model"]
+def load_weights(path: Path, checkpoint: str, tokenizer: Tokenizer) -> dict[str, Tensor]:
+    """The model's weights in the checkpoint at `path`, or their moving average.
+
+    Raises InputError where they were trained with another tokenizer.
+    """
+    part = EMA if checkpoint == EMA else "model"
+    loaded = state.load(path, [part])
+    weights: dict[str, Tensor] = loaded.parts[part]["weights"] if checkpoint == EMA else loaded.parts[part]
+    known = loaded.info.get("tokenizer", pieces_digest(tokenizer))  # older checkpoints do not tell
+    size = len(weights["joiner.output.weight"])
+    if known != pieces_digest(tokenizer) or size != tokenizer.vocab_size:
+        differs = f"{size} pieces, it has {tokenizer.vocab_size}" if size != tokenizer.vocab_size else "other pieces"
+        raise InputError(
+            f"{path} was trained with another tokenizer than the run's ({differs}): put back the tokenizer directory"
+        )
+    return weights
 
 
 def select(directory: Path, checkpoint: str, average_last: int) -> list[Path]:

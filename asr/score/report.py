@@ -81,10 +81,13 @@ def write_error_counts(path: Path | str, score: Score, top: int = 50, name: str 
     _write_lines(path, header + [line for section in sections for line in section])
 
 
-def write_report(directory: Path | str, utterances: Iterable[Utterance], name: str, unit: Unit = "word") -> Score:
+def write_report(
+    directory: Path | str, utterances: Iterable[Utterance], name: str, unit: Unit = "word", note: str = ""
+) -> Score:
     """Score the utterances and write the whole report into `directory`, which is made if missing.
 
-    Writes `hypotheses.jsonl`, `recogs.txt`, `alignments.txt`, `errs.txt` and, last, `wer.txt` (one line).
+    Writes `hypotheses.jsonl`, `recogs.txt`, `alignments.txt`, `errs.txt` and, last, `wer.txt`: one line, and `note`, on
+    what is not in the rate, in another.
 
     Raises:
         InputError: see `asr.score.wer.score`.
@@ -95,7 +98,7 @@ def write_report(directory: Path | str, utterances: Iterable[Utterance], name: s
     write_recogs(directory / "recogs.txt", (scored.utterance for scored in result.per_utterance))
     write_alignments(directory / "alignments.txt", result)
     write_error_counts(directory / "errs.txt", result, name=name)
-    _write_lines(directory / "wer.txt", [result.line(name)])
+    _write_lines(directory / "wer.txt", filter(None, [result.line(name), note]))
     return result
 
 

@@ -69,6 +69,7 @@ class Trainer:
         self.bad_steps = 0
         self.rate = 0.0
         self.asked_to_stop = self.stopping = False
+        self.told: dict[str, object] = {}  # what else checkpoints tell
         self.logger = logging.getLogger("asr")
 
     def stop(self) -> None:
@@ -220,6 +221,7 @@ class Trainer:
             "batches_per_step": self.batches_per_step,
             "window": self.window,
             "bad_steps": self.bad_steps,
+            **self.told,
         }
         state.save(self.run.checkpoints, state.Checkpoint(self.step, metrics, parts, info), interim)
         state.prune(self.run.checkpoints, self.options.average_last)

@@ -11,7 +11,7 @@ from lhotse import CutSet
 from lhotse.supervision import AlignmentItem
 
 from asr.align.hmm import HmmAligner
-from asr.align.make import Aligned, Journal, align_all
+from asr.align.make import Aligned, align_all, words_journal
 from asr.align.read import read_words
 from asr.align.trained import runs
 from asr.align.words import word_times
@@ -143,11 +143,11 @@ def test_an_interrupted_alignment_goes_on_where_it_was(tmp_path, tiny_corpus, mo
     monkeypatch.setattr("asr.align.make.CHUNK", 4)
     cuts, log, journal = list(CutSet.from_file(tiny_corpus.train)), tmp_path / "log", tmp_path / "journal"
     with pytest.raises(RuntimeError, match="killed"):
-        align_all(MakeCounting(log, cuts[9].id), cuts, len(cuts), Journal(journal, {"aligner": "x"}), 1)
+        align_all(MakeCounting(log, cuts[9].id), cuts, len(cuts), words_journal(journal, {"aligner": "x"}), 1)
     before = log.read_text().splitlines()
     with journal.open("a") as file:
         file.write('{"id": "cut off')  # as a power cut would leave it
-    again = Journal(journal, {"aligner": "x"})
+    again = words_journal(journal, {"aligner": "x"})
     align_all(MakeCounting(log, "none"), cuts, len(cuts), again, 1)
     assert log.read_text().splitlines()[len(before) :] == [cut.id for cut in cuts[8:]]
     assert list(again.done) == [cut.id for cut in cuts]
@@ -156,11 +156,11 @@ def test_an_interrupted_alignment_goes_on_where_it_was(tmp_path, tiny_corpus, mo
 
 
 def test_a_journal_of_other_settings_does_not_count(tmp_path):
-    first = Journal(tmp_path / "journal", {"aligner": "x"})
+    first = words_journal(tmp_path / "journal", {"aligner": "x"})
     first.open()
     found = Aligned("a", [AlignmentItem("A", 0.0, 1.0)])
-    first.add([found, Skipped("b", "reason")])
-    same, other = Journal(first.path, {"aligner": "x"}), Journal(first.path, {"aligner": "y"})
+    first.add({"a": found, "b": Skipped("b", "reason")})
+    same, other = words_journal(first.path, {"aligner": "x"}), words_journal(first.path, {"aligner": "y"})
     same.open()
     assert same.done == {"a": found}  # what failed is tried again
     other.open()
