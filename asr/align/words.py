@@ -13,6 +13,7 @@ from asr.score.wer import Utterance
 # the longest of a few that were tried there which did not make the boundaries worse.
 BEFORE_SECONDS = 0.1  # from a word's beginning to its first letter
 AFTER_SECONDS = 0.2  # from its last letter to its end
+LEAST_SECONDS = 0.02  # of a word
 PAUSE_SECONDS = 0.4  # a shorter gap between two words is no pause, but belongs to the first
 
 
@@ -31,9 +32,26 @@ def word_times(
     for n, limit in enumerate([*starts[1:], duration][: len(ends)]):
         ends[n] = limit if limit - ends[n] < AFTER_SECONDS + PAUSE_SECONDS else ends[n] + AFTER_SECONDS
     return [
-        AlignmentItem(word, round(min(start, end), 3), round(max(end - start, 0.0), 3))
-        for word, start, end in zip(words, starts, ends, strict=True)
+        AlignmentItem(word, round(start, 3), round(end - start, 3))
+        for word, (start, end) in zip(words, apart(starts, ends, duration), strict=True)
     ]
+
+
+def apart(starts: Sequence[float], ends: Sequence[float], duration: float) -> list[tuple[float, float]]:
+    """Times of words, none of which is nothing: several may be emitted in one frame, or in the last."""
+    spans: list[tuple[float, float]] = []
+    before = 0.0
+    for start, end in zip(starts, ends):
+        start = max(start, before)
+        before = max(end, start + LEAST_SECONDS)
+        spans.append((start, before))
+    limit = duration
+    for n in reversed(range(len(spans))):
+        start, end = spans[n]
+        end = min(end, limit)
+        limit = max(min(start, end - LEAST_SECONDS), 0.0)
+        spans[n] = limit, end
+    return spans
 
 
 def recognised_words(utterance: Utterance, duration: float) -> list[AlignmentItem]:

@@ -20,7 +20,7 @@ from asr.data.sampler import OnePass
 from asr.decode.make import make_search
 from asr.decode.search import recognised
 from asr.decode.stream import chunk_frames, encode_in_chunks
-from asr.device import is_out_of_memory
+from asr.device import enough_memory
 from asr.errors import InputError
 from asr.models.subsampling import MIN_FRAMES
 from asr.runs.trained import Trained
@@ -103,14 +103,13 @@ class Decoder:
         if not len(batch):
             return found
         try:
-            return found + self.decode(batch.to(self.device))
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-        if len(batch) > 1:
-            read = [cut for cut in draw.cuts if cut.id in batch.ids]
-            return found + [one for cut in read for one in self.decode_draw(Draw([cut]))]
-        return [*found, Skipped(batch.ids[0], f"lasts {batch.seconds:.1f} s, too long for the memory that there is")]
+            with enough_memory("", batch.seconds):
+                return found + self.decode(batch.to(self.device))
+        except InputError as error:
+            if len(batch) == 1:
+                return [*found, Skipped(batch.ids[0], str(error))]
+        read = [cut for cut in draw.cuts if cut.id in batch.ids]
+        return found + [one for cut in read for one in self.decode_draw(Draw([cut]))]
 
     def decode_long(self, cut: Cut) -> Decoded:
         """The best hypothesis of an utterance that is cut where it is quiet, and decoded piece by piece."""

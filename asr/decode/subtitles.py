@@ -25,9 +25,9 @@ def cues(words: Iterable[AlignmentItem]) -> Iterator[list[AlignmentItem]]:
 
 def fits(cue: Sequence[AlignmentItem], word: AlignmentItem) -> bool:
     """Whether a word can follow in the same cue."""
-    characters = len(text_of(cue)) + 1 + len(word.symbol)
     near = word.start - cue[-1].end <= PAUSE_SECONDS
-    return near and characters <= 2 * LINE_CHARACTERS and word.end - cue[0].start <= LONGEST_SECONDS
+    widest = max(map(len, lines_of([*cue, word]).split("\n")))
+    return near and widest <= LINE_CHARACTERS and word.end - cue[0].start <= LONGEST_SECONDS
 
 
 def text_of(cue: Sequence[AlignmentItem]) -> str:
@@ -41,7 +41,7 @@ def lines_of(cue: Sequence[AlignmentItem]) -> str:
     breaks = [n for n, character in enumerate(text) if character == " "]
     if len(text) <= LINE_CHARACTERS or not breaks:
         return text
-    middle = min(breaks, key=lambda n: abs(2 * n - len(text)))
+    middle = min(breaks, key=lambda n: max(n, len(text) - n - 1))
     return f"{text[:middle]}\n{text[middle + 1 :]}"
 
 

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,10 +14,13 @@ from lhotse.supervision import AlignmentItem
 from asr.align.hmm import HmmAligner
 from asr.align.make import Aligned, align_all, words_journal
 from asr.align.read import read_words
-from asr.align.trained import runs
+from asr.align.trained import TrainedAligner, runs
 from asr.align.words import word_times
 from asr.data.batch import Skipped
+from asr.data.dataset import SpeechDataset
+from asr.data.tokenizer import load_tokenizer
 from asr.data.words import frame_seconds, subsampled_frame
+from asr.device import enough_memory
 from asr.errors import InputError
 from asr.nodes.base import all_nodes
 from asr.ops.lattice.arcs import best_alignment
@@ -165,3 +169,34 @@ def test_a_journal_of_other_settings_does_not_count(tmp_path):
     assert same.done == {"a": found}  # what failed is tried again
     other.open()
     assert other.done == {}
+
+
+def test_what_is_too_long_for_a_model_is_named_and_the_others_aligned(tiny_corpus, monkeypatch):
+    cuts = list(CutSet.from_file(tiny_corpus.dev))
+    task = SimpleNamespace(objective=SimpleNamespace(ctc=None), parameters=lambda: iter([torch.zeros(1)]))
+    tokenizer = load_tokenizer(tiny_corpus.tokenizer)
+    aligner = TrainedAligner(task, SpeechDataset(8, 7, tokenizer), "transducer")
+    long = max(cut.duration for cut in cuts)
+
+    def by_lattice(batch):
+        if batch.ids == [cuts[1].id]:
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried")
+        return [(n, n) for n in range(int(batch.label_lengths[0]))]
+
+    monkeypatch.setattr(aligner, "frames_of_labels", by_lattice)
+    monkeypatch.setattr("asr.align.trained.LONGEST_SECONDS", long - 0.01)
+    results = aligner(cuts)
+    reasons = {one.id: one.reason for one in results if isinstance(one, Skipped)}
+    longest = next(cut for cut in cuts if cut.duration == long)
+    assert reasons == {
+        longest.id: f"lasts {long:.1f} s, more than {long - 0.01:g} s: cut it where it is quiet",
+        cuts[1].id: f"lasts {cuts[1].duration:.1f} s, too long for the memory that there is",
+    }
+    assert len(results) == len(cuts)
+
+
+def test_other_errors_of_a_model_are_not_taken_for_too_little_memory():
+    with pytest.raises(RuntimeError, match="shapes"), enough_memory("a: ", 1.0):
+        raise RuntimeError("shapes do not agree")
+    with pytest.raises(InputError, match=r"a: lasts 2.0 s, too long"), enough_memory("a: ", 2.0):
+        raise torch.OutOfMemoryError("CUDA out of memory")

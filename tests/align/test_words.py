@@ -34,3 +34,15 @@ def test_no_words_without_their_tokens(utterance):
 def test_pieces_before_the_first_mark_of_a_word_are_a_word():
     words = recognised_words(Utterance("u", "", "A C", ("A", "\u2581C"), (0.1, 1.0), (1.0, 1.0)), 2.0)
     assert [word.symbol for word in words] == ["A", "C"]
+
+
+@pytest.mark.parametrize(
+    "times", [(0.5, 0.5, 0.5, 0.5), (0.5, 0.5, 0.9, 0.9), (1.0, 1.0, 1.0, 1.0), (0.02, 0.02, 0.02, 0.06)]
+)
+def test_every_word_lasts_though_several_are_emitted_at_once(times):
+    pieces = tuple(f"\u2581{letter}" for letter in "ABCD")
+    words = recognised_words(Utterance("u", "", "A B C D", pieces, times, (1.0,) * 4), 1.0)
+    assert min(word.duration for word in words) >= 0.0199
+    assert all(before.end <= after.start + 1e-9 for before, after in pairwise(words))
+    assert words[0].start >= 0
+    assert words[-1].end <= 1.0
