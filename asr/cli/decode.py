@@ -24,7 +24,7 @@ from asr.progress import progress
 from asr.runs.trained import Trained, load_trained
 from asr.score.delay import first_word_latencies
 from asr.score.report import write_nbest
-from asr.score.wer import Utterance
+from asr.score.wer import Utterance, as_unit
 
 
 def main(config: DecodeConfig) -> None:
@@ -103,4 +103,4 @@ def write_all(
         print(first_word_latencies(best, words, durations, decoder.chunk))
     if note:
         print(note, file=sys.stderr)
-    report(output, best, name, words, note)
+    report(output, best, name, words, as_unit(config.unit), note)

@@ -21,6 +21,7 @@ from asr.config import TranscribeConfig
 from asr.data.audio import AudioFile, Heard, cut_at_pauses, listen
 from asr.data.batch import Skipped
 from asr.data.features import SAMPLING_RATE
+from asr.data.scripts import joined
 from asr.decode.decoder import Decoder
 from asr.decode.live import LiveSearch
 from asr.decode.results import decode_to, results_journal, search_settings
@@ -226,7 +227,7 @@ def in_one(
         for cut, utterance in best
         for item in recognised_words(utterance, cut.duration)
     ]
-    return Transcript(file, " ".join(one.hypothesis for _, one in best if one.hypothesis), words)
+    return Transcript(file, joined([one.hypothesis for _, one in best if one.hypothesis]), words)
 
 
 def put_out(config: TranscribeConfig, transcript: Transcript, several: bool) -> None:

@@ -14,6 +14,8 @@ from asr.options import MISSING, option
 
 SCHEDULER = "tcp://HOST:PORT of a Dask scheduler, whose workers, on any machine, do the work instead"
 
+UNIT = "what errors are counted in: words, or characters (CER) as for scripts without blanks"
+
 # Sections whose class depends on their `name`.
 VARIANTS: dict[type, dict[str, Any]] = {LossOptions: LOSSES, DecodeOptions: SEARCHES}
 
@@ -44,9 +46,10 @@ class DecodeConfig:
 
     run: str = option(MISSING, "run directory of `asr train`")
     cuts: str = option(MISSING, "Lhotse manifest to decode")
-    output: str = option(MISSING, "directory for hypotheses and error reports")
+    output: str = option(MISSING, "directory for hypotheses and error reports; what is done is kept there until all is")
     checkpoint: str = option("average", "best, last, average, ema, or the name of one checkpoint")
     name: str = option("", "name in the WER line; default: the manifest's")
+    unit: str = option("word", UNIT, choices=("word", "char"))
     nbest: int = option(1, "hypotheses of each utterance in nbest.jsonl; 1: no such file", low=1)
     streaming: bool = option(False, "read every utterance chunk by chunk, as if it were just being said")
     device: str = option("auto", "where to decode", choices=("auto", "cpu", "cuda"))
@@ -58,13 +61,13 @@ class TranscribeConfig:
     """`asr transcribe FILE...`: print the text of audio files."""
 
     run: str = option(MISSING, "run directory of `asr train`")
-    files: list[str] = option([], "audio files")
+    files: list[str] = option([], "audio files, directories of such, or - for standard input")
     format: str = option(
         "text",
         "what to print: text, subtitles, times of words, or everything",
         choices=("text", "srt", "vtt", "ctm", "json"),
     )
-    output: str = option("", "directory for one file FILE.FORMAT each; default: print")
+    output: str = option("", "directory for one file FILE.FORMAT each, written when it is done; default: print")
     piece_seconds: float = option(30.0, "longer recordings are read in pieces, cut where it is quiet", low=1)
     streaming: bool = option(False, "print words as they are recognised")
     checkpoint: str = option("average", "best, last, average, ema, or the name of one checkpoint")
@@ -80,6 +83,7 @@ class ScoreConfig:
     cuts: str = option("", "Lhotse manifest with the times of the words, for emission delays")
     output: str = option(MISSING, "directory for the reports")
     name: str = option("", "name in the WER line; default: the file's directory")
+    unit: str = option("word", UNIT, choices=("word", "char"))
 
 
 @dataclass

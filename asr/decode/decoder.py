@@ -17,6 +17,7 @@ from asr.data.batch import Batch, Skipped
 from asr.data.dataset import Draw, SpeechDataset, transcript
 from asr.data.features import load_features
 from asr.data.sampler import OnePass
+from asr.data.scripts import joined
 from asr.decode.make import make_search
 from asr.decode.search import recognised
 from asr.decode.stream import chunk_frames, encode_in_chunks
@@ -125,7 +126,7 @@ class Decoder:
             if isinstance(result, Skipped):
                 return Skipped(cut.id, f"from {piece.start - cut.start:.1f} s on: {result.reason}")
             found.append((result[0], piece.start - cut.start))
-        return [joined(cut.id, transcript(cut), found)]
+        return [in_one(cut.id, transcript(cut), found)]
 
     @torch.inference_mode()
     def decode(self, batch: Batch) -> list[Decoded]:
@@ -154,13 +155,13 @@ class Decoder:
             yield model.encode(batch.features, batch.feature_frames, self.chunk)
 
 
-def joined(id_: str, reference: str, parts: Sequence[tuple[Utterance, float]]) -> Utterance:
+def in_one(id_: str, reference: str, parts: Sequence[tuple[Utterance, float]]) -> Utterance:
     """Pieces of an utterance, each with the time at which it begins, as one."""
     times = [round(time + begin, 3) for part, begin in parts for time in part.times]
     return Utterance(
         id_,
         reference,
-        " ".join(part.hypothesis for part, _ in parts if part.hypothesis),
+        joined([part.hypothesis for part, _ in parts if part.hypothesis]),
         tuple(token for part, _ in parts for token in part.tokens),
         tuple(times),
         tuple(confidence for part, _ in parts for confidence in part.confidences),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from asr.data.scripts import width
 from asr.errors import InputError
 from asr.files import write_atomically
 from asr.score.wer import GAP, Alignment, Score, ScoredUtterance, Unit, Utterance, score
@@ -174,16 +174,8 @@ def _pad(text: str, width: int) -> str:
 
 
 def _display_width(text: str) -> int:
-    """Columns on a terminal: ideographs take two, combining marks none; at least one for the mark."""
-    if text.isascii():
-        return len(text)
-    return max(1, sum(map(_character_width, text)))
-
-
-def _character_width(character: str) -> int:
-    if unicodedata.combining(character):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+    """Columns on a terminal; at least one for the mark."""
+    return len(text) if text.isascii() else max(1, width(text))
 
 
 def _substitutions(pairs: Counter[tuple[str, str]]) -> list[str]:

@@ -120,11 +120,17 @@ def score(utterances: Iterable[Utterance], unit: Unit = "word") -> Score:
     Raises:
         InputError: `unit` is unknown, there are no utterances, or an id appears twice.
     """
-    if unit not in get_args(Unit):
-        raise InputError(f"unknown scoring unit '{unit}': use one of {', '.join(get_args(Unit))}")
+    unit = as_unit(unit)
     utterances = list(utterances)
     _check_ids([utterance.id for utterance in utterances])
     return Score(unit, [_score_utterance(utterance, unit) for utterance in utterances])
+
+
+def as_unit(name: str) -> Unit:
+    """The unit of this name. Raises InputError where there is none."""
+    if name not in get_args(Unit):
+        raise InputError(f"unknown scoring unit '{name}': use one of {', '.join(get_args(Unit))}")
+    return name  # type: ignore[return-value]
 
 
 def count_errors(alignment: Alignment) -> Errors:

@@ -357,3 +357,15 @@ def test_a_manifest_that_believed_the_header_is_named_by_every_command(run, tiny
     told["train"] = (tmp_path / "run" / "train.log").read_text()
     for command, text in told.items():
         assert all(fault in text for fault in faults), (command, text)
+
+
+def test_errors_are_counted_in_characters_where_that_is_asked_for(run, tiny_corpus, tmp_path, capfd):
+    words = [f"run={run}", f"cuts={tiny_corpus.dev}", f"output={tmp_path / 'dev'}", "device=cpu", "unit=char"]
+    _, out, _ = asr(capfd, "decode", *words)
+    assert out.splitlines()[-1].startswith("%CER ")
+    assert (tmp_path / "dev" / "wer.txt").read_text() == f"{out.splitlines()[-1]}\n"
+    row = {"id": "u", "reference": "今天天气很好", "hypothesis": "今天天气真好"}
+    (tmp_path / "h.jsonl").write_text(json.dumps(row))
+    words = [f"hypotheses={tmp_path / 'h.jsonl'}", f"output={tmp_path / 'score'}", "name=x"]
+    assert asr(capfd, "score", *words)[1] == "%WER 100.00 [ 1 / 1, 0 ins, 0 del, 1 sub ] x\n"
+    assert asr(capfd, "score", *words, "unit=char")[1] == "%CER 16.67 [ 1 / 6, 0 ins, 0 del, 1 sub ] x\n"

@@ -64,3 +64,14 @@ def test_lines_of_uneven_words_are_no_longer_than_is_easily_read():
     for cue in cues(words):
         assert max(map(len, lines_of(cue).split("\n"))) <= LINE_CHARACTERS
     assert sum(len(cue) for cue in cues(words)) == len(words)
+
+
+def test_scripts_without_blanks_have_short_cues():
+    words = [AlignmentItem("今天气很好"[n % 5], round(0.3 * n, 3), 0.3) for n in range(230)]  # 69 s
+    found = list(cues(words))
+    assert "".join(word.symbol for cue in found for word in cue) == "今天气很好" * 46
+    assert all(cue[-1].end - cue[0].start <= LONGEST_SECONDS for cue in found)
+    wide = [AlignmentItem(word.symbol, word.start / 3, word.duration / 3) for word in words]
+    for cue in cues(wide):
+        assert max(map(len, lines_of(cue).split("\n"))) <= LINE_CHARACTERS // 2
+        assert " " not in lines_of(cue)
