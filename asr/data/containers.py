@@ -218,10 +218,9 @@ def sized_part(data: Data, size: Size, begin: int, end: int) -> Part:
     if there <= 0 or there == stated:
         return Part(begin, end)
     patch = {size.place: there.to_bytes(size.width, size.order)}
-    counted_by_size = data[:4] != b"caff" or data[28:32] == b"lpcm"
-    return Part(
-        begin, end, patch, share=min(there / stated, 1.0) if counted_by_size and not size.unknown(data) else 1.0
-    )
+    compressed = data[:4] == b"caff" and data[28:32] != b"lpcm"  # whose samples are counted elsewhere
+    share = 1.0 if compressed or size.unknown(data) else min(there / stated, 1.0)
+    return Part(begin, end, patch, share=share)
 
 
 def wave_parts(data: Data) -> Iterator[Part]:
@@ -263,13 +262,17 @@ def nist_part(data: Data) -> Part:
 
 
 class Frame(NamedTuple):
-    """A frame of MPEG audio, layer III. format: what must not change. stated: the number of frames that it tells."""
+    """A frame of MPEG audio, layer III. format: what must not change.
+
+    stated: the number of frames that it tells instead of audio, None if it holds audio. tells_at: where that stands.
+    """
 
     place: int
     size: int
     samples: int
     format: tuple[int, int]
     stated: int | None
+    tells_at: int
 
     @property
     def end(self) -> int:
@@ -293,19 +296,20 @@ def mp3_parts(data: Data) -> list[Part]:
 
 
 def of_one_mp3(pieces: list[list[Frame]]) -> Iterator[Part]:
-    """The parts of an MP3. Its first frame is left out where it states fewer frames than there are."""
+    """The parts of an MP3. A number of frames that its first one tells is put right, unless there simply are fewer."""
     first, samples = pieces[0][0], pieces[0][0].samples
     count = sum(map(len, pieces)) - (first.stated is not None)
     lost = max((first.stated or 0) - count, 0)
-    if first.stated is not None and count <= first.stated and len(pieces) == 1:
-        yield Part(first.place, pieces[0][-1].end)
-        return
     for piece in pieces:
-        frames = piece[1:] if piece[0].stated is not None else piece
-        if frames:
+        told = piece[0].stated
+        frames = piece if told is None else piece[1:]
+        if told:
+            right = {first.tells_at: len(frames).to_bytes(4, "big")} if len(pieces) > 1 or count > told else {}
+            yield Part(first.place, piece[-1].end, right)
+        elif frames:
             there = len(frames) * samples
             stated = there + lost * samples * (piece is pieces[-1])
-            yield Part(frames[0].place, frames[-1].end, unknown=True, counted=there, stated_samples=stated)
+            yield Part(frames[0].place, piece[-1].end, unknown=True, counted=there, stated_samples=stated)
 
 
 def mp3_frames(data: Data) -> Iterator[Frame]:
@@ -349,17 +353,18 @@ def mp3_frame(data: Data, place: int) -> Frame | None:
     size = (144 if first_version else 72) * kilobits * 1000 // hertz + (head[2] >> 1 & 1)
     mono = head[3] >> 6 == 3
     side = ((17 if mono else 32) if first_version else (9 if mono else 17)) + 4
-    return Frame(place, size, 1152 if first_version else 576, (hertz, mono), stated_frames(data, place, side, size))
+    stated, tells_at = stated_frames(data, place, side, size)
+    return Frame(place, size, 1152 if first_version else 576, (hertz, mono), stated, tells_at)
 
 
-def stated_frames(data: Data, place: int, side: int, size: int) -> int | None:
-    """The number of frames that a frame tells instead of audio (Xing, LAME, VBRI); None where it is one of audio."""
+def stated_frames(data: Data, place: int, side: int, size: int) -> tuple[int | None, int]:
+    """The number of frames that a frame tells (Xing, LAME, VBRI), and where; None where it is one of audio."""
     tag = data[place + side : place + side + 12]
     if tag[:4] in (b"Xing", b"Info"):
-        return int.from_bytes(tag[8:12], "big") if tag[7] & 1 else 0
+        return int.from_bytes(tag[8:12], "big") * (tag[7] & 1), place + side + 8
     if data[place + 36 : place + 40] == b"VBRI" and size > 54:
-        return int.from_bytes(data[place + 50 : place + 54], "big")
-    return None
+        return int.from_bytes(data[place + 50 : place + 54], "big"), place + 50
+    return None, 0
 
 
 def after_id3(data: Data, place: int) -> int:

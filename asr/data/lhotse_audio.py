@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lhotse.audio import set_current_audio_backend
+from lhotse.audio import AudioSource, set_current_audio_backend
 from lhotse.audio.backend import CompositeAudioBackend, get_default_audio_backend
-from lhotse.cut import Cut, MixedCut
+from lhotse.cut import Cut, MixedCut, PaddingCut
 from lhotse.utils import compute_num_samples
 
-from asr.data.sound import ALLOWED_SECONDS, Sound, Unreadable
+from asr.data.sound import ALLOWED_SECONDS, Sound, Unreadable, read_seconds_at
 from asr.errors import InputError
 
 
@@ -29,6 +30,10 @@ class SoundBackend(CompositeAudioBackend):  # type: ignore[misc]
         force_opus_sampling_rate: int | None = None,
     ) -> tuple[np.ndarray, int]:
         """Samples (channels,n), float32, and their rate. Raises InputError for a whole file that is damaged."""
+        if duration is not None and isinstance(path_or_fd, (str, Path)):
+            piece = read_seconds_at(path_or_fd, offset, duration)
+            if piece is not None:
+                return piece[0].T, piece[1]
         try:
             sound = open_sound(path_or_fd)
         except (Unreadable, NotADirectoryError) as error:  # the latter: a file inside a tar file
@@ -57,16 +62,19 @@ def install() -> None:
 
 def disagreement(cut: Cut) -> str:
     """What a manifest says of the length of the files of a cut, and the files do not; "" where they agree."""
-    for part in [track.cut for track in cut.tracks] if isinstance(cut, MixedCut) else [cut]:
-        recording = part.recording
-        for source in recording.sources if recording is not None and not recording.transforms else []:
-            if source.type != "file":
-                continue
-            try:
-                sound = Sound.open(source.source)
-            except (InputError, OSError):
-                continue
-            there = sound.frames / sound.rate
-            if abs(there - recording.duration) > ALLOWED_SECONDS:
+    parts = [track.cut for track in cut.tracks] if isinstance(cut, MixedCut) else [cut]
+    for recording in (part.recording for part in parts if part.has_recording and not isinstance(part, PaddingCut)):
+        for source in recording.sources if not recording.transforms else []:
+            there = seconds_of(source)
+            if there is not None and abs(there - recording.duration) > ALLOWED_SECONDS:
                 return f"{source.source} lasts {there:.2f} s, its manifest says {recording.duration:.2f} s"
     return ""
+
+
+def seconds_of(source: AudioSource) -> float | None:
+    """How long the audio is that can be read of a file; None where there is no such file, or none to be read."""
+    try:
+        sound = Sound.open(source.source) if source.type == "file" else None
+    except (InputError, OSError):
+        return None
+    return sound.frames / sound.rate if sound else None

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from lhotse.utils import compute_num_samples
 
 from asr.data.containers import Data, Part, View, find_parts
 from asr.errors import InputError
@@ -105,10 +106,8 @@ class Sound:
         if begin == 0 and count is None:
             return self.join(self.blocks())
         if len(self.parts) == 1 and not self.parts[0].unknown and count is not None:
-            with contextlib.suppress(soundfile.SoundFileError), self.opened(self.parts[0]) as file, quiet():
-                before = min(begin, round(LEAD_SECONDS.get(file.format, 0) * self.rate))
-                file.seek(begin - before)
-                return np.asarray(file.read(before + count, dtype="float32", always_2d=True))[before:]
+            with contextlib.suppress(soundfile.SoundFileError), self.opened(self.parts[0]) as file:
+                return read_at(file, begin, count)
         return self.join(self.until(begin + (self.frames if count is None else count)))[begin:]
 
     def until(self, end: int) -> Iterator[np.ndarray]:
@@ -235,6 +234,30 @@ def in_blocks(pieces: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
 def byte_counts(log: str) -> Iterator[tuple[int, int]]:
     """How many bytes headers say there are, and how many are there, of libsndfile's log."""
     return ((int(said), int(there)) for said, there in _FEWER_BYTES.findall(log) if int(said) < 0x7FFF0000)
+
+
+def read_at(file: Decoder, begin: int, count: int) -> np.ndarray:
+    """Samples (n,channels) from `begin` on, `count` or as many as there are."""
+    before = min(begin, round(LEAD_SECONDS.get(file.format, 0) * file.samplerate))
+    with quiet():
+        file.seek(begin - before)
+        return np.asarray(file.read(before + count, dtype="float32", always_2d=True))[before:]
+
+
+def read_seconds_at(path: Path | str, offset: float, duration: float) -> tuple[np.ndarray, int] | None:
+    """Samples (n,channels) of a piece of a file, and their rate; None where libsndfile does not find all of it.
+
+    Without going through the whole file, which is long if pieces of it are read.
+    """
+    try:
+        with quiet():
+            file = Decoder(path)
+        with file:
+            count = compute_num_samples(duration, file.samplerate)
+            samples = read_at(file, compute_num_samples(offset, file.samplerate), count)
+            return (samples, file.samplerate) if len(samples) == count else None
+    except (soundfile.SoundFileError, OSError):
+        return None
 
 
 def read_block(file: Decoder, size: int) -> tuple[np.ndarray, bool]:

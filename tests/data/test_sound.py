@@ -49,6 +49,17 @@ def test_pieces_are_those_of_the_whole(made):
         np.testing.assert_allclose(piece, whole[begin : begin + count], atol=1e-4)
 
 
+def test_pieces_of_recordings_are_those_of_the_whole(made, tmp_path):
+    path = tmp_path / "audio"
+    path.write_bytes(made.content)
+    whole = Sound(made.content).read().mean(axis=1)
+    cut = manifest(path, len(whole) / RATE).to_cut()
+    for begin, end in ((0.1, 0.6), (0.75, cut.duration), (cut.duration - 0.5, cut.duration)):
+        piece = load_samples(cut.truncate(offset=begin, duration=end - begin))
+        np.testing.assert_allclose(piece, whole[round(begin * RATE) :][: len(piece)], atol=1e-4)
+        assert len(piece) == pytest.approx((end - begin) * RATE, abs=1)
+
+
 def test_a_recording_is_as_long_as_what_can_be_read(made, tmp_path):
     path = tmp_path / "audio.sph"  # the suffix is not what tells the format
     path.write_bytes(made.content)
