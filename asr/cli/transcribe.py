@@ -86,7 +86,9 @@ def main(config: TranscribeConfig) -> None:
             faults += 1
             print(f"not transcribed: {result.reason}", file=sys.stderr)
     if faults:
-        raise (PartlyDone if faults < len(files) else InputError)(f"{faults} of {len(files)} files: see above")
+        raise (PartlyDone if faults < len(files) else InputError)(
+            f"{faults} of {len(files)} files could not be transcribed: see above"
+        )
 
 
 def list_files(names: Sequence[str]) -> list[str]:
@@ -132,7 +134,7 @@ def transcribe(
     config: TranscribeConfig, decoder: Decoder, trained: Trained, files: Sequence[str]
 ) -> Iterator[Transcript | Skipped]:
     """What comes of each file, in order; what an interrupted run into the same directory has found is not lost."""
-    with tempfile.TemporaryDirectory(prefix="asr-") as temporary:
+    with tempfile.TemporaryDirectory(prefix="asr-", ignore_cleanup_errors=True) as temporary:
         journal = results_journal(
             Path(config.output or temporary) / ".transcribe.journal", settings(config, trained, files)
         )
@@ -267,7 +269,7 @@ FORMATS: dict[str, Callable[[Transcript], str]] = {
 def stream(config: TranscribeConfig, decoder: Decoder, trained: Trained, files: Sequence[str]) -> Iterator[Skipped]:
     """Print the words of each file as they are recognised, under its name where there are several."""
     for file in files:
-        with tempfile.TemporaryDirectory(prefix="asr-") as temporary:
+        with tempfile.TemporaryDirectory(prefix="asr-", ignore_cleanup_errors=True) as temporary:
             try:
                 audio = AudioFile(as_path(file, Path(temporary)))
                 if len(files) > 1:

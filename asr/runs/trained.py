@@ -25,7 +25,7 @@ EMA = "ema"  # the moving average of the weights, at the last checkpoint
 class Trained:
     """A model ready to decode with, its tokenizer, its configuration, and which checkpoint it is.
 
-    digest: tells its weights from others of the same names.
+    digest: tells its weights from others of the same names. last: the checkpoint, the last one of several.
     """
 
     model: Transducer
@@ -33,6 +33,7 @@ class Trained:
     config: TrainConfig
     checkpoint: str
     digest: str
+    last: Path
 
 
 def load_config(run: RunDirectory) -> TrainConfig:
@@ -70,7 +71,7 @@ def load_trained(path: str, checkpoint: str, device: torch.device) -> Trained:
     model = Transducer(config.model, tokenizer.vocab_size)
     model.load_state_dict(state.average(weights))
     names, digest = checkpoint_names(paths, checkpoint), checkpoint_digest(paths)
-    return Trained(model.to(device).eval(), tokenizer, config, names, digest)
+    return Trained(model.to(device).eval(), tokenizer, config, names, digest, paths[-1])
 
 
 def load_weights(path: Path, checkpoint: str, tokenizer: Tokenizer) -> dict[str, Tensor]:

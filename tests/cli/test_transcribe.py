@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import soundfile
+import torch
 from lhotse import CutSet, Recording
 from lhotse.audio import AudioSource
 from sounds import data_size, half, stated_by_flac, without_xing
@@ -20,6 +21,8 @@ from asr.cli.main import main
 from asr.config import AlignConfig
 from asr.data.corpus import make_cut, write_cuts
 from asr.decode.decoder import Decoder
+from asr.runs import trained as module
+from asr.train.task import load_task
 
 RATE = 16000
 BINS = 80
@@ -157,13 +160,16 @@ def test_files_at_fault_are_named_and_the_others_transcribed(run, speech, tmp_pa
     assert status == 1
     for fault in ("second.wav: not a readable audio file", "fourth.wav: holds no samples", "fifth.wav: no such file"):
         assert f"not transcribed: {tmp_path}/{fault}" in err
-    assert err.splitlines()[-1] == "asr transcribe: 3 of 5 files: see above"
+    assert err.splitlines()[-1] == "asr transcribe: 3 of 5 files could not be transcribed: see above"
     if streaming:
         assert [line for line in out.splitlines() if line.endswith(":")] == [f"{files[n]}:" for n in (0, 2, 3)]
     else:
         assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["first.txt", "third.txt"]
     status, _, err = asr(capfd, "transcribe", *files[3:], f"run={run}", "device=cpu")
-    assert (status, err.splitlines()[-1]) == (2, "asr transcribe: error: 2 of 2 files: see above")
+    assert (status, err.splitlines()[-1]) == (
+        2,
+        "asr transcribe: error: 2 of 2 files could not be transcribed: see above",
+    )
 
 
 class Stopped:
@@ -315,10 +321,6 @@ def test_a_run_with_another_tokenizer_is_refused(run, tiny_corpus, tmp_path, cap
 
 
 def test_checkpoints_that_a_training_adds_in_the_meantime_are_not_told(run, monkeypatch):
-    import torch
-
-    from asr.runs import trained as module
-
     select = module.select
     chosen = []
 
@@ -328,7 +330,7 @@ def test_checkpoints_that_a_training_adds_in_the_meantime_are_not_told(run, monk
         return chosen[0]
 
     monkeypatch.setattr(module, "select", once)
-    found = module.load_trained(str(run), "average", torch.device("cpu"))
+    _, found = load_task(str(run), "average", torch.device("cpu"))
     assert found.checkpoint == " + ".join(path.name for path in chosen[0])
 
 
