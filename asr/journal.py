@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -34,11 +35,14 @@ class Journal(Generic[Result]):
         """Read what an earlier run has done, and begin anew where that is not of these settings."""
         settings = json.loads(json.dumps(self.settings))
         lines = list(complete_lines(self.path))
-        rows = lines[1:] if lines and lines[0] == settings else []
-        found = {row["id"]: self.from_row(row) for row in rows}
-        self.done = {name: result for name, result in found.items() if result is not None}
+        rows = {}
+        for row in lines[1:] if lines and lines[0] == settings else []:
+            with contextlib.suppress(KeyError, TypeError):  # of a journal that another version has written
+                result = self.from_row(row)
+                if result is not None:
+                    self.done[row["id"]], rows[row["id"]] = result, row
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path, as_lines([settings, *(row for row in rows if row["id"] in self.done)]))
+        write_atomically(self.path, as_lines([settings, *rows.values()]))
 
     def add(self, results: Mapping[str, Result]) -> None:
         """Write the results of a piece of work, all at once."""

@@ -150,8 +150,8 @@ def _split_files(command: str, words: list[str], literal: list[str]) -> tuple[li
     """Overrides and files: a few commands take files, words without `=`, or of what exists, and what follows `--`."""
     if command not in _POSITIONAL:
         return words + literal, []
-    files = [word for word in words if "=" not in word or os.path.exists(word)]  # sweeps make such directories
-    return [word for word in words if word not in files], files + literal
+    is_file = {word: "=" not in word or os.path.exists(word) for word in words}  # sweeps make such directories
+    return [word for word in words if not is_file[word]], [word for word in words if is_file[word]] + literal
 
 
 # Help

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -58,11 +59,12 @@ AUDIO = {
 
 @dataclass(frozen=True)
 class Transcript:
-    """The text of a file and the times of its words, seconds."""
+    """The text of a file and the times of its words, seconds. name: of what is written about it."""
 
     file: str
     text: str
     words: Sequence[AlignmentItem]
+    name: str = ""
 
 
 def main(config: TranscribeConfig) -> None:
@@ -71,7 +73,8 @@ def main(config: TranscribeConfig) -> None:
     Raises InputError for input at fault, PartlyDone where only some of the files could be transcribed.
     """
     files = list_files(config.files)
-    check_output(config, files)
+    names = names_of(files)
+    check_output(config, list(names.values()))
     device = choose_device(config.device)
     trained = load_trained(config.run, config.checkpoint, device)
     decoder = Decoder(trained, config.decode, device, config.streaming)
@@ -79,7 +82,7 @@ def main(config: TranscribeConfig) -> None:
     faults = 0
     for result in work(config, decoder, trained, files):
         if isinstance(result, Transcript):
-            put_out(config, result, len(files) > 1)
+            put_out(config, replace(result, name=names[result.file]), len(files) > 1)
         elif len(files) == 1:
             raise InputError(result.reason)
         else:
@@ -112,22 +115,32 @@ def audio_in(directory: Path) -> list[str]:
     return [str(path) for path in sorted(directory.rglob("*")) if path.suffix.lower() in AUDIO and path.is_file()]
 
 
-def check_output(config: TranscribeConfig, files: Sequence[str]) -> None:
-    """Raise InputError where files would be written over each other, or words cannot be put out as asked."""
-    names = [stem(file) for file in files]
-    if config.output and len(set(names)) < len(names):
-        raise InputError(f"output={config.output}: two files are called alike; transcribe them one after the other")
+def names_of(files: Sequence[str]) -> dict[str, str]:
+    """Names for what is written about files: their own without suffixes; if two are alike, with what tells them apart.
+
+    Raises InputError where one is named twice.
+    """
+    paths = [Path("stdin" if file == STDIN else file).absolute() for file in files]
+    home = os.path.commonpath([path.parent for path in paths])
+    inside = [path.relative_to(home) for path in paths]
+    for names in (
+        [path.stem for path in paths],
+        [str(path.with_suffix("")) for path in inside],
+        [str(path) for path in inside],
+    ):
+        if len(set(names)) == len(names):
+            return dict(zip(files, names))
+    raise InputError("the same file is named twice, in different ways: name it once")
+
+
+def check_output(config: TranscribeConfig, names: Sequence[str]) -> None:
+    """Raise InputError where words cannot be put out as asked."""
     if config.format in ("srt", "vtt") and len(names) > 1 and not config.output:
         raise InputError(f"format={config.format}: several files would run into one: give output=DIRECTORY")
-    if config.format == "ctm" and (len(set(names)) < len(names) or any(len(name.split()) != 1 for name in names)):
-        raise InputError("format=ctm: files need names that differ and have no white space; or use format=json")
+    if config.format == "ctm" and any(len(name.split()) != 1 for name in names):
+        raise InputError("format=ctm: files need names without white space; or use format=json")
     if config.streaming and (config.output or config.format != "text"):
         raise InputError("streaming prints text as it comes: leave out output= and format=")
-
-
-def stem(file: str) -> str:
-    """What a file is called in the names of others, and in CTM."""
-    return "stdin" if file == STDIN else Path(file).stem
 
 
 def transcribe(
@@ -236,7 +249,7 @@ def put_out(config: TranscribeConfig, transcript: Transcript, several: bool) -> 
     """Print a transcript, or write it into the output directory."""
     content = FORMATS[config.format](transcript)
     if config.output:
-        path = Path(config.output) / f"{stem(transcript.file)}.{SUFFIX.get(config.format, config.format)}"
+        path = Path(config.output) / f"{transcript.name}.{SUFFIX.get(config.format, config.format)}"
         write_atomically(path, content.encode())
         print(path)
     else:
@@ -254,7 +267,7 @@ def as_json(transcript: Transcript) -> str:
 
 def as_ctm(transcript: Transcript) -> str:
     """NIST CTM, with the file's name for the utterance's id."""
-    return "".join(f"{ctm_line(stem(transcript.file), item)}\n" for item in transcript.words)
+    return "".join(f"{ctm_line(transcript.name, item)}\n" for item in transcript.words)
 
 
 FORMATS: dict[str, Callable[[Transcript], str]] = {

@@ -18,9 +18,11 @@ from sounds import data_size, half, stated_by_flac, without_xing
 from asr.cli.align import MakeTrained, load_model
 from asr.cli.features import store_chunk
 from asr.cli.main import main
+from asr.cli.transcribe import names_of
 from asr.config import AlignConfig
 from asr.data.corpus import make_cut, write_cuts
 from asr.decode.decoder import Decoder
+from asr.errors import InputError
 from asr.runs import trained as module
 from asr.train.task import load_task
 
@@ -133,6 +135,24 @@ def test_standard_input_and_a_directory(run, speech, tmp_path, capfd, monkeypatc
     (tmp_path / "empty").mkdir()
     status, _, err = asr(capfd, "transcribe", tmp_path / "empty", *words)
     assert (status, "empty: a directory without audio" in err) == (2, True)
+
+
+def test_files_of_the_same_name_are_told_apart(run, speech, tmp_path, capfd):
+    for name in ("in/a/x.wav", "in/b/x.wav", "in/b/y.wav"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(encoded(speech, "WAV"))
+    words = [f"run={run}", "device=cpu", "format=ctm"]
+    assert asr(capfd, "transcribe", tmp_path / "in", *words, f"output={tmp_path / 'out'}")[0] == 0
+    assert sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.ctm")) == [
+        "a/x.ctm",
+        "b/x.ctm",
+        "b/y.ctm",
+    ]
+    assert (tmp_path / "out" / "a" / "x.ctm").read_text().startswith("a/x 1 ")
+    assert names_of(["x/a.wav", "x/a.flac"]) == {"x/a.wav": "a.wav", "x/a.flac": "a.flac"}
+    assert names_of(["x/a.wav", "-"]) == {"x/a.wav": "a", "-": "stdin"}
+    with pytest.raises(InputError, match="named twice"):
+        names_of(["a.wav", "./a.wav"])
 
 
 def test_a_path_with_an_equals_sign_is_a_path(run, speech, tmp_path, capfd, monkeypatch):
