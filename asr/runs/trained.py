@@ -25,15 +25,16 @@ EMA = "ema"  # the moving average of the weights, at the last checkpoint
 class Trained:
     """A model ready to decode with, its tokenizer, its configuration, and which checkpoint it is.
 
-    digest: tells its weights from others of the same names. last: the checkpoint, the last one of several.
+    digest: tells its weights from others of the same names; "" where they are of no checkpoint.
+    last: the checkpoint, the last one of several.
     """
 
     model: Transducer
     tokenizer: Tokenizer
     config: TrainConfig
     checkpoint: str
-    digest: str
-    last: Path
+    digest: str = ""
+    last: Path = Path()
 
 
 def load_config(run: RunDirectory) -> TrainConfig:
