@@ -1,4 +1,4 @@
-"""The exceptions that mean: the input is at fault, not the program."""
+"""What ends work early: input at fault, wholly or in part, and a request to stop."""
 
 
 class InputError(Exception):
@@ -10,3 +10,10 @@ class InputError(Exception):
 
 class PartlyDone(Exception):
     """Some of the input was at fault, and has been named; all else is done. Commands exit with status 1."""
+
+
+class Stopped(KeyboardInterrupt):
+    """Work was given up because a signal had asked for it.
+
+    Not an `Exception`, so that what reads data does not take it for damage.
+    """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import os
+import shutil
 import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -54,6 +55,16 @@ def require_directory(path: Path) -> None:
         raise InputError(f"{path}: is a file, where a directory is to be; name another") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be written to ({error.strerror}); name another place") from error
+
+
+def replace_directory(new: Path, path: Path) -> None:
+    """Put the directory `new`, beside `path`, in its place; what was there goes. Interrupted, it may be done again."""
+    before = path.with_name(f".{path.name}.before")
+    shutil.rmtree(before, ignore_errors=True)
+    if path.exists():
+        path.rename(before)
+    new.rename(path)
+    shutil.rmtree(before, ignore_errors=True)
 
 
 def sync(path: Path) -> None:

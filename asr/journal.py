@@ -77,7 +77,7 @@ def content_of(*paths: str) -> list[list[object]]:
 
     Raises InputError where one is missing.
     """
-    return [[path, *size_and_time(path)] for path in paths if path]
+    return [[str(Path(path).resolve()), *size_and_time(path)] for path in paths if path]
 
 
 def size_and_time(path: str) -> tuple[int, int]:

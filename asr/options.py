@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +27,15 @@ def option(
     default: Any, help: str, *, low: float | None = None, high: float | None = None, choices: tuple[str, ...] = ()
 ) -> Any:
     """A field with its help text and the values it may take (`low` and `high` inclusive)."""
-    metadata = {"help": help, "low": low, "high": high, "choices": choices}
+    return _field(default, {"help": help, "low": low, "high": high, "choices": choices})
+
+
+def path_option(default: Any, help: str) -> Any:
+    """A field for the path of a file or directory, or for a list of such: `~` in it is the home directory."""
+    return _field(default, {"help": help, "path": True})
+
+
+def _field(default: Any, metadata: dict[str, Any]) -> Any:
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -43,6 +52,7 @@ class Option:
     low: float | None = None
     high: float | None = None
     choices: tuple[str, ...] = ()
+    path: bool = False
 
 
 def make_options(kind: str, name: str, classes: Mapping[str, type], values: Mapping[str, Any]) -> Any:
@@ -64,6 +74,25 @@ def check_values(config: Any, prefix: str) -> None:
             check_values(value, f"{name}.")
         else:
             _check_value(Option(name, one.type, one.default, **one.metadata), value)
+
+
+def expand_paths(config: Any, prefix: str) -> None:
+    """Put the home directory for `~` in the paths of the dataclass `config`; raise InputError where there is none."""
+    for one in dataclasses.fields(config):
+        name, value = prefix + one.name, getattr(config, one.name)
+        if dataclasses.is_dataclass(value):
+            expand_paths(value, f"{name}.")
+        elif one.metadata.get("path"):
+            paths = [with_home(text, f"{name}=") for text in (value if isinstance(value, list) else [value])]
+            setattr(config, one.name, paths if isinstance(value, list) else paths[0])
+
+
+def with_home(path: str, before: str = "") -> str:
+    """A path with the home directory in the place of `~`. Raises InputError where there is none; it begins `before`."""
+    expanded = os.path.expanduser(path)
+    if expanded.startswith("~"):
+        raise InputError(f"{before}{path}: no such home directory; what is called so is written ./{path}")
+    return expanded
 
 
 def _check_value(option: Option, value: Any) -> None:

@@ -11,7 +11,7 @@ from asr.align.make import Aligned, Aligner, MakeAligner, align_all, check_for_c
 from asr.align.trained import TrainedAligner
 from asr.config import AlignConfig
 from asr.data.dataset import SpeechDataset
-from asr.data.manifest import open_cuts, unique_ids
+from asr.data.manifest import open_cuts
 from asr.device import choose_device
 from asr.errors import InputError
 from asr.files import require_writable
@@ -24,7 +24,7 @@ from asr.train.task import load_task
 def main(config: AlignConfig) -> None:
     """Align, and write a CTM; interrupted, go on where it was. Raises InputError for input at fault."""
     cuts = open_cuts([config.cuts])
-    order = unique_ids(cuts)
+    order = [cut.id for cut in cuts]
     check_for_ctm(order)
     trained = load_model(config)
     make_aligner: MakeAligner = MakeTrained(config, trained.digest) if trained else HmmAligner
@@ -47,7 +47,7 @@ def main(config: AlignConfig) -> None:
 
 def settings(config: AlignConfig, trained: Trained | None) -> dict[str, object]:
     """What the times depend on: the aligner, the weights of its model, the manifest as it is now."""
-    weights = [config.run, trained.checkpoint, trained.digest] if trained else []
+    weights = [str(Path(config.run).resolve()), trained.checkpoint, trained.digest] if trained else []
     return {"aligner": config.aligner, "cuts": content_of(config.cuts), "weights": weights}
 
 

@@ -31,6 +31,9 @@ class TrainOptions:
     """The training loop."""
 
     steps: int = option(2000, "optimiser steps", low=1)
+    change: bool = option(
+        False, "go on with a run though options that change the result are not as before; changes.jsonl keeps them"
+    )
     seed: int = option(0, "seed of everything random", low=0)
     device: str = option("auto", "where to train", choices=("auto", "cpu", "cuda"))
     precision: str = option(

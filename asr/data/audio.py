@@ -16,7 +16,16 @@ from lhotse.cut import Cut
 from torch import Tensor
 from torchaudio.functional import resample
 
-from asr.data.features import FRAME_SAMPLES, FRAME_SECONDS, SAMPLING_RATE, cancel_out, mono, one_line, require_finite
+from asr.data.features import (
+    FRAME_SAMPLES,
+    FRAME_SECONDS,
+    SAMPLING_RATE,
+    cancel_out,
+    check_samples,
+    extract,
+    mono,
+    one_line,
+)
 from asr.data.sound import Sound
 from asr.errors import InputError
 
@@ -41,7 +50,7 @@ class AudioFile:
     def seconds(self) -> Iterator[np.ndarray]:
         """Samples (n,) float32 in [−1, 1]: a second at a time, the last one shorter.
 
-        Raises InputError where there are none, or they are not finite.
+        Raises InputError where there are none, or they are not finite, or absurd.
         """
         seconds = map(self.as_mono, self.sound.blocks(1.0))
         yield from seconds if self.sound.rate == SAMPLING_RATE else resampled(seconds, self.sound.rate)
@@ -52,7 +61,7 @@ class AudioFile:
         """One channel (n,) of (n,channels)."""
         self.opposite += cancel_out(block.T)
         try:
-            return require_finite(mono(block.T), "audio")
+            return check_samples(mono(block.T))
         except InputError as error:
             raise InputError(f"{self.path}: {error}") from error
 
@@ -137,7 +146,7 @@ class FbankStream:
 
     def extract(self) -> Tensor:
         """The frames of all samples that wait."""
-        return torch.from_numpy(self.fbank.extract(self.waiting, SAMPLING_RATE))
+        return torch.from_numpy(extract(self.fbank, self.waiting))
 
 
 def cut_at_pauses(cut: Cut, loudness_N: np.ndarray, longest: float) -> list[Cut]:

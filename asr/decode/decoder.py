@@ -19,7 +19,7 @@ from asr.data.features import load_features
 from asr.data.sampler import OnePass
 from asr.data.scripts import joined
 from asr.decode.make import make_search
-from asr.decode.search import recognised
+from asr.decode.search import Hypothesis, recognised, require_score
 from asr.decode.stream import chunk_frames, encode_in_chunks
 from asr.device import enough_memory
 from asr.errors import InputError
@@ -65,8 +65,13 @@ class Decoder:
         self.dataset = SpeechDataset(model.mel_bins, MIN_FRAMES)
         self.clock = Clock()
 
-    def __call__(self, cuts: CutSet, done: Container[str] = ()) -> Iterator[list[Decoded]]:
-        """What came of the utterances of each batch: hypotheses, best first, or why there are none.
+    def __call__(self, cuts: CutSet) -> Iterator[Decoded]:
+        """The hypotheses of each utterance, best first, or why there are none, in the order of decoding."""
+        for results in self.by_batch(cuts):
+            yield from results
+
+    def by_batch(self, cuts: CutSet, done: Container[str] = ()) -> Iterator[list[Decoded]]:
+        """The same, batch by batch.
 
         done: utterances that need not be decoded again. A batch of which some are not is decoded as a whole, so that
         what comes of an utterance is the same to the last bit, whether or not the work was interrupted.
@@ -130,7 +135,7 @@ class Decoder:
 
     @torch.inference_mode()
     def decode(self, batch: Batch) -> list[Decoded]:
-        """The hypotheses of each utterance of a batch, best first."""
+        """The hypotheses of each utterance of a batch, best first, or why there are none."""
         started, encoder = time.perf_counter(), 0.0
         session = self.search.begin(len(batch))
         since = time.perf_counter()
@@ -140,7 +145,11 @@ class Decoder:
             encoder += time.perf_counter() - since
             session.read(*encoded)
             since = time.perf_counter()
-        found: list[Decoded] = [*recognised(batch, session.best(), self.trained.tokenizer)]
+        best = session.best()
+        found = [
+            scored(utterances, hypotheses)
+            for utterances, hypotheses in zip(recognised(batch, best, self.trained.tokenizer), best)
+        ]
         self.clock.encoder += encoder
         self.clock.search += time.perf_counter() - started - encoder
         self.clock.audio += batch.seconds
@@ -167,3 +176,12 @@ def in_one(id_: str, reference: str, parts: Sequence[tuple[Utterance, float]]) -
         tuple(confidence for part, _ in parts for confidence in part.confidences),
         round(sum(part.score or 0.0 for part, _ in parts), 4),
     )
+
+
+def scored(utterances: list[Utterance], hypotheses: Sequence[Hypothesis]) -> list[Utterance] | Skipped:
+    """The utterance's hypotheses in words, unless their scores are no numbers."""
+    try:
+        require_score(hypotheses)
+    except InputError as error:
+        return Skipped(utterances[0].id, str(error))
+    return utterances

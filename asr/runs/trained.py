@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +16,15 @@ from asr.config import TrainConfig
 from asr.config.schema import from_yaml
 from asr.data.tokenizer import Tokenizer, load_tokenizer, pieces_digest
 from asr.errors import InputError
+from asr.files import write_atomically
 from asr.models.transducer import Transducer
 from asr.runs import state
 from asr.runs.directory import RunDirectory
 
 EMA = "ema"  # the moving average of the weights, at the last checkpoint
+AVERAGE = "average"  # of the last checkpoints
+AUTO = "auto"  # whichever of these, and of the best checkpoint, did best in validation
+AVERAGES = "averages.json"  # beside the checkpoints: how the averages did, and of which weights they were
 
 
 @dataclass
@@ -38,41 +44,101 @@ class Trained:
 
 
 def load_config(run: RunDirectory) -> TrainConfig:
-    """The config of a run. Raises InputError where the directory is none."""
+    """The config of a run. Raises InputError where the directory is none, or its config is damaged."""
     if not run.config.is_file():
         raise InputError(f"run={run.path}: no config.yaml there, so it is not a run directory of `asr train`")
-    config = from_yaml(run.config.read_text(), "train")
+    try:
+        config = from_yaml(run.config.read_text(), "train")
+    except InputError as error:
+        raise InputError(f"{run.config}: {error}") from None
     assert isinstance(config, TrainConfig)
+    config.run = str(run.path)  # which may have been moved or copied since
     return config
 
 
-def checkpoint_names(paths: Iterable[Path], checkpoint: str) -> str:
-    """What the checkpoints at `paths`, which `checkpoint` stands for, are called in what is printed."""
-    return " + ".join(f"ema of {path.name}" if checkpoint == EMA else path.name for path in paths)
+def resolve(run: RunDirectory, checkpoint: str) -> str:
+    """What `auto` stands for: the average that did best in validation, if it did better than the best checkpoint.
+
+    It is "best" where no average of these very checkpoints was validated, as before a training has ended. Other names
+    stand for themselves.
+    """
+    if checkpoint != AUTO:
+        return checkpoint
+    chosen = state.best(run.checkpoints)
+    rates = {"best": state.metrics_of(chosen)} if chosen else {}
+    rates |= {name: metrics for name, metrics in validated_averages(run).items() if "wer" in metrics}
+    fair = state.comparable(list(rates.values()))
+    ranked = sorted((m["wer"], m.get("loss", math.inf), name) for name, m in rates.items() if m in fair)
+    return ranked[0][-1] if ranked else "best"
 
 
-def checkpoint_digest(paths: Iterable[Path]) -> str:
+def validated_averages(run: RunDirectory) -> dict[str, dict[str, float]]:
+    """The metrics of the averages of the present checkpoints that were validated, by name."""
+    path = run.checkpoints / AVERAGES
+    try:
+        recorded = json.loads(path.read_text()) if path.is_file() else {}
+        return {name: one["metrics"] for name, one in recorded.items() if one["weights"] == digest_of(run, name)}
+    except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
+        return {}
+
+
+def record_averages(run: RunDirectory, metrics: dict[str, dict[str, float]]) -> None:
+    """Keep how the averages of the present checkpoints did in validation, by name."""
+    found = {name: {"weights": digest_of(run, name), "metrics": one} for name, one in metrics.items()}
+    write_atomically(run.checkpoints / AVERAGES, (json.dumps(found, indent=1) + "\n").encode())
+
+
+def chosen_checkpoints(run: RunDirectory, checkpoint: str) -> list[Path]:
+    """The checkpoints that are named, not `auto`; several are to be averaged."""
+    return select(run.checkpoints, checkpoint, load_config(run).train.average_last)
+
+
+def digest_of(run: RunDirectory, checkpoint: str) -> str:
     """Tells the weights of these checkpoints from others of the same names, of a run that was trained again."""
+    return digest_of_all(chosen_checkpoints(run, checkpoint))
+
+
+def digest_of_all(paths: Iterable[Path]) -> str:
+    """The same, of checkpoints that have been chosen."""
     return hashlib.sha256(b"".join((path / state.SUMS).read_bytes() for path in paths)).hexdigest()
+
+
+def checkpoint_names(path: str, checkpoint: str) -> list[str]:
+    """The names of the checkpoints of a run that `checkpoint` stands for."""
+    run = RunDirectory(Path(path))
+    checkpoint = resolve(run, checkpoint)
+    return names_of(chosen_checkpoints(run, checkpoint), checkpoint)
+
+
+def names_of(paths: Iterable[Path], checkpoint: str) -> list[str]:
+    """The same, of checkpoints that have been chosen."""
+    return [f"ema of {path.name}" if checkpoint == EMA else path.name for path in paths]
+
+
+def checkpoint_digest(path: str, checkpoint: str) -> str:
+    """See `digest_of`; of `auto`, what it stands for."""
+    run = RunDirectory(Path(path))
+    return digest_of(run, resolve(run, checkpoint))
 
 
 def load_trained(path: str, checkpoint: str, device: torch.device) -> Trained:
     """The model of a run. `checkpoint` is best, last, average (of the last ones), ema (the moving average that was
-    made in training) or a checkpoint's name.
+    made in training), auto (see `resolve`) or a checkpoint's name.
 
     Raises InputError where the directory is no run, or the checkpoint is missing or damaged.
     """
     run = RunDirectory(Path(path))
     config = load_config(run)
     tokenizer = load_tokenizer(run.tokenizer)
+    checkpoint = resolve(run, checkpoint)
     if checkpoint == EMA and not config.train.ema:
         raise InputError(f"checkpoint=ema: {path} was trained without a moving average; train with train.ema=0.999")
     paths = select(run.checkpoints, checkpoint, config.train.average_last)
     weights = [load_weights(chosen, checkpoint, tokenizer) for chosen in paths]
     model = Transducer(config.model, tokenizer.vocab_size)
     model.load_state_dict(state.average(weights))
-    names, digest = checkpoint_names(paths, checkpoint), checkpoint_digest(paths)
-    return Trained(model.to(device).eval(), tokenizer, config, names, digest, paths[-1])
+    names = " + ".join(names_of(paths, checkpoint))
+    return Trained(model.to(device).eval(), tokenizer, config, names, digest_of_all(paths), paths[-1])
 
 
 def load_weights(path: Path, checkpoint: str, tokenizer: Tokenizer) -> dict[str, Tensor]:
@@ -100,13 +166,13 @@ def select(directory: Path, checkpoint: str, average_last: int) -> list[Path]:
         raise InputError(f"{directory}: no checkpoint yet; train longer, or lower train.save_every")
     if checkpoint in ("last", EMA):
         return found[-1:]
-    if checkpoint == "average":
+    if checkpoint == AVERAGE:
         return found[-average_last:]
     if checkpoint == "best":
         return [state.best(directory) or found[-1]]
     if directory / checkpoint in found:
         return [directory / checkpoint]
     raise InputError(
-        f"checkpoint={checkpoint}: not in {directory}; choose best, last, average, ema or one of "
+        f"checkpoint={checkpoint}: not in {directory}; choose best, last, average, ema, auto or one of "
         f"{', '.join(p.name for p in found)}"
     )

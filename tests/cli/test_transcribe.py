@@ -16,13 +16,14 @@ from lhotse.audio import AudioSource
 from sounds import data_size, half, stated_by_flac, without_xing
 
 from asr.cli.align import MakeTrained, load_model
-from asr.cli.features import store_chunk
+from asr.cli.features import Store, Task, store_chunk
 from asr.cli.main import main
 from asr.cli.transcribe import names_of
 from asr.config import AlignConfig
 from asr.data.corpus import make_cut, write_cuts
 from asr.decode.decoder import Decoder
 from asr.errors import InputError
+from asr.files import replace_directory
 from asr.runs import trained as module
 from asr.train.task import load_task
 
@@ -303,9 +304,10 @@ def test_what_is_too_much_for_the_memory_is_named_and_the_rest_decoded(
     cuts = tiny_corpus.dev
     if stored:
         cuts = tmp_path / "fbank.jsonl.gz"
-        write_cuts(
-            store_chunk((list(CutSet.from_file(tiny_corpus.dev)), [1.0], str(tmp_path / "fbank"), BINS))[0], cuts
-        )
+        store = Store(tmp_path / "fbank")
+        store.unfinished.mkdir()
+        write_cuts(store_chunk(Task(list(CutSet.from_file(tiny_corpus.dev)), [1.0], store, BINS))[0], cuts)
+        replace_directory(store.unfinished, store.place)
     decode = Decoder.decode
 
     def short(decoder, batch):
@@ -370,7 +372,7 @@ def test_a_manifest_that_believed_the_header_is_named_by_every_command(run, tiny
     )
     words = [f"run={run}", f"cuts={manifest}", f"output={tmp_path / 'decode'}", "device=cpu"]
     told = {"decode": asr(capfd, "decode", *words)[2]}
-    told["features"] = str(store_chunk((bad, [1.0], str(tmp_path / "fbank"), BINS))[1])
+    told["features"] = str(store_chunk(Task(bad, [1.0], Store(tmp_path / "fbank"), BINS))[1])
     config = AlignConfig(aligner="transducer", run=str(run), cuts=str(manifest), output="words.ctm", device="cpu")
     told["align"] = str(MakeTrained(config, load_model(config).digest)()(bad))
     words = [f"run={tmp_path / 'run'}", "model=debug", "data=debug", "train=debug", "optim=debug", "train.device=cpu"]

@@ -15,3 +15,9 @@ def test_means_are_over_the_steps_that_were_taken():
 
 def test_there_is_no_loss_where_no_step_was_taken():
     assert math.isnan(window.means({"audio": 1.0, "waited": 0.0, "seconds": 1.0})["loss"])
+
+
+def test_counts_are_not_averaged():
+    window_of_three = {"steps": 3, "seconds": 1.0, "audio": 1.0, "waited": 0.0, "loss": 6.0, "skipped": 5}
+    means = window.means(window_of_three)
+    assert (means["loss"], means["skipped"]) == (2.0, 5)
