@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -284,23 +285,38 @@ def stream(config: TranscribeConfig, decoder: Decoder, trained: Trained, files: 
     for file in files:
         with tempfile.TemporaryDirectory(prefix="asr-", ignore_cleanup_errors=True) as temporary:
             try:
-                audio = AudioFile(as_path(file, Path(temporary)))
-                if len(files) > 1:
-                    print(f"{file}:", flush=True)
-                say(decoder, trained, file, audio)
+                path = as_path(file, Path(temporary))
+                say(decoder, trained, path, file, f"{file}:\n" * (len(files) > 1))
             except InputError as error:
                 yield Skipped(file, str(error))
 
 
 @torch.inference_mode()
-def say(decoder: Decoder, trained: Trained, name: str, audio: AudioFile) -> None:
-    """Print the words of a file as they are recognised, a line for each stretch of speech between long pauses."""
+def say(decoder: Decoder, trained: Trained, path: Path, name: str = "", title: str = "") -> None:
+    """Print the words of a file as they are recognised, a line for each stretch of speech between long pauses.
+
+    name: of the file in messages; default: its path. title: what comes before its words. Raises InputError, which names
+    it, where it cannot be read.
+    """
+    name = name or str(path)
+    audio = AudioFile(path)
+    print(title, end="", flush=True)
     live = LiveSearch(trained.model, decoder.search, trained.tokenizer, decoder.dataset.fbank, decoder.chunk)
     step = round(decoder.chunk * SUBSAMPLED_SECONDS * SAMPLING_RATE)
-    for second in audio.seconds():
-        for begin in range(0, len(second), step):
-            for text in live.add(second[begin : begin + step]):
-                print(text, end="", flush=True)
-    print(live.end())
+    with naming(name):
+        for second in audio.seconds():
+            for begin in range(0, len(second), step):
+                for text in live.add(second[begin : begin + step]):
+                    print(text, end="", flush=True)
+        print(live.end())
     for fault in [*audio.faults, live.line()]:
         print(f"{name}: {fault}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Name the file in an InputError that does not."""
+    try:
+        yield
+    except InputError as error:
+        raise error if name in str(error) else InputError(f"{name}: {error}") from error

@@ -65,8 +65,13 @@ class Decoder:
         self.dataset = SpeechDataset(model.mel_bins, MIN_FRAMES)
         self.clock = Clock()
 
-    def __call__(self, cuts: CutSet, done: Container[str] = ()) -> Iterator[list[Decoded]]:
-        """What came of the utterances of each batch: hypotheses, best first, or why there are none.
+    def __call__(self, cuts: CutSet) -> Iterator[Decoded]:
+        """The hypotheses of each utterance, best first, or why there are none, in the order of decoding."""
+        for results in self.by_batch(cuts):
+            yield from results
+
+    def by_batch(self, cuts: CutSet, done: Container[str] = ()) -> Iterator[list[Decoded]]:
+        """The same, batch by batch.
 
         done: utterances that need not be decoded again. A batch of which some are not is decoded as a whole, so that
         what comes of an utterance is the same to the last bit, whether or not the work was interrupted.

@@ -25,7 +25,7 @@ def results_journal(path: Path, settings: dict[str, object]) -> Journal[list[Utt
 
 def decode_to(journal: Journal[list[Utterance]], decoder: Decoder, cuts: CutSet) -> Iterator[Decoded]:
     """Decode what the journal does not have yet; results come once they are in it."""
-    for results in decoder(cuts, journal.done.copy()):
+    for results in decoder.by_batch(cuts, journal.done.copy()):
         journal.add({result[0].id: result for result in results if not isinstance(result, Skipped)})
         yield from results
 
