@@ -1,4 +1,4 @@
-"""What ends work early: input at fault, and a request to stop."""
+"""What ends work early: input at fault, wholly or in part, and a request to stop."""
 
 
 class InputError(Exception):
@@ -6,6 +6,10 @@ class InputError(Exception):
 
     Commands print the message without a stack trace and exit with status 2.
     """
+
+
+class PartlyDone(Exception):
+    """Some of the input was at fault, and has been named; all else is done. Commands exit with status 1."""
 
 
 class Stopped(KeyboardInterrupt):

@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import os
 import shutil
+import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -35,6 +36,25 @@ def write_atomically(path: Path, content: bytes) -> None:
     with replacing(path) as temporary:
         temporary.write_bytes(content)
         sync(temporary)
+
+
+def require_writable(path: Path) -> None:
+    """Raise InputError unless a file can be written at `path`: said before long work rather than after it."""
+    if path.is_dir():
+        raise InputError(f"{path}: is a directory; name a file in it")
+    require_directory(path.parent)
+
+
+def require_directory(path: Path) -> None:
+    """Make the directory `path`, where there is none. Raises InputError unless files can be written there."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except FileExistsError:
+        raise InputError(f"{path}: is a file, where a directory is to be; name another") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written to ({error.strerror}); name another place") from error
 
 
 def replace_directory(new: Path, path: Path) -> None:

@@ -75,6 +75,20 @@ def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> TinyCorpus:
     return corpus
 
 
+@pytest.fixture(scope="session")
+def streaming_run(tiny_corpus: TinyCorpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose encoder is causal and works in chunks of 4 frames, and that recognises some tones."""
+    from asr.cli.main import main
+
+    run = tmp_path_factory.mktemp("streaming") / "run"
+    words = [f"run={run}", "model=debug", "data=debug", "train=debug", "optim=debug", "train.device=cpu"]
+    words += [f"data.train_cuts=[{tiny_corpus.train}]", f"data.valid_cuts=[{tiny_corpus.dev}]"]
+    words += [f"data.tokenizer={tiny_corpus.tokenizer}", "model.causal=true", "model.chunk_frames=[4]"]
+    steps = ["optim.lr=1e-2", "train.steps=150", "train.validate_every=150", "train.save_every=150"]
+    assert main(["train", *words, *steps, "model.left_context=8"]) == 0
+    return run
+
+
 def _tone_cut(directory, cut_id, rng):
     """The cut of two to four words of 0.3 to 0.37 s, and its audio in `directory`."""
     words = rng.choice(list(TONES), size=rng.integers(2, 5))

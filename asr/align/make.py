@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +16,8 @@ from lhotse.supervision import AlignmentItem
 
 from asr.data.batch import Skipped
 from asr.errors import InputError
-from asr.files import replacing, write_atomically
+from asr.files import replacing
+from asr.journal import Journal
 from asr.parallel import chunked, start_workers
 from asr.progress import progress
 
@@ -42,47 +42,28 @@ class Aligner(Protocol):
 MakeAligner = Callable[[], Aligner]  # to be called in each process, so picklable
 
 
-@dataclass
-class Journal:
-    """What is done of a long alignment, on disk after every chunk: JSON lines, the first of which tells its settings.
-
-    A line that was cut off, by a power cut say, does not count; nor does a journal of other settings. What could not
-    be aligned is tried again.
-    """
-
-    path: Path
-    settings: dict[str, str]
-    done: dict[str, Aligned | Skipped] = field(default_factory=dict)
-
-    def open(self) -> None:
-        """Read what an earlier run has done, and begin anew where that is not of these settings."""
-        lines = list(complete_lines(self.path))
-        rows = [row for row in lines[1:] if "words" in row] if lines and lines[0] == self.settings else []
-        self.done = {row["id"]: Aligned(row["id"], [AlignmentItem(*item) for item in row["words"]]) for row in rows}
-        write_atomically(self.path, "".join(json.dumps(row) + "\n" for row in (self.settings, *rows)).encode())
-
-    def add(self, results: Iterable[Aligned | Skipped]) -> None:
-        """Write the results of a chunk."""
-        with self.path.open("a") as file:
-            for result in results:
-                self.done[result.id] = result
-                file.write(json.dumps(vars(result)) + "\n")
+def words_journal(path: Path, settings: Mapping[str, object]) -> Journal[Aligned | Skipped]:
+    """The journal of an alignment. What could not be aligned is tried again."""
+    return Journal(path, settings, to_row, from_row)
 
 
-def complete_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The JSON objects of a file, up to the first line that is not whole."""
-    for line in path.read_bytes().splitlines(keepends=True) if path.exists() else []:
-        try:
-            row = json.loads(line) if line.endswith(b"\n") else None
-        except ValueError:
-            return
-        if not isinstance(row, dict):
-            return
-        yield row
+def to_row(result: Aligned | Skipped) -> dict[str, Any]:
+    """A result as JSON values."""
+    return vars(result)
+
+
+def from_row(row: dict[str, Any]) -> Aligned | None:
+    """The inverse of `to_row`; None where there are no words."""
+    return Aligned(row["id"], [AlignmentItem(*item) for item in row["words"]]) if "words" in row else None
 
 
 def align_all(
-    make_aligner: MakeAligner, cuts: Iterable[Cut], total: int, journal: Journal, jobs: int, scheduler: str = ""
+    make_aligner: MakeAligner,
+    cuts: Iterable[Cut],
+    total: int,
+    journal: Journal[Aligned | Skipped],
+    jobs: int,
+    scheduler: str = "",
 ) -> None:
     """Align every cut that the journal does not have yet, with the workers of `start_workers`."""
     journal.open()
@@ -91,7 +72,7 @@ def align_all(
     with start_workers(jobs, scheduler) as workers:
         batches = workers.map(partial(work, make_aligner), chunked(left, CHUNK))
         for results in progress(batches, count, "aligning", f"batches of {CHUNK}"):
-            journal.add(results)
+            journal.add({result.id: result for result in results})
 
 
 def work(make_aligner: MakeAligner, cuts: list[Cut]) -> list[Aligned | Skipped]:

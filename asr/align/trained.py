@@ -16,12 +16,15 @@ from asr.data.batch import Batch, Skipped
 from asr.data.dataset import Draw, SpeechDataset, transcript
 from asr.data.sampler import frames_needed
 from asr.data.words import frame_seconds
+from asr.device import enough_memory
 from asr.errors import InputError
 from asr.nodes.base import Topology, all_nodes
 from asr.ops.joint.chunked import node_arcs
 from asr.ops.joint.reference import LossInputs
 from asr.ops.lattice.arcs import best_alignment
 from asr.train.task import Task
+
+LONGEST_SECONDS = 200.0  # of an utterance: attention and the lattice need memory as its square
 
 
 class TrainedAligner:
@@ -46,6 +49,10 @@ class TrainedAligner:
         """The words of one cut, or why they could not be found."""
         if not transcript(cut):
             return Aligned(cut.id, [])
+        if cut.duration > LONGEST_SECONDS:
+            return Skipped(
+                cut.id, f"lasts {cut.duration:.1f} s, more than {LONGEST_SECONDS:g} s: cut it where it is quiet"
+            )
         try:
             batch = self.dataset[Draw([cut])]
         except InputError as error:  # a transcript that the tokenizer cannot spell
@@ -54,7 +61,8 @@ class TrainedAligner:
             return batch.skipped[0]
         words = batch.texts[0].split()
         try:
-            frames = self.frames_of_labels(batch.to(self.device))
+            with enough_memory("", cut.duration):
+                frames = self.frames_of_labels(batch.to(self.device))
         except InputError as error:
             return Skipped(cut.id, str(error))
         pieces = [self.dataset.pieces[label] for label in batch.labels[0].tolist()]

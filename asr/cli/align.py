@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asr.align.hmm import HmmAligner
-from asr.align.make import Aligned, Aligner, Journal, MakeAligner, align_all, check_for_ctm, write_ctm
+from asr.align.make import Aligned, Aligner, MakeAligner, align_all, check_for_ctm, words_journal, write_ctm
 from asr.align.trained import TrainedAligner
 from asr.config import AlignConfig
 from asr.data.dataset import SpeechDataset
 from asr.data.manifest import open_cuts
 from asr.device import choose_device
 from asr.errors import InputError
+from asr.files import require_writable
+from asr.journal import content_of
 from asr.models.subsampling import MIN_FRAMES
-from asr.runs.trained import checkpoint_digest, checkpoint_names
+from asr.runs.trained import Trained, load_trained
 from asr.train.task import load_task
 
 
@@ -24,10 +26,12 @@ def main(config: AlignConfig) -> None:
     cuts = open_cuts([config.cuts])
     order = [cut.id for cut in cuts]
     check_for_ctm(order)
-    make_aligner = choose_aligner(config)
+    trained = load_model(config)
+    make_aligner: MakeAligner = MakeTrained(config, trained.digest) if trained else HmmAligner
     make_aligner()  # here first: what is missing is better said by one process than by all
     output = Path(config.output)
-    journal = Journal(output.with_name(f".{output.name}.journal"), settings(config))
+    require_writable(output)
+    journal = words_journal(output.with_name(f".{output.name}.journal"), settings(config, trained))
     align_all(make_aligner, cuts, len(order), journal, config.jobs, config.scheduler)
     results = [journal.done[utterance] for utterance in order]
     aligned = [result for result in results if isinstance(result, Aligned)]
@@ -37,40 +41,38 @@ def main(config: AlignConfig) -> None:
     if not aligned:
         raise InputError(f"{config.cuts}: no utterance could be aligned")
     write_ctm(output, aligned)
-    journal.path.unlink()
+    journal.close()
     print(f"{output}: {len(aligned)} of {len(order)} utterances aligned")
 
 
-def settings(config: AlignConfig) -> dict[str, str]:
-    """What the times depend on: the aligner, the checkpoints and weights of its model, the manifest as it is now."""
-    cuts = Path(config.cuts).resolve()
-    chosen = {"aligner": config.aligner, "cuts": str(cuts), "changed": str(cuts.stat().st_mtime_ns)}
-    if config.aligner != "pocketsphinx":
-        chosen |= {
-            "run": str(Path(config.run).resolve()),
-            "checkpoint": " ".join(checkpoint_names(config.run, config.checkpoint)),
-            "weights": checkpoint_digest(config.run, config.checkpoint),
-        }
-    return chosen
+def settings(config: AlignConfig, trained: Trained | None) -> dict[str, object]:
+    """What the times depend on: the aligner, the weights of its model, the manifest as it is now."""
+    weights = [str(Path(config.run).resolve()), trained.checkpoint, trained.digest] if trained else []
+    return {"aligner": config.aligner, "cuts": content_of(config.cuts), "weights": weights}
 
 
 @dataclass(frozen=True)
 class MakeTrained:
-    """Makes a `TrainedAligner` in whatever process it is called."""
+    """Makes a `TrainedAligner` in whatever process it is called. digest: of the weights that it should have."""
 
     config: AlignConfig
+    digest: str
 
     def __call__(self) -> Aligner:
-        """Load the model."""
+        """Load the model. Raises InputError where the run was trained on in the meantime."""
         task, trained = load_task(self.config.run, self.config.checkpoint, choose_device(self.config.device))
+        if trained.digest != self.digest:
+            raise InputError(
+                f"run={self.config.run}: has other checkpoints than a moment ago; name one: checkpoint=..."
+            )
         dataset = SpeechDataset(trained.config.model.mel_bins, MIN_FRAMES, trained.tokenizer)
         return TrainedAligner(task, dataset, self.config.aligner)
 
 
-def choose_aligner(config: AlignConfig) -> MakeAligner:
-    """What makes the aligner that a configuration names. Raises InputError where it lacks its model."""
+def load_model(config: AlignConfig) -> Trained | None:
+    """The model of an aligner that has one. Raises InputError where none is named."""
     if config.aligner == "pocketsphinx":
-        return HmmAligner
+        return None
     if not config.run:
         raise InputError(f"aligner={config.aligner} needs run=..., the run directory of a trained model")
-    return MakeTrained(config)
+    return load_trained(config.run, config.checkpoint, choose_device(config.device))

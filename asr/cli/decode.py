@@ -15,17 +15,23 @@ from asr.data.batch import Skipped
 from asr.data.manifest import open_cuts
 from asr.data.words import aligned_words
 from asr.decode.decoder import Decoder
+from asr.decode.results import decode_to, results_journal, search_settings
 from asr.device import choose_device
 from asr.errors import InputError
+from asr.files import require_directory
+from asr.journal import AGAIN, Journal, content_of
 from asr.progress import progress
 from asr.runs.trained import Trained, load_trained
 from asr.score.delay import first_word_latencies
 from asr.score.report import write_nbest
-from asr.score.wer import Utterance
+from asr.score.wer import Utterance, as_unit
 
 
 def main(config: DecodeConfig) -> None:
-    """Decode and score; the WER line is the last line printed. Raises InputError for input at fault."""
+    """Decode and score; interrupted, go on where it was. The WER line is the last line printed.
+
+    Raises InputError for input at fault.
+    """
     check_nbest(config)
     cuts = open_cuts([config.cuts])
     device = choose_device(config.device)
@@ -33,19 +39,41 @@ def main(config: DecodeConfig) -> None:
     order = [cut.id for cut in cuts]
     check_for_ctm(order)
     decoder = Decoder(trained, config.decode, device, config.streaming)
-    decoded: dict[str, list[Utterance]] = {}
-    for result in progress(decoder(cuts), len(order), "decoding", "utterances"):
+    output = Path(config.output)
+    require_directory(output)
+    journal = results_journal(
+        output / ".decode.journal", {"cuts": content_of(config.cuts), **search_settings(config, trained)}
+    )
+    journal.open()
+    try:
+        decode_all(decoder, cuts, len(order), journal)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(AGAIN) from None
+    found = [journal.done[name] for name in order if name in journal.done]
+    if not found:
+        journal.close()
+        raise InputError(f"{config.cuts}: no utterance could be decoded, of {len(order)}")
+    write_all(config, cuts, found, trained, decoder, unscored(len(order) - len(found), len(order)))
+    journal.close()
+
+
+def decode_all(decoder: Decoder, cuts: CutSet, total: int, journal: Journal[list[Utterance]]) -> None:
+    """Decode what the journal does not have yet, and name what is skipped or cut in pieces."""
+    for cut in cuts:
+        if decoder.too_long(cut):
+            limit = f"decode.max_seconds={decoder.options.max_seconds:g}"
+            print(f"{cut.id}: lasts {cut.duration:.1f} s, more than {limit}: decoded in pieces", file=sys.stderr)
+    left = total - len(journal.done)
+    for result in progress(decode_to(journal, decoder, cuts), left, "decoding", "utterances"):
         if isinstance(result, Skipped):
             print(f"skipped {result.id}: {result.reason}", file=sys.stderr)
-        else:
-            decoded[result[0].id] = result
-    if not decoded:
-        raise InputError(f"{config.cuts}: no utterance could be decoded, of {len(order)}")
-    if len(decoded) < len(order):
-        missing = len(order) - len(decoded)
-        print(f"{missing} of {len(order)} utterances were skipped and are not scored", file=sys.stderr)
-    print(decoder.clock.line())
-    write_all(config, cuts, [decoded[i] for i in order if i in decoded], trained, decoder)
+    if decoder.clock.audio:
+        print(decoder.clock.line())
+
+
+def unscored(missing: int, total: int) -> str:
+    """What is said of utterances that were skipped; "" where none were."""
+    return f"{missing} of {total} utterances were skipped and are not scored" if missing else ""
 
 
 def check_nbest(config: DecodeConfig) -> None:
@@ -57,9 +85,9 @@ def check_nbest(config: DecodeConfig) -> None:
 
 
 def write_all(
-    config: DecodeConfig, cuts: CutSet, found: list[list[Utterance]], trained: Trained, decoder: Decoder
+    config: DecodeConfig, cuts: CutSet, found: list[list[Utterance]], trained: Trained, decoder: Decoder, note: str
 ) -> None:
-    """Write hypotheses, times of words and reports, and print what they say."""
+    """Write hypotheses, times of words and reports, and print what they say; `note` is of what is not among them."""
     output = Path(config.output)
     name = config.name or Path(config.cuts).name.split(".")[0].removeprefix("cuts_")
     words = {cut.id: aligned_words(cut) for cut in cuts}
@@ -73,4 +101,6 @@ def write_all(
     print(f"{output}: {', '.join(files + ['nbest.jsonl'] * (config.nbest > 1))} ({trained.checkpoint})")
     if config.streaming:
         print(first_word_latencies(best, words, durations, decoder.chunk))
-    report(output, best, name, words)
+    if note:
+        print(note, file=sys.stderr)
+    report(output, best, name, words, as_unit(config.unit), note)

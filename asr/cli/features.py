@@ -19,7 +19,7 @@ from asr.data.corpus import write_cuts
 from asr.data.features import FRAME_SECONDS, SAMPLING_RATE, extract, load_samples, make_fbank, require_recording
 from asr.data.manifest import open_cuts
 from asr.errors import InputError
-from asr.files import replace_directory
+from asr.files import replace_directory, require_writable
 from asr.parallel import chunked, start_workers
 from asr.progress import progress
 
@@ -74,6 +74,7 @@ def main(config: FeaturesConfig) -> None:
     Interrupted, what an earlier run has stored is as it was.
     """
     cuts, output = open_cuts([config.cuts]), Path(config.output)
+    require_writable(output)
     factors = [1.0, *(factor for factor in config.speed_factors if factor != 1.0)]
     done: list[Cut] = []
     skipped: list[Skipped] = []

@@ -12,7 +12,7 @@ from asr.data.tokenizer import Tokenizer, load_tokenizer
 from asr.decode.arpa import list_ngrams, write_arpa
 from asr.decode.ngram import perplexity, train_ngrams
 from asr.errors import InputError
-from asr.files import read_lines
+from asr.files import read_lines, require_writable
 
 Texts = Iterable[tuple[str, str]]  # where a sentence is from, and the sentence
 
@@ -24,6 +24,7 @@ def main(config: LmConfig) -> None:
     tokenizer = load_tokenizer(config.tokenizer)
     sentences = [*tokenized(of_cuts(config.cuts), tokenizer), *tokenized(of_file(config.text), tokenizer)]
     held_out = list(tokenized(of_cuts(config.held_out), tokenizer))
+    require_writable(Path(config.output))
     ngrams = train_ngrams(sentences, tokenizer.pieces[1:], config.order)
     write_arpa(Path(config.output), ngrams)
     lengths = ", ".join(f"{len(grams)} {length}-grams" for length, grams in enumerate(list_ngrams(ngrams), 1))

@@ -15,7 +15,7 @@ from typing import Any, NoReturn, get_type_hints
 from asr import __version__
 from asr.config import COMMANDS
 from asr.console import lasting_stderr
-from asr.errors import InputError
+from asr.errors import InputError, PartlyDone
 from asr.options import choose, range_text, shown, type_name
 
 # The option that takes words without `=`, and what help calls them.
@@ -24,7 +24,7 @@ _INTERRUPTED = 130  # what shells report for a program ended by Ctrl-C: 128 + SI
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command line and return the exit status: 0 done, 1 failed, 2 refused, 130 interrupted."""
+    """Run one command line and return the exit status: 0 done, 1 failed or done in part, 2 refused, 130 interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
     program = f"asr {words[0]}" if words and words[0] in COMMANDS else "asr"
     with lasting_stderr():
@@ -38,6 +38,8 @@ def _status_of(program: str, words: list[str]) -> int:
         return 0
     except InputError as error:
         return _complain(f"{program}: error: {error}", 2)
+    except PartlyDone as error:
+        return _complain(f"{program}: {error}", 1)
     except KeyboardInterrupt as interrupt:
         return _complain(
             f"{program}: interrupted; {interrupt}" if str(interrupt) else f"{program}: interrupted", _INTERRUPTED
@@ -156,10 +158,11 @@ def _own_flag(word: str, command: str) -> str:
 
 
 def _split_files(command: str, words: list[str], literal: list[str]) -> tuple[list[str], list[str]]:
-    """Overrides and files: a few commands take files, words without `=` and whatever follows `--`."""
+    """Overrides and files: a few commands take files, words without `=`, or of what exists, and what follows `--`."""
     if command not in _POSITIONAL:
         return words + literal, []
-    return [word for word in words if "=" in word], [word for word in words if "=" not in word] + literal
+    is_file = {word: "=" not in word or os.path.exists(word) for word in words}  # sweeps make such directories
+    return [word for word in words if not is_file[word]], [word for word in words if is_file[word]] + literal
 
 
 # Help

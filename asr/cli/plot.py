@@ -7,7 +7,7 @@ from pathlib import Path
 from asr.config import PlotConfig
 from asr.data.dataset import Draw, SpeechDataset
 from asr.data.manifest import open_cuts
-from asr.device import choose_device
+from asr.device import choose_device, enough_memory
 from asr.errors import InputError
 from asr.files import replacing
 from asr.models.subsampling import MIN_FRAMES
@@ -27,9 +27,9 @@ def main(config: PlotConfig) -> None:
     batch = SpeechDataset(trained.config.model.mel_bins, MIN_FRAMES, trained.tokenizer)[Draw([cut])]
     for skipped in batch.skipped:
         raise InputError(f"{skipped.id}: {skipped.reason}")
-    view = view_lattice(
-        task, batch.to(device), trained.tokenizer.pieces, config.left_frames, config.right_frames, config.prune_range
-    )
+    widths = config.left_frames, config.right_frames, config.prune_range
+    with enough_memory(f"{cut.id}: ", cut.duration):
+        view = view_lattice(task, batch.to(device), trained.tokenizer.pieces, *widths)
     output = Path(config.output)
     with replacing(output) as temporary:
         draw_lattice(view, f"{cut.id}, {trained.checkpoint}").savefig(temporary, dpi=110, format="png")

@@ -11,7 +11,7 @@ from asr.errors import InputError
 from asr.files import write_atomically
 from asr.score.delay import Words, emission_delays
 from asr.score.report import read_hypotheses, write_report
-from asr.score.wer import Utterance
+from asr.score.wer import Unit, Utterance, as_unit
 
 
 def main(config: ScoreConfig) -> None:
@@ -21,12 +21,15 @@ def main(config: ScoreConfig) -> None:
     words = {cut.id: aligned_words(cut) for cut in open_cuts([config.cuts])} if config.cuts else {}
     if config.cuts and not any(words.get(one.id) for one in utterances):
         raise InputError(f"{config.cuts}: has no times of words of these utterances; see `asr align` and `asr attach`")
-    report(Path(config.output), utterances, config.name or path.resolve().parent.name, words)
+    report(Path(config.output), utterances, config.name or path.resolve().parent.name, words, as_unit(config.unit))
 
 
-def report(output: Path, utterances: list[Utterance], name: str, words: Words) -> None:
-    """Write all reports and print their lines; `words` are the times of words by utterance, where known."""
-    scored = write_report(output, utterances, name)
+def report(output: Path, utterances: list[Utterance], name: str, words: Words, unit: Unit, note: str = "") -> None:
+    """Write all reports and print their lines; `words` are the times of words by utterance, where known.
+
+    note: what is not in the rate.
+    """
+    scored = write_report(output, utterances, name, unit, note)
     (output / "delay.txt").unlink(missing_ok=True)
     if any(words.values()):
         line = emission_delays(utterances, words).line()

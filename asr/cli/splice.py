@@ -15,6 +15,7 @@ from asr.data.features import SAMPLING_RATE
 from asr.data.manifest import open_cuts
 from asr.data.splice import Vocabulary, by_speaker, join, random_strings
 from asr.errors import InputError
+from asr.files import require_writable
 from asr.progress import progress
 
 
@@ -24,6 +25,7 @@ def main(config: SpliceConfig) -> None:
         raise InputError(f"longest={config.longest} is less than shortest={config.shortest}")
     if Path(config.output).absolute() == Path(config.cuts).absolute():
         raise InputError(f"output={config.output} is the manifest that is read: name another")
+    require_writable(Path(config.output))
     cuts, skipped = list(open_cuts([config.cuts])), list[Skipped]()
     speakers = by_speaker(progress(cuts, len(cuts), "reading", "utterances"), config.edge_seconds, skipped)
     for utterance in skipped:

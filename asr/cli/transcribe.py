@@ -2,104 +2,255 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from lhotse import CutSet
+from lhotse.cut import Cut
 from lhotse.supervision import AlignmentItem
 
 from asr.align.make import ctm_line
 from asr.align.words import recognised_words
 from asr.config import TranscribeConfig
-from asr.data.audio import cut_at_pauses, read_seconds
+from asr.data.audio import AudioFile, Heard, cut_at_pauses, listen
 from asr.data.batch import Skipped
-from asr.data.corpus import describe_recording
 from asr.data.features import SAMPLING_RATE
+from asr.data.scripts import joined
 from asr.decode.decoder import Decoder
 from asr.decode.live import LiveSearch
+from asr.decode.results import decode_to, results_journal, search_settings
 from asr.decode.subtitles import subrip, webvtt
 from asr.device import choose_device
-from asr.errors import InputError
-from asr.files import write_atomically
+from asr.errors import InputError, PartlyDone
+from asr.files import require_directory, write_atomically
+from asr.journal import AGAIN, Journal, content_of
 from asr.models.subsampling import SUBSAMPLED_SECONDS
 from asr.progress import progress
 from asr.runs.trained import Trained, load_trained
+from asr.score.wer import Utterance
 
 SUFFIX = {"text": "txt"}  # of the others: their name
+STDIN = "-"
+AUDIO = {
+    ".wav",
+    ".flac",
+    ".mp3",
+    ".ogg",
+    ".oga",
+    ".opus",
+    ".sph",
+    ".aif",
+    ".aiff",
+    ".aifc",
+    ".au",
+    ".caf",
+    ".w64",
+    ".rf64",
+    ".m4a",
+}
 
 
 @dataclass(frozen=True)
 class Transcript:
-    """The text of a file and the times of its words, seconds."""
+    """The text of a file and the times of its words, seconds. name: of what is written about it."""
 
     file: str
     text: str
     words: Sequence[AlignmentItem]
+    name: str = ""
 
 
 def main(config: TranscribeConfig) -> None:
-    """Print each file's text, or write it. Raises InputError for input at fault."""
-    if not config.files:
-        raise InputError("no audio file given: asr transcribe a.wav b.flac run=exp/NAME")
-    check_output(config)
+    """Print each file's text, or write it as soon as it is known; interrupted, go on where it was.
+
+    Raises InputError for input at fault, PartlyDone where only some of the files could be transcribed.
+    """
+    files = list_files(config.files)
+    names = names_of(files)
+    check_output(config, list(names.values()))
     device = choose_device(config.device)
-    files = list(dict.fromkeys(config.files))
-    recordings = [describe_recording(file, Path(file)) for file in files]
     trained = load_trained(config.run, config.checkpoint, device)
     decoder = Decoder(trained, config.decode, device, config.streaming)
-    if config.streaming:
-        for file in files:
-            say(decoder, trained, Path(file))
-        return
-    cuts = {file: cut_at_pauses(recording, config.piece_seconds) for file, recording in zip(files, recordings)}
-    for transcript in transcribe(decoder, cuts):
-        put_out(config, transcript, len(files) > 1)
+    work = stream if config.streaming else transcribe
+    faults = 0
+    for result in work(config, decoder, trained, files):
+        if isinstance(result, Transcript):
+            put_out(config, replace(result, name=names[result.file]), len(files) > 1)
+        elif len(files) == 1:
+            raise InputError(result.reason)
+        else:
+            faults += 1
+            print(f"not transcribed: {result.reason}", file=sys.stderr)
+    if faults:
+        raise (PartlyDone if faults < len(files) else InputError)(
+            f"{faults} of {len(files)} files could not be transcribed: see above"
+        )
 
 
-def check_output(config: TranscribeConfig) -> None:
-    """Raise InputError where files would be written over each other, or words cannot be put out as asked."""
-    names = [Path(file).stem for file in dict.fromkeys(config.files)]
-    if config.output and len(set(names)) < len(names):
-        raise InputError(f"output={config.output}: two files are called alike; transcribe them one after the other")
+def list_files(names: Sequence[str]) -> list[str]:
+    """The files that are named, each once: of a directory those that are audio by their names, "-" for standard input.
+
+    Raises InputError where there are none.
+    """
+    if not names:
+        raise InputError("no audio file given: asr transcribe a.wav b.flac run=exp/NAME")
+    files: dict[str, None] = {}
+    for name in names:
+        inside = audio_in(Path(name)) if name != STDIN and Path(name).is_dir() else [name]
+        if not inside:
+            raise InputError(f"{name}: a directory without audio ({', '.join(sorted(AUDIO))})")
+        files |= dict.fromkeys(inside)
+    return list(files)
+
+
+def audio_in(directory: Path) -> list[str]:
+    """The audio files in a directory and those below, in order of their names."""
+    return [str(path) for path in sorted(directory.rglob("*")) if path.suffix.lower() in AUDIO and path.is_file()]
+
+
+def names_of(files: Sequence[str]) -> dict[str, str]:
+    """Names for what is written about files: their own without suffixes; if two are alike, with what tells them apart.
+
+    Raises InputError where one is named twice.
+    """
+    paths = [Path("stdin" if file == STDIN else file).absolute() for file in files]
+    home = os.path.commonpath([path.parent for path in paths])
+    inside = [path.relative_to(home) for path in paths]
+    for names in (
+        [path.stem for path in paths],
+        [str(path.with_suffix("")) for path in inside],
+        [str(path) for path in inside],
+    ):
+        if len(set(names)) == len(names):
+            return dict(zip(files, names))
+    raise InputError("the same file is named twice, in different ways: name it once")
+
+
+def check_output(config: TranscribeConfig, names: Sequence[str]) -> None:
+    """Raise InputError where words cannot be put out as asked."""
     if config.format in ("srt", "vtt") and len(names) > 1 and not config.output:
         raise InputError(f"format={config.format}: several files would run into one: give output=DIRECTORY")
-    if config.format == "ctm" and (len(set(names)) < len(names) or any(len(name.split()) != 1 for name in names)):
-        raise InputError("format=ctm: files need names that differ and have no white space; or use format=json")
+    if config.format == "ctm" and any(len(name.split()) != 1 for name in names):
+        raise InputError("format=ctm: files need names without white space; or use format=json")
     if config.streaming and (config.output or config.format != "text"):
         raise InputError("streaming prints text as it comes: leave out output= and format=")
 
 
-def transcribe(decoder: Decoder, cuts: dict[str, list]) -> Iterator[Transcript]:  # type: ignore[type-arg]
-    """The transcripts of files, each of which is given as one cut or as several pieces."""
-    every = CutSet.from_cuts(cut for parts in cuts.values() for cut in parts)
-    found = {}
-    for result in progress(decoder(every), len(every), "transcribing", "pieces"):
+def transcribe(
+    config: TranscribeConfig, decoder: Decoder, trained: Trained, files: Sequence[str]
+) -> Iterator[Transcript | Skipped]:
+    """What comes of each file, in order; what an interrupted run into the same directory has found is not lost."""
+    with tempfile.TemporaryDirectory(prefix="asr-", ignore_cleanup_errors=True) as temporary:
+        journal = results_journal(
+            Path(config.output or temporary) / ".transcribe.journal", settings(config, trained, files)
+        )
+        if config.output:
+            require_directory(Path(config.output))
+        journal.open()
+        heard = (hear(file, Path(temporary)) for file in files)
+        shown = progress(heard, len(files), "transcribing", "files") if len(files) > 1 else heard
+        try:
+            for group in in_groups(shown, config.decode.max_seconds):
+                yield from transcribe_group(decoder, group, config.piece_seconds, journal, len(files) == 1)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(AGAIN if config.output else "") from None
+        journal.close()
+
+
+def settings(config: TranscribeConfig, trained: Trained, files: Sequence[str]) -> dict[str, object]:
+    """What the texts depend on."""
+    contents = content_of(*(file for file in files if Path(file).exists()))
+    return {"files": contents, "pieces": config.piece_seconds, **search_settings(config, trained)}
+
+
+def hear(file: str, directory: Path) -> Heard | Skipped:
+    """A file as it can be heard, copied into `directory`, or why it cannot; what is missing of it is named."""
+    with tempfile.NamedTemporaryFile(dir=directory, suffix=".w64", delete=False) as copy:
+        pass
+    try:
+        heard = listen(file, as_path(file, directory), Path(copy.name))
+    except InputError as error:
+        return Skipped(file, str(error))
+    for fault in heard.faults:
+        print(f"{file}: {fault}", file=sys.stderr)
+    return heard
+
+
+def as_path(file: str, directory: Path) -> Path:
+    """Where a file is; standard input is written into `directory`."""
+    if file != STDIN:
+        return Path(file)
+    with (directory / STDIN).open("wb") as copy:
+        shutil.copyfileobj(sys.stdin.buffer, copy)
+    return directory / STDIN
+
+
+def in_groups(heard: Iterable[Heard | Skipped], seconds: float) -> Iterator[list[Heard | Skipped]]:
+    """Files that are transcribed together: as many as make a batch."""
+    group: list[Heard | Skipped] = []
+    for one in heard:
+        group.append(one)
+        if sum(one.recording.duration for one in group if isinstance(one, Heard)) >= seconds:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def transcribe_group(
+    decoder: Decoder, group: list[Heard | Skipped], longest: float, journal: Journal[list[Utterance]], alone: bool
+) -> Iterator[Transcript | Skipped]:
+    """What comes of some files. Their copies are removed."""
+    pieces = {
+        one.recording.id: cut_at_pauses(one.recording.to_cut().with_id(one.recording.id), one.loudness_N, longest)
+        for one in group
+        if isinstance(one, Heard)
+    }
+    cuts = CutSet.from_cuts(cut for parts in pieces.values() for cut in parts)
+    reasons = {}
+    results = decode_to(journal, decoder, cuts) if len(cuts) else iter(())
+    for result in progress(results, len(cuts), "transcribing", "pieces") if alone else results:
         if isinstance(result, Skipped):
-            print(f"skipped {result.id}: {result.reason}", file=sys.stderr)
-        else:
-            found[result[0].id] = result[0]
-    if not found:
-        raise InputError("nothing could be transcribed: see above")
-    for file, cuts_of_file in cuts.items():
-        parts = [cut for cut in cuts_of_file if cut.id in found]
-        if not parts:
+            reasons[result.id] = result.reason
+    for one in group:
+        if isinstance(one, Skipped):
+            yield one
             continue
-        texts = [found[cut.id].hypothesis for cut in parts]
-        timed = [(cut.start, recognised_words(found[cut.id], cut.duration)) for cut in parts]
-        words = [item._replace(start=round(item.start + start, 3)) for start, items in timed for item in items]
-        yield Transcript(file, " ".join(filter(None, texts)), words)
+        Path(one.recording.sources[0].source).unlink()
+        yield in_one(one.recording.id, pieces[one.recording.id], journal.done, reasons)
+
+
+def in_one(
+    file: str, cuts: Sequence[Cut], found: Mapping[str, list[Utterance]], reasons: Mapping[str, str]
+) -> Transcript | Skipped:
+    """The text of the pieces of a file. Pieces without one are named, with their times."""
+    missing = [cut for cut in cuts if cut.id not in found]
+    if len(missing) == len(cuts):
+        return Skipped(file, f"{file}: {reasons[cuts[0].id]}")
+    for cut in missing:
+        print(f"{file}: {cut.start:.1f} to {cut.end:.1f} s: {reasons[cut.id]}", file=sys.stderr)
+    best = [(cut, found[cut.id][0]) for cut in cuts if cut.id in found]
+    words = [
+        item._replace(start=round(item.start + cut.start, 3))
+        for cut, utterance in best
+        for item in recognised_words(utterance, cut.duration)
+    ]
+    return Transcript(file, joined([one.hypothesis for _, one in best if one.hypothesis]), words)
 
 
 def put_out(config: TranscribeConfig, transcript: Transcript, several: bool) -> None:
     """Print a transcript, or write it into the output directory."""
     content = FORMATS[config.format](transcript)
     if config.output:
-        path = Path(config.output) / f"{Path(transcript.file).stem}.{SUFFIX.get(config.format, config.format)}"
+        path = Path(config.output) / f"{transcript.name}.{SUFFIX.get(config.format, config.format)}"
         write_atomically(path, content.encode())
         print(path)
     else:
@@ -117,7 +268,7 @@ def as_json(transcript: Transcript) -> str:
 
 def as_ctm(transcript: Transcript) -> str:
     """NIST CTM, with the file's name for the utterance's id."""
-    return "".join(f"{ctm_line(Path(transcript.file).stem, item)}\n" for item in transcript.words)
+    return "".join(f"{ctm_line(transcript.name, item)}\n" for item in transcript.words)
 
 
 FORMATS: dict[str, Callable[[Transcript], str]] = {
@@ -129,25 +280,43 @@ FORMATS: dict[str, Callable[[Transcript], str]] = {
 }
 
 
-@contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Name the file in an InputError."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+def stream(config: TranscribeConfig, decoder: Decoder, trained: Trained, files: Sequence[str]) -> Iterator[Skipped]:
+    """Print the words of each file as they are recognised, under its name where there are several."""
+    for file in files:
+        with tempfile.TemporaryDirectory(prefix="asr-", ignore_cleanup_errors=True) as temporary:
+            try:
+                path = as_path(file, Path(temporary))
+                say(decoder, trained, path, file, f"{file}:\n" * (len(files) > 1))
+            except InputError as error:
+                yield Skipped(file, str(error))
 
 
 @torch.inference_mode()
-def say(decoder: Decoder, trained: Trained, path: Path) -> None:
-    """Print the words of a file as they are recognised, a line for each stretch of speech between long pauses."""
+def say(decoder: Decoder, trained: Trained, path: Path, name: str = "", title: str = "") -> None:
+    """Print the words of a file as they are recognised, a line for each stretch of speech between long pauses.
+
+    name: of the file in messages; default: its path. title: what comes before its words. Raises InputError, which names
+    it, where it cannot be read.
+    """
+    name = name or str(path)
+    audio = AudioFile(path)
+    print(title, end="", flush=True)
     live = LiveSearch(trained.model, decoder.search, trained.tokenizer, decoder.dataset.fbank, decoder.chunk)
     step = round(decoder.chunk * SUBSAMPLED_SECONDS * SAMPLING_RATE)
-    for second in read_seconds(path):
-        for begin in range(0, len(second), step):
-            with naming(path):
+    with naming(name):
+        for second in audio.seconds():
+            for begin in range(0, len(second), step):
                 for text in live.add(second[begin : begin + step]):
                     print(text, end="", flush=True)
-    with naming(path):
         print(live.end())
-    print(f"{path}: {live.line()}", file=sys.stderr)
+    for fault in [*audio.faults, live.line()]:
+        print(f"{name}: {fault}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Name the file in an InputError that does not."""
+    try:
+        yield
+    except InputError as error:
+        raise error if name in str(error) else InputError(f"{name}: {error}") from error

@@ -18,6 +18,8 @@ CHECKPOINT = (
     "validation of best, average and ema once the training is done, and until then best"
 )
 
+UNIT = "what errors are counted in: words, or characters (CER) as for scripts without blanks"
+
 # Sections whose class depends on their `name`.
 VARIANTS: dict[type, dict[str, Any]] = {LossOptions: LOSSES, DecodeOptions: SEARCHES}
 
@@ -48,9 +50,12 @@ class DecodeConfig:
 
     run: str = path_option(MISSING, "run directory of `asr train`")
     cuts: str = path_option(MISSING, "Lhotse manifest to decode")
-    output: str = path_option(MISSING, "directory for hypotheses and error reports")
+    output: str = path_option(
+        MISSING, "directory for hypotheses and error reports; what is done is kept there until all is"
+    )
     checkpoint: str = option("auto", CHECKPOINT)
     name: str = option("", "name in the WER line; default: the manifest's")
+    unit: str = option("word", UNIT, choices=("word", "char"))
     nbest: int = option(1, "hypotheses of each utterance in nbest.jsonl; 1: no such file", low=1)
     streaming: bool = option(False, "read every utterance chunk by chunk, as if it were just being said")
     device: str = option("auto", "where to decode", choices=("auto", "cpu", "cuda"))
@@ -62,13 +67,13 @@ class TranscribeConfig:
     """`asr transcribe FILE...`: print the text of audio files."""
 
     run: str = path_option(MISSING, "run directory of `asr train`")
-    files: list[str] = path_option([], "audio files")
+    files: list[str] = path_option([], "audio files, directories of such, or - for standard input")
     format: str = option(
         "text",
         "what to print: text, subtitles, times of words, or everything",
         choices=("text", "srt", "vtt", "ctm", "json"),
     )
-    output: str = path_option("", "directory for one file FILE.FORMAT each; default: print")
+    output: str = path_option("", "directory for one file FILE.FORMAT each, written when it is done; default: print")
     piece_seconds: float = option(30.0, "longer recordings are read in pieces, cut where it is quiet", low=1)
     streaming: bool = option(False, "print words as they are recognised")
     checkpoint: str = option("auto", CHECKPOINT)
@@ -84,6 +89,7 @@ class ScoreConfig:
     cuts: str = path_option("", "Lhotse manifest with the times of the words, for emission delays")
     output: str = path_option(MISSING, "directory for the reports")
     name: str = option("", "name in the WER line; default: the file's directory")
+    unit: str = option("word", UNIT, choices=("word", "char"))
 
 
 @dataclass

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import chain, pairwise
 from pathlib import Path
 
@@ -10,11 +11,22 @@ import numpy as np
 import soundfile
 import torch
 from lhotse import Fbank, Recording
+from lhotse.audio import AudioSource
 from lhotse.cut import Cut
 from torch import Tensor
 from torchaudio.functional import resample
 
-from asr.data.features import FRAME_SAMPLES, SAMPLING_RATE, check_samples, extract, one_line
+from asr.data.features import (
+    FRAME_SAMPLES,
+    FRAME_SECONDS,
+    SAMPLING_RATE,
+    cancel_out,
+    check_samples,
+    extract,
+    mono,
+    one_line,
+)
+from asr.data.sound import Sound
 from asr.errors import InputError
 
 WINDOW_SAMPLES = 400  # that a feature frame is computed from, centred on the 160 of its own
@@ -22,20 +34,72 @@ BLOCK_SECONDS = 0.1  # in which loudness is measured
 QUIET_BLOCKS = 3  # over which it is averaged, to find a pause rather than a stop consonant
 
 
-def read_seconds(path: Path) -> Iterator[np.ndarray]:
-    """Samples (n,) float32 in [−1, 1] at 16 kHz, channels averaged: a second at a time, the last one shorter.
+class AudioFile:
+    """An audio file as a stream of one channel at 16 kHz."""
 
-    Raises InputError where the file cannot be read, or its samples are not finite, or absurd.
+    def __init__(self, path: Path) -> None:
+        """Open it. Raises InputError where it is missing or no audio."""
+        self.path, self.opposite = path, 0
+        try:
+            self.sound = Sound.open(path)
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such file") from None
+        except (InputError, OSError) as error:
+            raise InputError(f"{path}: not a readable audio file ({one_line(error)})") from error
+
+    def seconds(self) -> Iterator[np.ndarray]:
+        """Samples (n,) float32 in [−1, 1]: a second at a time, the last one shorter.
+
+        Raises InputError where there are none, or they are not finite, or absurd.
+        """
+        seconds = map(self.as_mono, self.sound.blocks(1.0))
+        yield from seconds if self.sound.rate == SAMPLING_RATE else resampled(seconds, self.sound.rate)
+        if not self.sound.frames:
+            raise InputError(f"{self.path}: holds no samples")
+
+    def as_mono(self, block: np.ndarray) -> np.ndarray:
+        """One channel (n,) of (n,channels)."""
+        self.opposite += cancel_out(block.T)
+        try:
+            return check_samples(mono(block.T))
+        except InputError as error:
+            raise InputError(f"{self.path}: {error}") from error
+
+    @property
+    def faults(self) -> list[str]:
+        """What is wrong with it, once all of it was read."""
+        opposite = f"its channels are of opposite phase in {self.opposite} s, of which the first channel is taken"
+        return [fault for fault in (self.sound.fault, opposite * bool(self.opposite)) if fault]
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A file as it was heard.
+
+    recording: a copy of one channel at 16 kHz, in which Lhotse can go to any place. loudness_N: mean square of each
+    0.1 s. faults: what is wrong with the file, in words.
     """
-    try:
-        with soundfile.SoundFile(path) as file:
-            blocks = file.blocks(blocksize=file.samplerate, dtype="float32", always_2d=True)
-            mono = (check_samples(block.mean(axis=1)) for block in blocks)
-            yield from mono if file.samplerate == SAMPLING_RATE else resampled(mono, file.samplerate)
-    except (soundfile.SoundFileError, OSError) as error:
-        raise InputError(f"{path}: unreadable audio ({one_line(error)})") from error
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+
+    recording: Recording
+    loudness_N: np.ndarray
+    faults: list[str]
+
+
+def listen(name: str, path: Path, copy: Path) -> Heard:
+    """Copy all that can be read of a file to `copy`, whose suffix is .w64. Raises InputError where nothing can."""
+    file = AudioFile(path)
+    with soundfile.SoundFile(copy, "w", SAMPLING_RATE, 1, "FLOAT") as written:
+
+        def passing() -> Iterator[np.ndarray]:
+            for second in file.seconds():
+                written.write(second)
+                yield second
+
+        loudness_N = loudness(passing())
+        frames = written.frames
+    source = AudioSource("file", [0], str(copy))
+    recording = Recording(name, [source], SAMPLING_RATE, frames, frames / SAMPLING_RATE)
+    return Heard(recording, loudness_N, file.faults)
 
 
 def resampled(seconds: Iterator[np.ndarray], rate: int) -> Iterator[np.ndarray]:
@@ -85,27 +149,32 @@ class FbankStream:
         return torch.from_numpy(extract(self.fbank, self.waiting))
 
 
-def cut_at_pauses(recording: Recording, longest: float) -> list[Cut]:
-    """A recording as cuts of at most `longest` seconds, each of which ends where it is quiet.
+def cut_at_pauses(cut: Cut, loudness_N: np.ndarray, longest: float) -> list[Cut]:
+    """A cut in pieces of at most `longest` seconds, each of which ends where it is quiet; all of it if no longer.
 
-    The whole, if it is no longer than that. Raises InputError for unreadable audio.
+    loudness_N: of each 0.1 s. The pieces bear its id and a number.
     """
-    cut = recording.to_cut()
     if cut.duration <= longest:
-        return [cut.with_id(recording.id)]
-    path = Path(recording.sources[0].source)
-    bounds = [0.0, *quiet_times(loudness(path), longest), cut.duration]
+        return [cut]
+    bounds = [0.0, *quiet_times(loudness_N, longest), cut.duration]
     return [
-        cut.truncate(offset=begin, duration=end - begin).with_id(f"{recording.id}#{n}")
+        cut.truncate(offset=begin, duration=end - begin).with_id(f"{cut.id}#{n}")
         for n, (begin, end) in enumerate(pairwise(bounds))
     ]
 
 
-def loudness(path: Path) -> np.ndarray:
-    """Mean square of each 0.1 s of a file, (n,)."""
+def loudness(seconds: Iterable[np.ndarray]) -> np.ndarray:
+    """Mean square (n,) of each 0.1 s of samples, which come in arrays of whole tenths; the last may have a rest."""
     size = round(BLOCK_SECONDS * SAMPLING_RATE)
-    whole = (second[: len(second) // size * size].reshape(-1, size) for second in read_seconds(path))
-    return np.concatenate([(blocks**2).mean(1) for blocks in whole])
+    blocks = (second[: len(second) // size * size].reshape(-1, size) for second in seconds)
+    return np.concatenate([np.zeros(0), *((block**2).mean(1) for block in blocks)])
+
+
+def loudness_of_features(features_TF: np.ndarray) -> np.ndarray:
+    """Mean energy (n,) of each 0.1 s, of log-mel filterbanks."""
+    size = round(BLOCK_SECONDS / FRAME_SECONDS)
+    energies = np.exp(features_TF).mean(axis=1)
+    return energies[: len(energies) // size * size].reshape(-1, size).mean(axis=1)
 
 
 def quiet_times(loudness_N: np.ndarray, longest: float) -> list[float]:

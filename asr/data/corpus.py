@@ -105,22 +105,27 @@ def extract(archive: Path, directory: Path) -> Path:
 def describe_recording(recording_id: str, path: Path) -> lhotse.Recording:
     """The Lhotse recording of the audio file at ``path``, which keeps ``path`` as given.
 
-    Raises `InputError` where the file is missing, unreadable or empty.
+    It is as long as what can be read. Raises `InputError` where the file is missing, unreadable, empty or damaged.
     """
-    import soundfile
     from lhotse import Recording
     from lhotse.audio import AudioSource
+
+    from asr.data.sound import Sound
 
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
-        info = soundfile.info(str(path))
-    except (soundfile.SoundFileError, OSError) as error:
-        raise InputError(f"{path}: not a readable audio file; restore it, or convert it to WAV or FLAC") from error
-    if info.frames == 0:
+        sound = Sound.open(path)
+    except (InputError, OSError) as error:
+        raise InputError(
+            f"{path}: not a readable audio file ({error}); restore it, or convert it to WAV or FLAC"
+        ) from error
+    if sound.frames == 0:
         raise InputError(f"{path}: holds no samples; restore it")
-    source = AudioSource(type="file", channels=list(range(info.channels)), source=str(path))
-    return Recording(recording_id, [source], info.samplerate, info.frames, info.frames / info.samplerate)
+    if sound.fault:
+        raise InputError(f"{path}: {sound.fault}; restore it")
+    source = AudioSource(type="file", channels=list(range(sound.channels)), source=str(path))
+    return Recording(recording_id, [source], sound.rate, sound.frames, sound.frames / sound.rate)
 
 
 def make_cut(

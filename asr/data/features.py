@@ -15,11 +15,14 @@ from lhotse.cut import Cut, MixedCut, PaddingCut
 from lhotse.utils import compute_num_frames
 from torch import Tensor
 
+from asr.data.lhotse_audio import disagreement, install
+from asr.data.sound import quiet
 from asr.errors import InputError
 
 SAMPLING_RATE = 16000  # Hz, of what the filterbank reads; other audio is resampled
 FRAME_SECONDS = 0.01
 FRAME_SAMPLES = 160  # fewest samples that make a frame
+OPPOSITE_POWER = 0.01  # of the mean of channels, against theirs, under which they are of opposite phase
 SOURCE_RATE = "source_sampling_rate"  # what transforms of Lhotse's that change the rate call that of their input
 
 # What a value may be. Samples in [−1, 1] have log-mel energies of −16 (silence, floored) to 12 (a square wave of full
@@ -28,6 +31,8 @@ SOURCE_RATE = "source_sampling_rate"  # what transforms of Lhotse's that change 
 # but 0 has a logarithm of less than −103.
 LARGEST_SAMPLE = 2.0**17
 LEAST_FEATURE, LARGEST_FEATURE = -110.0, 40.0
+
+install()
 
 
 def make_fbank(mel_bins: int) -> Fbank:
@@ -41,20 +46,32 @@ def frame_count(cut: Cut) -> int:
 
 
 def load_samples(cut: Cut) -> np.ndarray:
-    """Samples (N,) in [−1, 1] at 16 kHz, channels averaged.
+    """Samples (N,) in [−1, 1] at 16 kHz, as one channel.
 
-    Raises InputError where audio is missing, unreadable, not finite or absurd, too short for a feature frame, or of
-    another sampling rate than the manifest says.
+    Raises InputError where audio is missing, unreadable, damaged, or not of the length or the sampling rate that its
+    manifest says; where it is not finite or absurd, or too short for a feature frame.
     """
     require_recording(cut)
     check_rates(cut)
     try:
         samples = (cut if cut.sampling_rate == SAMPLING_RATE else cut.resample(SAMPLING_RATE)).load_audio()
     except Exception as error:  # every audio backend has its own exceptions
-        raise InputError(f"unreadable audio ({one_line(error)})") from error
+        raise InputError(f"unreadable audio ({disagreement(cut) or one_line(error)})") from error
     if 0 < samples.shape[-1] < FRAME_SAMPLES:
         raise InputError(f"{samples.shape[-1]} samples of audio, a feature frame needs {FRAME_SAMPLES}")
-    return check_samples(samples.mean(axis=0))
+    return check_samples(mono(samples))
+
+
+def mono(samples_CN: np.ndarray) -> np.ndarray:
+    """The mean of the channels, (N,); where they cancel each other out, the first."""
+    return samples_CN[0] if cancel_out(samples_CN) else samples_CN.mean(axis=0)
+
+
+def cancel_out(samples_CN: np.ndarray) -> bool:
+    """Whether the channels are of opposite phase, so that next to nothing is left of their mean."""
+    if len(samples_CN) < 2 or not samples_CN.size:
+        return False
+    return bool(np.mean(samples_CN.mean(axis=0) ** 2) < OPPOSITE_POWER * np.mean(samples_CN**2))
 
 
 def require_recording(cut: Cut) -> None:
@@ -94,7 +111,8 @@ def file_rate(source: AudioSource) -> int | None:
     else:
         return None  # a stream, which would be opened twice
     try:
-        return int(soundfile.info(file).samplerate)
+        with quiet():
+            return int(soundfile.info(file).samplerate)
     except (soundfile.SoundFileError, OSError):
         return None
 
@@ -167,6 +185,7 @@ def require_finite(values: np.ndarray, what: str) -> np.ndarray:
 
 
 def one_line(error: BaseException) -> str:
-    """The first line of an exception's message, with its type."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+    """The first line of an exception's message, and the next if it only announces that; with its type, if not ours."""
+    lines = [line.strip()[:200] for line in str(error).strip().splitlines()] or [""]
+    message = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    return ": ".join(filter(None, ("" if isinstance(error, InputError) else type(error).__name__, message)))

@@ -177,6 +177,11 @@ def load_tokenizer(directory: Path | str) -> SentencePieceTokenizer:
     return tokenizer
 
 
+def pieces_digest(tokenizer: Tokenizer) -> str:
+    """Tells the pieces of a tokenizer from others: checkpoints keep it."""
+    return _sha256("\n".join(tokenizer.pieces).encode())
+
+
 def _train(sentences: list[str], kind: Kind, vocab_size: int) -> bytes:
     model = io.BytesIO()
     try:

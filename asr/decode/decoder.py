@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from lhotse import CutSet
+from lhotse.cut import Cut
 from torch import Tensor
 
 from asr.config import DataOptions, DecodeOptions
+from asr.data.audio import cut_at_pauses, loudness_of_features
 from asr.data.batch import Batch, Skipped
-from asr.data.dataset import SpeechDataset
-from asr.data.loader import Loader
+from asr.data.dataset import Draw, SpeechDataset, transcript
+from asr.data.features import load_features
 from asr.data.sampler import OnePass
+from asr.data.scripts import joined
 from asr.decode.make import make_search
 from asr.decode.search import Hypothesis, recognised, require_score
 from asr.decode.stream import chunk_frames, encode_in_chunks
+from asr.device import enough_memory
 from asr.errors import InputError
 from asr.models.subsampling import MIN_FRAMES
 from asr.runs.trained import Trained
 from asr.score.wer import Utterance
 
+Decoded = list[Utterance] | Skipped  # the hypotheses of an utterance, best first, or why there are none
+
+PIECE_SECONDS = 30.0  # that an utterance is cut in which is too long for a batch
 BUCKETS = 3  # of similar durations: few, so that the batches of a small test set are not small
 
 
@@ -58,24 +65,76 @@ class Decoder:
         self.dataset = SpeechDataset(model.mel_bins, MIN_FRAMES)
         self.clock = Clock()
 
-    def __call__(self, cuts: CutSet) -> Iterator[list[Utterance] | Skipped]:
-        """The hypotheses of each utterance, best first, or why it could not be read, in the order of decoding."""
-        started = time.perf_counter()
-        for batch in self.batches(cuts):
-            self.clock.features += time.perf_counter() - started
-            yield from batch.skipped
-            if len(batch):
-                yield from self.decode(batch.to(self.device))
-            started = time.perf_counter()
+    def __call__(self, cuts: CutSet) -> Iterator[Decoded]:
+        """The hypotheses of each utterance, best first, or why there are none, in the order of decoding."""
+        for results in self.by_batch(cuts):
+            yield from results
+
+    def by_batch(self, cuts: CutSet, done: Container[str] = ()) -> Iterator[list[Decoded]]:
+        """The same, batch by batch.
+
+        done: utterances that need not be decoded again. A batch of which some are not is decoded as a whole, so that
+        what comes of an utterance is the same to the last bit, whether or not the work was interrupted.
+        """
+        for draw in self.draws(cuts):
+            if not all(cut.id in done for cut in draw.cuts):
+                yield self.decode_draw(draw)
+
+    def draws(self, cuts: CutSet) -> Iterator[Draw]:
+        """Batches of similar durations; then what is too long for a batch, each by itself."""
+        short = cuts.filter(lambda cut: not self.too_long(cut))
+        longest, most = self.options.max_seconds, self.options.batch_size
+        if next(iter(short), None) is not None:
+            yield from OnePass(short, DataOptions(max_seconds=longest, max_utterances=most, buckets=BUCKETS))
+        for cut in cuts:
+            if self.too_long(cut):
+                yield Draw([cut])
 
     def batches(self, cuts: CutSet) -> Iterator[Batch]:
-        """Batches of similar durations."""
-        longest, most = self.options.max_seconds, self.options.batch_size
-        data = DataOptions(max_seconds=longest, max_utterances=most, buckets=BUCKETS)
-        return iter(Loader(self.dataset, OnePass(cuts, data)))
+        """The batches that are decoded."""
+        return map(self.dataset.__getitem__, self.draws(cuts))
+
+    def too_long(self, cut: Cut) -> bool:
+        """Whether an utterance is decoded in pieces: a stream may be as long as it likes."""
+        return cut.duration > self.options.max_seconds and not self.streaming
+
+    def decode_draw(self, draw: Draw) -> list[Decoded]:
+        """What came of a batch; of each utterance alone, where memory is too little for all at once."""
+        if self.too_long(draw.cuts[0]):
+            return [self.decode_long(draw.cuts[0])]
+        started = time.perf_counter()
+        batch = self.dataset[draw]
+        self.clock.features += time.perf_counter() - started
+        found: list[Decoded] = [*batch.skipped]
+        if not len(batch):
+            return found
+        try:
+            with enough_memory("", batch.seconds):
+                return found + self.decode(batch.to(self.device))
+        except InputError as error:
+            if len(batch) == 1:
+                return [*found, Skipped(batch.ids[0], str(error))]
+        read = [cut for cut in draw.cuts if cut.id in batch.ids]
+        return found + [one for cut in read for one in self.decode_draw(Draw([cut]))]
+
+    def decode_long(self, cut: Cut) -> Decoded:
+        """The best hypothesis of an utterance that is cut where it is quiet, and decoded piece by piece."""
+        started = time.perf_counter()
+        try:
+            loudness_N = loudness_of_features(load_features(cut, self.dataset.fbank).numpy())
+        except InputError as error:
+            return Skipped(cut.id, str(error))
+        self.clock.features += time.perf_counter() - started
+        found = []
+        for piece in cut_at_pauses(cut.drop_supervisions(), loudness_N, min(PIECE_SECONDS, self.options.max_seconds)):
+            (result,) = self.decode_draw(Draw([piece]))
+            if isinstance(result, Skipped):
+                return Skipped(cut.id, f"from {piece.start - cut.start:.1f} s on: {result.reason}")
+            found.append((result[0], piece.start - cut.start))
+        return [in_one(cut.id, transcript(cut), found)]
 
     @torch.inference_mode()
-    def decode(self, batch: Batch) -> list[list[Utterance] | Skipped]:
+    def decode(self, batch: Batch) -> list[Decoded]:
         """The hypotheses of each utterance of a batch, best first, or why there are none."""
         started, encoder = time.perf_counter(), 0.0
         session = self.search.begin(len(batch))
@@ -103,6 +162,20 @@ class Decoder:
             yield from encode_in_chunks(model, batch.features, batch.feature_frames, self.chunk)
         else:
             yield model.encode(batch.features, batch.feature_frames, self.chunk)
+
+
+def in_one(id_: str, reference: str, parts: Sequence[tuple[Utterance, float]]) -> Utterance:
+    """Pieces of an utterance, each with the time at which it begins, as one."""
+    times = [round(time + begin, 3) for part, begin in parts for time in part.times]
+    return Utterance(
+        id_,
+        reference,
+        joined([part.hypothesis for part, _ in parts if part.hypothesis]),
+        tuple(token for part, _ in parts for token in part.tokens),
+        tuple(times),
+        tuple(confidence for part, _ in parts for confidence in part.confidences),
+        round(sum(part.score or 0.0 for part, _ in parts), 4),
+    )
 
 
 def scored(utterances: list[Utterance], hypotheses: Sequence[Hypothesis]) -> list[Utterance] | Skipped:

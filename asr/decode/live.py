@@ -12,6 +12,7 @@ from torch import Tensor
 
 from asr.data.audio import FbankStream
 from asr.data.features import SAMPLING_RATE
+from asr.data.scripts import units_of_text, without_blanks
 from asr.data.tokenizer import Tokenizer
 from asr.decode.search import Hypothesis, Search, require_score
 from asr.decode.stream import FeatureChunks
@@ -84,12 +85,12 @@ class LiveSearch:
         for word in agreed[self.said :]:
             if self.first_word_seconds is None:
                 self.first_word_seconds = self.samples / SAMPLING_RATE
-            yield f"{word} "
+            yield word if without_blanks(word[-1]) else f"{word} "
         self.said = max(self.said, len(agreed))
 
     def rest(self, found: Sequence[Sequence[Hypothesis]]) -> str:
         """The words of the best hypothesis that have not been put out."""
-        return "".join(self.words(self.tokenizer.decode(found[0][0].tokens).split()))
+        return "".join(self.words(units_of_text(self.tokenizer.decode(found[0][0].tokens))))
 
     def line(self) -> str:
         """How soon the first word was known, and how fast all was."""
@@ -100,10 +101,16 @@ class LiveSearch:
 
 
 def agreed(hypotheses: Sequence[Hypothesis], tokenizer: Tokenizer) -> list[str]:
-    """The first words that all hypotheses have in common, each of them followed by another."""
+    """The first words that all hypotheses have in common, each of them complete: followed by another, or a character
+    of a script without blanks."""
     common = []
-    for words in zip(*(tokenizer.decode(hypothesis.tokens).split()[:-1] for hypothesis in hypotheses)):
+    for words in zip(*(complete(units_of_text(tokenizer.decode(one.tokens))) for one in hypotheses)):
         if len(set(words)) > 1:
             break
         common.append(words[0])
     return common
+
+
+def complete(units: list[str]) -> list[str]:
+    """The units that will not change: all but the last, if more letters may follow in it."""
+    return units if units and without_blanks(units[-1][-1]) else units[:-1]

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from lhotse.supervision import AlignmentItem
 
-LINE_CHARACTERS = 42  # of a line that is easily read; a cue has up to two
+from asr.data.scripts import joined, width
+
+LINE_CHARACTERS = 42  # of a line that is easily read, ideographs counted twice; a cue has up to two
 LONGEST_SECONDS = 6.0  # that a cue stays
 PAUSE_SECONDS = 0.8  # after which a new one begins
 
@@ -25,24 +27,23 @@ def cues(words: Iterable[AlignmentItem]) -> Iterator[list[AlignmentItem]]:
 
 def fits(cue: Sequence[AlignmentItem], word: AlignmentItem) -> bool:
     """Whether a word can follow in the same cue."""
-    characters = len(text_of(cue)) + 1 + len(word.symbol)
     near = word.start - cue[-1].end <= PAUSE_SECONDS
-    return near and characters <= 2 * LINE_CHARACTERS and word.end - cue[0].start <= LONGEST_SECONDS
+    widest = max(map(width, lines_of([*cue, word]).split("\n")))
+    return near and widest <= LINE_CHARACTERS and word.end - cue[0].start <= LONGEST_SECONDS
 
 
 def text_of(cue: Sequence[AlignmentItem]) -> str:
     """The words in one line."""
-    return " ".join(word.symbol for word in cue)
+    return joined([word.symbol for word in cue])
 
 
 def lines_of(cue: Sequence[AlignmentItem]) -> str:
     """The words in one line, or in two of about the same length."""
     text = text_of(cue)
-    breaks = [n for n, character in enumerate(text) if character == " "]
-    if len(text) <= LINE_CHARACTERS or not breaks:
+    if width(text) <= LINE_CHARACTERS or len(cue) < 2:
         return text
-    middle = min(breaks, key=lambda n: abs(2 * n - len(text)))
-    return f"{text[:middle]}\n{text[middle + 1 :]}"
+    lines = [(text_of(cue[:n]), text_of(cue[n:])) for n in range(1, len(cue))]
+    return "\n".join(min(lines, key=lambda two: max(map(width, two))))
 
 
 def timestamp(seconds: float, point: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from asr.config import TrainConfig
 from asr.config.schema import from_yaml
-from asr.data.tokenizer import Tokenizer, load_tokenizer
+from asr.data.tokenizer import Tokenizer, load_tokenizer, pieces_digest
 from asr.errors import InputError
 from asr.files import write_atomically
 from asr.models.transducer import Transducer
@@ -28,12 +29,18 @@ AVERAGES = "averages.json"  # beside the checkpoints: how the averages did, and 
 
 @dataclass
 class Trained:
-    """A model ready to decode with, its tokenizer, its configuration, and which checkpoint it is."""
+    """A model ready to decode with, its tokenizer, its configuration, and which checkpoint it is.
+
+    digest: tells its weights from others of the same names; "" where they are of no checkpoint.
+    last: the checkpoint, the last one of several.
+    """
 
     model: Transducer
     tokenizer: Tokenizer
     config: TrainConfig
     checkpoint: str
+    digest: str = ""
+    last: Path = Path()
 
 
 def load_config(run: RunDirectory) -> TrainConfig:
@@ -88,16 +95,24 @@ def chosen_checkpoints(run: RunDirectory, checkpoint: str) -> list[Path]:
 
 def digest_of(run: RunDirectory, checkpoint: str) -> str:
     """Tells the weights of these checkpoints from others of the same names, of a run that was trained again."""
-    sums = b"".join((one / state.SUMS).read_bytes() for one in chosen_checkpoints(run, checkpoint))
-    return hashlib.sha256(sums).hexdigest()
+    return digest_of_all(chosen_checkpoints(run, checkpoint))
+
+
+def digest_of_all(paths: Iterable[Path]) -> str:
+    """The same, of checkpoints that have been chosen."""
+    return hashlib.sha256(b"".join((path / state.SUMS).read_bytes() for path in paths)).hexdigest()
 
 
 def checkpoint_names(path: str, checkpoint: str) -> list[str]:
     """The names of the checkpoints of a run that `checkpoint` stands for."""
     run = RunDirectory(Path(path))
     checkpoint = resolve(run, checkpoint)
-    names = [chosen.name for chosen in chosen_checkpoints(run, checkpoint)]
-    return [f"ema of {name}" for name in names] if checkpoint == EMA else names
+    return names_of(chosen_checkpoints(run, checkpoint), checkpoint)
+
+
+def names_of(paths: Iterable[Path], checkpoint: str) -> list[str]:
+    """The same, of checkpoints that have been chosen."""
+    return [f"ema of {path.name}" if checkpoint == EMA else path.name for path in paths]
 
 
 def checkpoint_digest(path: str, checkpoint: str) -> str:
@@ -119,17 +134,29 @@ def load_trained(path: str, checkpoint: str, device: torch.device) -> Trained:
     if checkpoint == EMA and not config.train.ema:
         raise InputError(f"checkpoint=ema: {path} was trained without a moving average; train with train.ema=0.999")
     paths = select(run.checkpoints, checkpoint, config.train.average_last)
-    weights = [load_weights(chosen, checkpoint) for chosen in paths]
+    weights = [load_weights(chosen, checkpoint, tokenizer) for chosen in paths]
     model = Transducer(config.model, tokenizer.vocab_size)
     model.load_state_dict(state.average(weights))
-    return Trained(model.to(device).eval(), tokenizer, config, " + ".join(checkpoint_names(path, checkpoint)))
+    names = " + ".join(names_of(paths, checkpoint))
+    return Trained(model.to(device).eval(), tokenizer, config, names, digest_of_all(paths), paths[-1])
 
 
-def load_weights(path: Path, checkpoint: str) -> dict[str, Tensor]:
-    """The model's weights in the checkpoint at `path`, or their moving average."""
-    if checkpoint == EMA:
-        return state.load(path, ["ema"]).parts["ema"]["weights"]
-    return state.load(path, ["model"]).parts["model"]
+def load_weights(path: Path, checkpoint: str, tokenizer: Tokenizer) -> dict[str, Tensor]:
+    """The model's weights in the checkpoint at `path`, or their moving average.
+
+    Raises InputError where they were trained with another tokenizer.
+    """
+    part = EMA if checkpoint == EMA else "model"
+    loaded = state.load(path, [part])
+    weights: dict[str, Tensor] = loaded.parts[part]["weights"] if checkpoint == EMA else loaded.parts[part]
+    known = loaded.info.get("tokenizer", pieces_digest(tokenizer))  # older checkpoints do not tell
+    size = len(weights["joiner.output.weight"])
+    if known != pieces_digest(tokenizer) or size != tokenizer.vocab_size:
+        differs = f"{size} pieces, it has {tokenizer.vocab_size}" if size != tokenizer.vocab_size else "other pieces"
+        raise InputError(
+            f"{path} was trained with another tokenizer than the run's ({differs}): put back the tokenizer directory"
+        )
+    return weights
 
 
 def select(directory: Path, checkpoint: str, average_last: int) -> list[Path]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from asr.data.scripts import width
 from asr.errors import InputError
 from asr.files import write_atomically
 from asr.score.wer import GAP, Alignment, Score, ScoredUtterance, Unit, Utterance, score
@@ -81,10 +81,13 @@ def write_error_counts(path: Path | str, score: Score, top: int = 50, name: str 
     _write_lines(path, header + [line for section in sections for line in section])
 
 
-def write_report(directory: Path | str, utterances: Iterable[Utterance], name: str, unit: Unit = "word") -> Score:
+def write_report(
+    directory: Path | str, utterances: Iterable[Utterance], name: str, unit: Unit = "word", note: str = ""
+) -> Score:
     """Score the utterances and write the whole report into `directory`, which is made if missing.
 
-    Writes `hypotheses.jsonl`, `recogs.txt`, `alignments.txt`, `errs.txt` and, last, `wer.txt` (one line).
+    Writes `hypotheses.jsonl`, `recogs.txt`, `alignments.txt`, `errs.txt` and, last, `wer.txt`: one line, and `note`, on
+    what is not in the rate, in another.
 
     Raises:
         InputError: see `asr.score.wer.score`.
@@ -95,7 +98,7 @@ def write_report(directory: Path | str, utterances: Iterable[Utterance], name: s
     write_recogs(directory / "recogs.txt", (scored.utterance for scored in result.per_utterance))
     write_alignments(directory / "alignments.txt", result)
     write_error_counts(directory / "errs.txt", result, name=name)
-    _write_lines(directory / "wer.txt", [result.line(name)])
+    _write_lines(directory / "wer.txt", filter(None, [result.line(name), note]))
     return result
 
 
@@ -171,16 +174,8 @@ def _pad(text: str, width: int) -> str:
 
 
 def _display_width(text: str) -> int:
-    """Columns on a terminal: ideographs take two, combining marks none; at least one for the mark."""
-    if text.isascii():
-        return len(text)
-    return max(1, sum(map(_character_width, text)))
-
-
-def _character_width(character: str) -> int:
-    if unicodedata.combining(character):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+    """Columns on a terminal; at least one for the mark."""
+    return len(text) if text.isascii() else max(1, width(text))
 
 
 def _substitutions(pairs: Counter[tuple[str, str]]) -> list[str]:

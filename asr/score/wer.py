@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
@@ -113,16 +114,23 @@ class Score:
 def score(utterances: Iterable[Utterance], unit: Unit = "word") -> Score:
     """Count the errors of every utterance and of all of them together.
 
-    Words are what white space separates; characters are counted without white space.
+    Words are what white space separates; characters are counted without white space. Letters with accents are the same
+    however Unicode writes them (NFC, NFD).
 
     Raises:
         InputError: `unit` is unknown, there are no utterances, or an id appears twice.
     """
-    if unit not in get_args(Unit):
-        raise InputError(f"unknown scoring unit '{unit}': use one of {', '.join(get_args(Unit))}")
+    unit = as_unit(unit)
     utterances = list(utterances)
     _check_ids([utterance.id for utterance in utterances])
     return Score(unit, [_score_utterance(utterance, unit) for utterance in utterances])
+
+
+def as_unit(name: str) -> Unit:
+    """The unit of this name. Raises InputError where there is none."""
+    if name not in get_args(Unit):
+        raise InputError(f"unknown scoring unit '{name}': use one of {', '.join(get_args(Unit))}")
+    return name  # type: ignore[return-value]
 
 
 def count_errors(alignment: Alignment) -> Errors:
@@ -149,13 +157,28 @@ def _check_ids(ids: Sequence[str]) -> None:
 def _score_utterance(utterance: Utterance, unit: Unit) -> ScoredUtterance:
     # Counting on the alignment, not by a second call for the distance, keeps the two consistent:
     # equally short alignments may differ in how they split errors into the three kinds.
-    alignment = align(_units(utterance.reference, unit), _units(utterance.hypothesis, unit), GAP)
+    alignment = _align(_units(utterance.reference, unit), _units(utterance.hypothesis, unit))
     return ScoredUtterance(utterance, count_errors(alignment), alignment)
+
+
+def _align(reference: list[str], hypothesis: list[str]) -> Alignment:
+    """An optimal alignment of units; those that Unicode calls equivalent are the same, as the reference writes them."""
+    said, found = iter(reference), iter(hypothesis)
+    pairs = []
+    for ref, hyp in align(list(map(_composed, reference)), list(map(_composed, hypothesis)), GAP):
+        left, right = next(said) if ref != GAP else GAP, next(found) if hyp != GAP else GAP
+        pairs.append((left, left if ref == hyp else right))
+    return pairs
 
 
 def _units(text: str, unit: Unit) -> list[str]:
     words = text.split()
-    return words if unit == "word" else list("".join(words))
+    return words if unit == "word" else list(_composed("".join(words)))
+
+
+def _composed(text: str) -> str:
+    """The text with every letter and its accents in one character, where there is one."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def _percent(part: int, whole: int) -> float:

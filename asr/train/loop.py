@@ -76,6 +76,7 @@ class Trainer:
         self.rate = 0.0
         self.left_out = 0  # utterances, on the way to the group of this step
         self.asked_to_stop = self.stopping = False
+        self.told: dict[str, object] = {}  # what else checkpoints tell
         self.validation_due = False  # of this step
         self.saved_step: int | None = None
         self.between_steps = True  # not while weights and what goes with them are changing
@@ -280,6 +281,7 @@ class Trainer:
             "bad_steps": self.bad_steps,
             "rate": self.rate,
             "validation_due": self.validation_due,
+            **self.told,
         }
         state.save(self.run.checkpoints, state.Checkpoint(self.step, {}, parts, info), interim)
         self.saved_step = self.step

@@ -6,7 +6,6 @@ import dataclasses
 import os
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +20,7 @@ from asr.losses.objective import Objective
 from asr.models.subsampling import MIN_FRAMES
 from asr.models.transducer import Transducer
 from asr.runs import state
-from asr.runs.directory import RunDirectory
-from asr.runs.trained import Trained, chosen_checkpoints, load_trained, resolve
+from asr.runs.trained import Trained, load_trained
 
 
 class Task(nn.Module):
@@ -112,7 +110,5 @@ def load_task(path: str, checkpoint: str, device: torch.device) -> tuple[Task, T
     trained = load_trained(path, checkpoint, device)
     task = make_task(trained.config, trained.tokenizer.vocab_size)
     task.model = trained.model
-    run = RunDirectory(Path(path))
-    last = chosen_checkpoints(run, resolve(run, checkpoint))[-1]
-    task.objective.load_state_dict(state.load(last, ["objective"]).parts["objective"])
+    task.objective.load_state_dict(state.load(trained.last, ["objective"]).parts["objective"])
     return task.to(device).eval(), trained

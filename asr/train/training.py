@@ -9,7 +9,7 @@ import torch
 
 from asr.config import TrainConfig
 from asr.config.schema import to_yaml
-from asr.data.tokenizer import load_tokenizer
+from asr.data.tokenizer import load_tokenizer, pieces_digest
 from asr.device import choose_device
 from asr.errors import InputError
 from asr.files import write_atomically
@@ -60,6 +60,7 @@ def train(config: TrainConfig, ranks: Ranks) -> None:
         device,
         ranks,
     )
+    trainer.told["tokenizer"] = pieces_digest(tokenizer)
     if checkpoint is not None:
         check_steps(run, checkpoint.step, config.train.steps)
         trainer.restore(checkpoint, elsewhere=resumption.of_stream)

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,12 +12,15 @@ from lhotse import CutSet
 from lhotse.supervision import AlignmentItem
 
 from asr.align.hmm import HmmAligner
-from asr.align.make import Aligned, Journal, align_all
+from asr.align.make import Aligned, align_all, words_journal
 from asr.align.read import read_words
-from asr.align.trained import runs
+from asr.align.trained import TrainedAligner, runs
 from asr.align.words import word_times
 from asr.data.batch import Skipped
+from asr.data.dataset import SpeechDataset
+from asr.data.tokenizer import load_tokenizer
 from asr.data.words import frame_seconds, subsampled_frame
+from asr.device import enough_memory
 from asr.errors import InputError
 from asr.nodes.base import all_nodes
 from asr.ops.lattice.arcs import best_alignment
@@ -148,11 +152,11 @@ def test_an_interrupted_alignment_goes_on_where_it_was(tmp_path, tiny_corpus, mo
     monkeypatch.setattr("asr.align.make.CHUNK", 4)
     cuts, log, journal = list(CutSet.from_file(tiny_corpus.train)), tmp_path / "log", tmp_path / "journal"
     with pytest.raises(RuntimeError, match="killed"):
-        align_all(MakeCounting(log, cuts[9].id), cuts, len(cuts), Journal(journal, {"aligner": "x"}), 1)
+        align_all(MakeCounting(log, cuts[9].id), cuts, len(cuts), words_journal(journal, {"aligner": "x"}), 1)
     before = log.read_text().splitlines()
     with journal.open("a") as file:
         file.write('{"id": "cut off')  # as a power cut would leave it
-    again = Journal(journal, {"aligner": "x"})
+    again = words_journal(journal, {"aligner": "x"})
     align_all(MakeCounting(log, "none"), cuts, len(cuts), again, 1)
     assert log.read_text().splitlines()[len(before) :] == [cut.id for cut in cuts[8:]]
     assert list(again.done) == [cut.id for cut in cuts]
@@ -161,12 +165,43 @@ def test_an_interrupted_alignment_goes_on_where_it_was(tmp_path, tiny_corpus, mo
 
 
 def test_a_journal_of_other_settings_does_not_count(tmp_path):
-    first = Journal(tmp_path / "journal", {"aligner": "x"})
+    first = words_journal(tmp_path / "journal", {"aligner": "x"})
     first.open()
     found = Aligned("a", [AlignmentItem("A", 0.0, 1.0)])
-    first.add([found, Skipped("b", "reason")])
-    same, other = Journal(first.path, {"aligner": "x"}), Journal(first.path, {"aligner": "y"})
+    first.add({"a": found, "b": Skipped("b", "reason")})
+    same, other = words_journal(first.path, {"aligner": "x"}), words_journal(first.path, {"aligner": "y"})
     same.open()
     assert same.done == {"a": found}  # what failed is tried again
     other.open()
     assert other.done == {}
+
+
+def test_what_is_too_long_for_a_model_is_named_and_the_others_aligned(tiny_corpus, monkeypatch):
+    cuts = list(CutSet.from_file(tiny_corpus.dev))
+    task = SimpleNamespace(objective=SimpleNamespace(ctc=None), parameters=lambda: iter([torch.zeros(1)]))
+    tokenizer = load_tokenizer(tiny_corpus.tokenizer)
+    aligner = TrainedAligner(task, SpeechDataset(8, 7, tokenizer), "transducer")
+    long = max(cut.duration for cut in cuts)
+
+    def by_lattice(batch):
+        if batch.ids == [cuts[1].id]:
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried")
+        return [(n, n) for n in range(int(batch.label_lengths[0]))]
+
+    monkeypatch.setattr(aligner, "frames_of_labels", by_lattice)
+    monkeypatch.setattr("asr.align.trained.LONGEST_SECONDS", long - 0.01)
+    results = aligner(cuts)
+    reasons = {one.id: one.reason for one in results if isinstance(one, Skipped)}
+    longest = next(cut for cut in cuts if cut.duration == long)
+    assert reasons == {
+        longest.id: f"lasts {long:.1f} s, more than {long - 0.01:g} s: cut it where it is quiet",
+        cuts[1].id: f"lasts {cuts[1].duration:.1f} s, too long for the memory that there is",
+    }
+    assert len(results) == len(cuts)
+
+
+def test_other_errors_of_a_model_are_not_taken_for_too_little_memory():
+    with pytest.raises(RuntimeError, match="shapes"), enough_memory("a: ", 1.0):
+        raise RuntimeError("shapes do not agree")
+    with pytest.raises(InputError, match=r"a: lasts 2.0 s, too long"), enough_memory("a: ", 2.0):
+        raise torch.OutOfMemoryError("CUDA out of memory")

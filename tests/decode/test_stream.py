@@ -140,6 +140,18 @@ def test_only_words_that_all_hypotheses_have_are_said():
     assert said("AB BA A", "BA BA A") == []
 
 
+def test_a_character_is_said_at_once_in_scripts_without_blanks():
+    tokenizer = train_tokenizer(["今天天气很好 AB"], "char")
+
+    def said(*texts):
+        return agreed([Hypothesis(tokenizer.encode(text), [], 0.0, []) for text in texts], tokenizer)
+
+    assert said("今天天气") == ["今", "天", "天", "气"]
+    assert said("今天天气", "今天气") == ["今", "天"]
+    assert said("今天 A") == ["今", "天"]
+    assert said("A今") == ["A", "今"]
+
+
 def test_the_size_of_chunks():
     model = ModelOptions(causal=True, chunk_frames=[8, 4])
     assert chunk_frames(model, None, True) == 8

@@ -29,7 +29,7 @@ def test_cues_are_neither_too_long_nor_too_wide_and_lose_nothing():
         assert [word for cue in found for word in cue] == words
         for cue in found:
             assert cue[-1].end - cue[0].start <= LONGEST_SECONDS
-            assert all(len(line) <= 2 * LINE_CHARACTERS for line in lines_of(cue).split("\n"))
+            assert all(len(line) <= LINE_CHARACTERS for line in lines_of(cue).split("\n"))
             assert len(lines_of(cue).split("\n")) <= 2
         assert all(after[0].start >= before[-1].end for before, after in pairwise(found))
 
@@ -56,3 +56,22 @@ def test_cues_never_overlap():
     shown = re.findall(r"(\S+) --> (\S+)", subrip(words))
     assert len(shown) == 2
     assert shown[0][1] <= shown[1][0]
+
+
+def test_lines_of_uneven_words_are_no_longer_than_is_easily_read():
+    lengths = [3, 20, 2, 18, 25, 1, 30, 12, 9, 40, 5, 41, 7, 22, 22, 22] * 6
+    words = [AlignmentItem("X" * size, round(0.2 * n, 3), 0.2) for n, size in enumerate(lengths)]
+    for cue in cues(words):
+        assert max(map(len, lines_of(cue).split("\n"))) <= LINE_CHARACTERS
+    assert sum(len(cue) for cue in cues(words)) == len(words)
+
+
+def test_scripts_without_blanks_have_short_cues():
+    words = [AlignmentItem("今天气很好"[n % 5], round(0.3 * n, 3), 0.3) for n in range(230)]  # 69 s
+    found = list(cues(words))
+    assert "".join(word.symbol for cue in found for word in cue) == "今天气很好" * 46
+    assert all(cue[-1].end - cue[0].start <= LONGEST_SECONDS for cue in found)
+    wide = [AlignmentItem(word.symbol, word.start / 3, word.duration / 3) for word in words]
+    for cue in cues(wide):
+        assert max(map(len, lines_of(cue).split("\n"))) <= LINE_CHARACTERS // 2
+        assert " " not in lines_of(cue)

@@ -2,6 +2,7 @@
 
 import math
 import random
+import unicodedata
 
 import pytest
 
@@ -91,3 +92,17 @@ def test_bad_input_is_refused():
         score([Utterance("u", "a", "a"), Utterance("u", "b", "b")])
     with pytest.raises(InputError, match="unknown scoring unit 'phone'.*word, char"):
         one("a", "a", "phone")
+
+
+@pytest.mark.parametrize("unit", ["word", "char"])
+def test_letters_with_accents_are_the_same_in_every_form(unit):
+    text = "caf\u00e9 na\u00efve \u1ec7 \ud55c\uae00 cafe"
+    decomposed = unicodedata.normalize("NFD", text)
+    assert text != decomposed
+    for reference, hypothesis in ((text, decomposed), (decomposed, text)):
+        result = score([Utterance("u", reference, hypothesis)], unit)
+        assert result.errors.total == 0
+        assert all(left == right for left, right in result.per_utterance[0].alignment)
+    wrong = score([Utterance("u", decomposed, "cafe na\u00efve \u1ec7 \ud55c\uae00 cafe")], unit).errors
+    assert (wrong.total, wrong.substitutions) == (1, 1)
+    assert score([Utterance("u", text, "")], unit).errors == score([Utterance("u", decomposed, "")], unit).errors

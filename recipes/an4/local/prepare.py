@@ -2,9 +2,9 @@
 """Prepare CMU AN4 (census): spelling, dates and numbers read by 74 speakers, 16 kHz.
 
 Official training and test parts are kept, but for four speakers of training (two women, two men) who make
-the development set. NIST sphere files become 16-bit FLAC under the output folder: Lhotse would need an
-external program to read them. Nobody publishes a checksum of the archive, so each file is verified
-against the sample count and the checksum in its own header.
+the development set. NIST sphere files become 16-bit FLAC under the output folder, which more tools can read.
+Nobody publishes a checksum of the archive, so each file is verified against the sample count and the checksum
+in its own header.
 """
 
 import argparse

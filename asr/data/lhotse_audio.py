@@ -1,0 +1,80 @@
+"""Audio of Lhotse's recordings, as `Sound` reads it."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lhotse.audio import AudioSource, set_current_audio_backend
+from lhotse.audio.backend import CompositeAudioBackend, get_default_audio_backend
+from lhotse.cut import Cut, MixedCut, PaddingCut
+from lhotse.utils import compute_num_samples
+
+from asr.data.sound import ALLOWED_SECONDS, Sound, Unreadable, read_seconds_at
+from asr.errors import InputError
+
+
+class SoundBackend(CompositeAudioBackend):  # type: ignore[misc]
+    """Lhotse's own backends for what `Sound` cannot read (videos, say), and for writing."""
+
+    def __init__(self) -> None:
+        super().__init__(get_default_audio_backend().backends)
+
+    def read_audio(
+        self,
+        path_or_fd: Any,
+        offset: float = 0.0,
+        duration: float | None = None,
+        force_opus_sampling_rate: int | None = None,
+    ) -> tuple[np.ndarray, int]:
+        """Samples (channels,n), float32, and their rate. Raises InputError for a whole file that is damaged."""
+        if duration is not None and isinstance(path_or_fd, (str, Path)):
+            piece = read_seconds_at(path_or_fd, offset, duration)
+            if piece is not None:
+                return piece[0].T, piece[1]
+        try:
+            sound = open_sound(path_or_fd)
+        except (Unreadable, NotADirectoryError) as error:  # the latter: a file inside a tar file
+            try:
+                samples, rate = super().read_audio(path_or_fd, offset, duration, force_opus_sampling_rate)
+            except Exception:  # each has its own, and what the others say is no better
+                raise error from None
+            return samples, rate
+        begin = compute_num_samples(offset, sound.rate)
+        count = None if duration is None else compute_num_samples(duration, sound.rate)
+        samples = sound.read(begin, count)
+        if begin == 0 and count is None and sound.fault:
+            raise InputError(sound.fault)
+        return samples.T, sound.rate
+
+
+def open_sound(source: Any) -> Sound:
+    """The sound in a file, named or open."""
+    return Sound(source.read()) if isinstance(source, io.IOBase) else Sound.open(source)
+
+
+def install() -> None:
+    """Have Lhotse read all audio in this way, in this process."""
+    set_current_audio_backend(SoundBackend())
+
+
+def disagreement(cut: Cut) -> str:
+    """What a manifest says of the length of the files of a cut, and the files do not; "" where they agree."""
+    parts = [track.cut for track in cut.tracks] if isinstance(cut, MixedCut) else [cut]
+    for recording in (part.recording for part in parts if part.has_recording and not isinstance(part, PaddingCut)):
+        for source in recording.sources if not recording.transforms else []:
+            there = seconds_of(source)
+            if there is not None and abs(there - recording.duration) > ALLOWED_SECONDS:
+                return f"{source.source} lasts {there:.2f} s, its manifest says {recording.duration:.2f} s"
+    return ""
+
+
+def seconds_of(source: AudioSource) -> float | None:
+    """How long the audio is that can be read of a file; None where there is no such file, or none to be read."""
+    try:
+        sound = Sound.open(source.source) if source.type == "file" else None
+    except (InputError, OSError):
+        return None
+    return sound.frames / sound.rate if sound else None
