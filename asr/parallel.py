@@ -7,7 +7,7 @@ import multiprocessing
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
@@ -63,6 +63,13 @@ def local_workers(jobs: int) -> Iterator[Workers]:
     """`jobs` processes, which are spawned: forking after torch has started threads can hang."""
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as executor:
         yield Workers(executor, jobs)
+
+
+@contextlib.contextmanager
+def start_threads(count: int) -> Iterator[Workers]:
+    """`count` threads, for work that waits for files, or for libraries that leave Python alone meanwhile."""
+    with ThreadPoolExecutor(count) as executor:
+        yield Workers(executor, count)
 
 
 @contextlib.contextmanager

@@ -96,7 +96,7 @@ class SentencePieceTokenizer:
         Raises:
             InputError: the text is blank, or has a reserved symbol or a character outside the vocabulary.
         """
-        text = _normalise(text)
+        text = normalise(text)
         ids = list(self._processor.encode(text))
         if UNKNOWN_ID in ids:
             self._refuse_unknown(text)
@@ -147,7 +147,7 @@ def train_tokenizer(texts: Iterable[str], kind: Kind, vocab_size: int | None = N
     Raises:
         InputError: no text, a reserved symbol, an unknown kind, or an impossible `vocab_size`.
     """
-    sentences = [_normalise(text) for text in texts if text.strip()]
+    sentences = [normalise(text) for text in texts if text.strip()]
     if not sentences:
         raise InputError("no text to train a tokenizer on: give at least one transcript that is not blank")
     size = _check_vocab_size(kind, vocab_size, _smallest_vocab_size(sentences))
@@ -231,7 +231,8 @@ def _smallest_vocab_size(sentences: list[str]) -> int:
     return len({BLANK_ID, UNKNOWN_ID}) + len(characters)
 
 
-def _normalise(text: str) -> str:
+def normalise(text: str) -> str:
+    """The text, white space stripped and collapsed. Raises InputError where it is blank or has a reserved symbol."""
     text = _collapse(text)
     if not text:
         raise InputError("empty transcript: remove the utterance or give it text")
