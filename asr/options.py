@@ -23,10 +23,16 @@ _SIMILAR_LAST, _SIMILAR_WHOLE = 0.6, 0.8
 
 
 def option(
-    default: Any, help: str, *, low: float | None = None, high: float | None = None, choices: tuple[str, ...] = ()
+    default: Any,
+    help: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+    needed: bool = False,
 ) -> Any:
-    """A field with its help text and the values it may take (`low` and `high` inclusive)."""
-    metadata = {"help": help, "low": low, "high": high, "choices": choices}
+    """A field with its help text and the values it may take (`low` and `high` inclusive); see `Option`."""
+    metadata = {"help": help, "low": low, "high": high, "choices": choices, "needed": needed}
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -34,7 +40,10 @@ def option(
 
 @dataclass(frozen=True)
 class Option:
-    """One option under its full name, with what may be said about its values."""
+    """One option under its full name, with what may be said about its values.
+
+    needed: the command cannot do without, though a config can, where its value is empty.
+    """
 
     name: str
     type: Any
@@ -43,6 +52,7 @@ class Option:
     low: float | None = None
     high: float | None = None
     choices: tuple[str, ...] = ()
+    needed: bool = False
 
 
 def make_options(kind: str, name: str, classes: Mapping[str, type], values: Mapping[str, Any]) -> Any:
@@ -105,6 +115,17 @@ def missing_values(options: Sequence[Option]) -> InputError:
     """The error that names options which must be given."""
     needed = "; ".join(f"{option.name}=... ({option.help})" for option in options)
     return InputError(f"missing: {needed}")
+
+
+def require_needed(section: Any, prefix: str, but: Iterable[str] = ()) -> None:
+    """Raise InputError that names all needed options of a dataclass that are empty, `but` for these."""
+    empty = [
+        Option(prefix + one.name, one.type, one.default, **one.metadata)
+        for one in dataclasses.fields(section)
+        if one.metadata.get("needed") and one.name not in but and not getattr(section, one.name)
+    ]
+    if empty:
+        raise missing_values(empty)
 
 
 def type_name(hint: Any) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
-from asr.errors import InputError
+from asr.errors import InputError, not_installed
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -90,7 +90,7 @@ def connected(address: str) -> Any:
     try:
         from distributed import Client
     except ModuleNotFoundError:
-        raise InputError("scheduler=: Dask is not installed: pip install 'asr-transducer[dask]'") from None
+        raise not_installed("scheduler=: Dask", "dask") from None
     try:
         return Client(address, timeout=CONNECT_SECONDS, set_as_default=False)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:

@@ -19,7 +19,7 @@ from lhotse.supervision import AlignmentItem, SupervisionSegment
 
 from asr.data.features import one_line
 from asr.data.words import aligned_words
-from asr.errors import InputError
+from asr.errors import InputError, not_installed
 from asr.files import sound_lines
 
 LONGEST_SECONDS = 1e6  # beyond which a time is a mistake
@@ -106,7 +106,7 @@ def read_textgrid(path: Path, times: WordTimes) -> None:
     try:
         from praatio import textgrid
     except ModuleNotFoundError:
-        raise InputError(f"{path}: praatio is not installed: pip install 'asr-transducer[align]'") from None
+        raise not_installed(f"{path}: praatio", "align") from None
     try:
         grid = textgrid.openTextgrid(str(path), includeEmptyIntervals=True, duplicateNamesMode="rename")
     except Exception as error:  # praatio has a family of exceptions, and some files escape it

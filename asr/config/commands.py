@@ -184,7 +184,9 @@ class ManifestConfig:
 class TokenizerConfig:
     """`asr tokenizer`: train a SentencePiece tokenizer on the transcripts of manifests."""
 
-    cuts: list[str] = option([], "Lhotse manifests whose transcripts to train on")
+    cuts: list[str] = option(
+        [], "Lhotse manifests whose transcripts to train on; `asr manifest` makes them", needed=True
+    )
     output: str = option(MISSING, "directory for the tokenizer")
     kind: str = option("bpe", "units", choices=("bpe", "char"))
     vocab_size: Optional[int] = option(None, "pieces, blank and <unk> included; char: all characters", low=3)

@@ -72,7 +72,8 @@ def finished(tree: DictConfig, command: str) -> Any:
     options = list_options(COMMANDS[command]).values()
     missing = [option for option in options if _value_at(values, option.name) == MISSING]
     if missing:
-        raise missing_values(missing)
+        empty = [option for option in options if option.needed and not _value_at(values, option.name)]
+        raise missing_values([*missing, *empty])
     try:
         config = OmegaConf.to_object(tree)
     except OmegaConfBaseException as error:

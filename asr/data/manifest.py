@@ -14,6 +14,8 @@ from asr.data.shar import is_shar, read_shar
 from asr.data.words import aligned_words
 from asr.errors import InputError
 
+AGAIN = "prepare the corpus again (`asr manifest`, or stage 0 of a recipe's run.sh)"
+
 
 def open_cuts(paths: list[str]) -> CutSet:
     """The cuts of one or more manifests or directories of Shar, read lazily, in the order given.
@@ -25,9 +27,9 @@ def open_cuts(paths: list[str]) -> CutSet:
     manifests = Manifests(paths)
     for path in paths:
         if not (Path(path).is_file() or is_shar(Path(path))):
-            raise InputError(f"{path}: no such manifest; prepare the corpus first (stage 0 of run.sh)")
+            raise InputError(f"{path}: {why_not(Path(path))}")
         if next(manifests.read(path), None) is None:
-            raise InputError(f"{path}: holds no cuts; prepare the corpus again")
+            raise InputError(f"{path}: holds no cuts; {AGAIN}")
     return CutSet(manifests)
 
 
@@ -64,8 +66,21 @@ class Manifests:
         except InputError:
             raise
         except Exception as error:  # gzip, JSON and Lhotse each have their own exceptions
-            where = f"damaged after {done} cuts" if done else "not a manifest of cuts"
-            raise InputError(f"{path}: {where} ({one_line(error)}); prepare the corpus again") from error
+            if done:
+                raise InputError(f"{path}: damaged after {done} cuts ({one_line(error)}); {AGAIN}") from error
+            raise InputError(f"{path}: not a manifest of cuts ({one_line(error)}); {how_to_make(path)}") from error
+
+
+def why_not(path: Path) -> str:
+    """Why there is no manifest at a path, and the remedy."""
+    if path.is_dir():
+        return f"a directory, not a manifest; {how_to_make(path)}"
+    return "no such manifest; `asr manifest` makes one of a corpus, stage 0 of run.sh that of a recipe"
+
+
+def how_to_make(corpus: Path | str) -> str:
+    """How a manifest of a corpus is made."""
+    return f"make one of it: asr manifest input={corpus} output=cuts.jsonl.gz"
 
 
 def check_times(cut: Cut) -> None:

@@ -13,6 +13,7 @@ from asr.data.tokenizer import load_tokenizer
 from asr.device import choose_device
 from asr.errors import InputError
 from asr.files import write_atomically
+from asr.options import require_needed
 from asr.runs import state
 from asr.runs.directory import RunDirectory, silent_logger
 from asr.train.data import TrainingData, estimate_normalization, warn_of_unaligned
@@ -28,6 +29,7 @@ def train(config: TrainConfig, ranks: Ranks) -> None:
     """`main`, as one of the processes that train."""
     run = RunDirectory(Path(config.run))
     check_same_run(run, config)
+    require_needed(config.data, "data.", but=["tokenizer"] if run.tokenizer.is_dir() else [])
     tokenizer = load_tokenizer(config.data.tokenizer or run.tokenizer)
     if state.resumable(run.checkpoints) and load_tokenizer(run.tokenizer).pieces != tokenizer.pieces:
         raise InputError(

@@ -25,6 +25,7 @@ from asr.errors import InputError
 from asr.options import nearest
 
 MANDATORY = {
+    "manifest": ["input=i", "output=o"],
     "align": ["aligner=ctc", "cuts=c", "output=o"],
     "attach": ["words=w", "cuts=c", "output=o"],
     "splice": ["cuts=c", "output=o", "audio=a"],

@@ -23,8 +23,16 @@ def test_missing_manifests(tmp_path):
         open_cuts([])
     with pytest.raises(InputError, match="no such manifest"):
         open_cuts([str(tmp_path / "cuts.jsonl.gz")])
-    with pytest.raises(InputError, match="no such manifest"):
-        open_cuts([str(tmp_path)])
+
+
+@pytest.mark.parametrize("name", ["corpus", "corpus.tsv", "notes.json"])
+def test_a_corpus_where_a_manifest_is_wanted_says_how_to_make_one(tmp_path, name):
+    path = tmp_path / name
+    path.mkdir() if "." not in name else path.write_text("path\tsentence\nx.mp3\tyes\n")
+    with pytest.raises(InputError, match=f"asr manifest input={path} output=cuts.jsonl.gz") as raised:
+        open_cuts([str(path)])
+    assert "run.sh" not in str(raised.value)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
