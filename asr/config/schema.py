@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from asr.config import COMMANDS, VARIANTS
+from asr.config.loss import load_installed
 from asr.errors import InputError
 from asr.options import MISSING, Option, check_values, choose, did_you_mean, missing_values, shown, type_name
 
@@ -25,6 +26,7 @@ def list_options(schema: type, chosen: Mapping[str, type] | None = None) -> dict
 
     Of a section with several classes (`asr.config.VARIANTS`) the one in `chosen` counts; all do by default.
     """
+    load_installed()
     found: dict[str, Option] = {}
     for option in _walk(schema, "", chosen):
         found[option.name] = _either(found.get(option.name), option)
@@ -54,6 +56,7 @@ def from_yaml(text: str, command: str) -> Any:
 
 def typed(raw: DictConfig, command: str) -> DictConfig:
     """The composed values in the schema's types; what is not in the schema is refused."""
+    load_installed()
     values = typing.cast(dict[Any, Any], OmegaConf.to_container(raw))
     schema, chosen = OmegaConf.structured(COMMANDS[command]), _variants(COMMANDS[command], values)
     for name, variant in chosen.items():
