@@ -39,8 +39,16 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def sync(path: Path) -> None:
-    """Force a file, or the names inside a directory, to the disk, so that a power cut does not undo it."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Force a file, or the names inside a directory, to the disk, so that a power cut does not undo it.
+
+    Windows opens no directories, and writes nothing out that is open for reading alone.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    except PermissionError:
+        if path.is_dir():
+            return
+        raise
     try:
         os.fsync(descriptor)
     finally:

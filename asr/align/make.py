@@ -63,7 +63,7 @@ class Journal:
 
     def add(self, results: Iterable[Aligned | Skipped]) -> None:
         """Write the results of a chunk."""
-        with self.path.open("a") as file:
+        with self.path.open("a", encoding="utf-8") as file:
             for result in results:
                 self.done[result.id] = result
                 file.write(json.dumps(vars(result)) + "\n")

@@ -64,7 +64,7 @@ def read_result(path: Path) -> Result:
 
 def read_metrics(path: Path) -> Iterator[dict[str, float]]:
     """The lines of a run's metrics, but one that was cut short."""
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
             yield json.loads(line)
         except ValueError:
@@ -73,7 +73,7 @@ def read_metrics(path: Path) -> Iterator[dict[str, float]]:
 
 def read_wer(path: Path) -> float:
     """The percentage of a line "%WER 1.23 [ … ]". Raises InputError for another."""
-    words = path.read_text().split()
+    words = path.read_text(encoding="utf-8").split()
     try:
         return float(words[1])
     except (IndexError, ValueError):

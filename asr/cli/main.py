@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import importlib
+import io
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -23,6 +24,7 @@ _INTERRUPTED = 130  # what shells report for a program ended by Ctrl-C: 128 + SI
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return the exit status: 0 done, 2 refused, 130 interrupted."""
+    _print_utf8()
     words = list(sys.argv[1:] if argv is None else argv)
     program = f"asr {words[0]}" if words and words[0] in COMMANDS else "asr"
     try:
@@ -41,6 +43,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:  # a full disk, a directory that cannot be written, a file where one should be
         return _complain(f"{program}: error: {error}", 2)
+
+
+def _print_utf8() -> None:
+    """Print text of any language, also where the system would have another encoding, as in a pipe on Windows."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() not in ("utf-8", "utf8"):
+            stream.reconfigure(encoding="utf-8")
 
 
 def _complain(message: str, status: int) -> int:

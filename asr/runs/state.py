@@ -113,7 +113,7 @@ def serialize(checkpoint: Checkpoint) -> dict[str, bytes]:
 def read_verified(path: Path, names: Iterable[str] | None = None) -> dict[str, bytes]:
     """Files of a checkpoint (None: all), each with the right sum. Raises InputError naming the one that is not."""
     try:
-        lines = (path / SUMS).read_text().removesuffix("\n").split("\n")
+        lines = (path / SUMS).read_text(encoding="utf-8").removesuffix("\n").split("\n")
         sums = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
         files = {name: (path / name).read_bytes() for name in (sums if names is None else names)}
     except (FileNotFoundError, ValueError) as error:  # not OSError: an unreadable disk is no damage

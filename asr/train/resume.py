@@ -30,7 +30,7 @@ def check_same_run(run: RunDirectory, config: TrainConfig) -> None:
         return
     if not run.config.is_file():
         raise InputError(f"{run.path} has checkpoints but no config.yaml: give another run=, or delete the directory")
-    before = flatten(dataclasses.asdict(from_yaml(run.config.read_text(), "train")))
+    before = flatten(dataclasses.asdict(from_yaml(run.config.read_text(encoding="utf-8"), "train")))
     now = flatten(dataclasses.asdict(config))
     changed = [key for key in now if before.get(key) != now[key] and key not in MAY_CHANGE | {"run"}]
     if changed:
