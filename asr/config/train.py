@@ -48,4 +48,6 @@ class TrainOptions:
     log_every: int = option(20, "steps between two lines of metrics", low=1)
     validate_every: int = option(500, "steps between two validations (each is followed by a checkpoint)", low=1)
     save_every: int = option(500, "steps between two checkpoints", low=1)
-    average_last: int = option(5, "checkpoints that are kept, and averaged by `checkpoint=average`", low=1)
+    average_last: int = option(
+        5, "checkpoints that are kept; `checkpoint=average` averages those of the last fifth of the training", low=1
+    )

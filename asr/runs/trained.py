@@ -17,6 +17,7 @@ from asr.models.transducer import Transducer
 from asr.runs import state
 from asr.runs.directory import RunDirectory
 
+LATE = 0.8  # of the steps: where the checkpoints that may be averaged begin
 EMA = "ema"  # the moving average of the weights, at the last checkpoint
 
 
@@ -34,7 +35,7 @@ def load_config(run: RunDirectory) -> TrainConfig:
     """The config of a run. Raises InputError where the directory is none."""
     if not run.config.is_file():
         raise InputError(f"run={run.path}: no config.yaml there, so it is not a run directory of `asr train`")
-    config = from_yaml(run.config.read_text(), "train")
+    config = from_yaml(run.config.read_text(encoding="utf-8"), "train")
     assert isinstance(config, TrainConfig)
     return config
 
@@ -79,14 +80,18 @@ def load_weights(path: Path, checkpoint: str) -> dict[str, Tensor]:
 
 
 def select(directory: Path, checkpoint: str, average_last: int) -> list[Path]:
-    """The checkpoints that `checkpoint` names; several are to be averaged."""
+    """The checkpoints that `checkpoint` names; several are to be averaged.
+
+    `average`: the last ones, but none of before the last fifth of the training, when weights were others altogether.
+    """
     found = state.checkpoints(directory) or state.resumable(directory)
     if not found:
         raise InputError(f"{directory}: no checkpoint yet; train longer, or lower train.save_every")
     if checkpoint in ("last", EMA):
         return found[-1:]
     if checkpoint == "average":
-        return found[-average_last:]
+        first = LATE * state.step_of(found[-1])
+        return [one for one in found[-average_last:] if state.step_of(one) >= first]
     if checkpoint == "best":
         return [state.best(directory) or found[-1]]
     if directory / checkpoint in found:
