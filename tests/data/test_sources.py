@@ -1,7 +1,9 @@
 """Corpora in the forms that they lie in: what becomes a cut, and what is named."""
 
 import json
+import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,8 @@ from asr.cli.manifest import main
 from asr.config import ManifestConfig
 from asr.data.corpus import describe_recording
 from asr.data.manifest import open_cuts
+from asr.data.sources.read import READERS
+from asr.data.sources.record import NAMES
 from asr.data.sources.split import divide, parse_split
 from asr.data.sources.text import Spelling
 from asr.errors import InputError
@@ -361,6 +365,13 @@ def test_an_input_that_is_none_is_one_line_with_the_remedy(tmp_path, make, messa
         manifest(make(tmp_path / "in"))
     assert "\n" not in str(raised.value)
     assert not (tmp_path / "in" / "out" / "cuts.jsonl.gz").exists()
+
+
+def test_the_document_names_every_form_and_every_column():
+    text = (Path(__file__).resolve().parents[2] / "docs" / "corpus.md").read_text()
+    named = set(re.findall(r"`([^`\n]+)`", text))
+    assert set(READERS) <= named
+    assert {name for names in NAMES.values() for name in names} <= named
 
 
 # Transcripts
