@@ -11,6 +11,7 @@ from lhotse.cut import Cut
 
 from asr.data.features import one_line
 from asr.data.shar import is_shar, read_shar
+from asr.data.sources.row import AUDIO_ENDINGS
 from asr.data.words import aligned_words
 from asr.errors import InputError
 
@@ -79,7 +80,9 @@ def why_not(path: Path) -> str:
 
 
 def how_to_make(corpus: Path | str) -> str:
-    """How a manifest of a corpus is made."""
+    """How a manifest of a corpus is made, or what reads an audio file."""
+    if Path(corpus).suffix.lower() in AUDIO_ENDINGS:
+        return f"`asr transcribe {corpus}` reads audio files"
     return f"make one of it: asr manifest input={corpus} output=cuts.jsonl.gz"
 
 

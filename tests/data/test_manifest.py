@@ -25,6 +25,14 @@ def test_missing_manifests(tmp_path):
         open_cuts([str(tmp_path / "cuts.jsonl.gz")])
 
 
+def test_audio_where_a_manifest_is_wanted_is_to_be_transcribed(tmp_path):
+    (tmp_path / "talk.mp3").write_bytes(b"ID3")
+    with pytest.raises(
+        InputError, match=r"talk.mp3: not a manifest .*`asr transcribe .*talk.mp3` reads audio"
+    ):
+        open_cuts([str(tmp_path / "talk.mp3")])
+
+
 @pytest.mark.parametrize("name", ["corpus", "corpus.tsv", "notes.json"])
 def test_a_corpus_where_a_manifest_is_wanted_says_how_to_make_one(tmp_path, name):
     path = tmp_path / name

@@ -90,6 +90,11 @@ def a_csv_with_times(path):
     return table, {"a": ("yes, indeed", None, 0.5, 1.5), "b": ("rest", None, 2, 3)}
 
 
+def a_table_with_bars(path):
+    write_audio(path / "a.wav")
+    return written(path / "t.txt", 'audio|speaker|text\na.wav|ann|5" tall\n'), {"a": ('5" tall', "ann", 0, 1)}
+
+
 def nemo(path):
     write_audio(path / "a.wav", 3)
     rows = [
@@ -165,7 +170,7 @@ def a_ctm(path):
 
 
 FORMS = [
-    *(a_folder, common_voice, a_csv_with_times, nemo, a_kaldi_directory, ljspeech, lhotse_manifests),
+    *(a_folder, common_voice, a_csv_with_times, a_table_with_bars, nemo, a_kaldi_directory, ljspeech, lhotse_manifests),
     *(an_stm, an_rttm, a_ctm),
 ]
 

@@ -10,9 +10,10 @@ from asr.data.sources.folder import audio_below, read_folder
 from asr.data.sources.kaldi import read_kaldi
 from asr.data.sources.lhotse import ENDINGS, manifests, read_lhotse
 from asr.data.sources.ljspeech import read_ljspeech
+from asr.data.sources.record import find_fields
 from asr.data.sources.row import Row, Source
 from asr.data.sources.segments import read_ctm, read_rttm, read_stm
-from asr.data.sources.table import json_record, read_json_lines, read_table
+from asr.data.sources.table import cells_of, json_record, read_json_lines, read_table
 from asr.errors import InputError
 from asr.files import sound_lines
 from asr.options import choose
@@ -96,11 +97,19 @@ def form_of_file(path: Path) -> str:
     first = next((line for _, line in sound_lines(path, lambda *_: None) if line.strip()), "")
     if first.lstrip().startswith("{"):
         return "lhotse" if LHOTSE_FIELDS & set(json_fields(path, first)) else "jsonl"
-    if "|" in first and "\t" not in first:
+    if "|" in first and "\t" not in first and not is_header(first):
         return "ljspeech"
     if name.endswith(TABLE_ENDINGS):
         return "table"
     raise InputError(f"{path}: its form cannot be told; {choose('', READERS)}: say form=…")
+
+
+def is_header(line: str) -> bool:
+    """Whether a line names columns, divided by `|`, that a table needs."""
+    try:
+        return bool(find_fields(cells_of(line, "|"), {}))
+    except InputError:
+        return False
 
 
 def json_fields(path: Path, line: str) -> list[str]:

@@ -12,7 +12,7 @@ from asr.data.sources.row import Place, Row, Source
 from asr.errors import InputError
 from asr.files import sound_lines
 
-DELIMITERS = "\t,;"
+DELIMITERS = "\t|,;"
 
 
 def read_table(source: Source) -> Iterator[Row]:
@@ -72,8 +72,8 @@ def numbered_lines(source: Source, path: Path) -> Iterator[tuple[int, str]]:
 
 def cells_of(line: str, delimiter: str) -> list[str]:
     """The cells of a line. Raises InputError where a quote is not closed in it."""
-    if delimiter == "\t":  # quotes are text there, but for those around a whole cell
-        return [unquoted(cell.strip()) for cell in line.split("\t")]
+    if delimiter in "\t|":  # quotes are text there, but for those around a whole cell
+        return [unquoted(cell.strip()) for cell in line.split(delimiter)]
     try:
         return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter, strict=True))]
     except csv.Error as error:
