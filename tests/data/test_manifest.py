@@ -27,9 +27,7 @@ def test_missing_manifests(tmp_path):
 
 def test_audio_where_a_manifest_is_wanted_is_to_be_transcribed(tmp_path):
     (tmp_path / "talk.mp3").write_bytes(b"ID3")
-    with pytest.raises(
-        InputError, match=r"talk.mp3: not a manifest .*`asr transcribe .*talk.mp3` reads audio"
-    ):
+    with pytest.raises(InputError, match=r"talk.mp3: not a manifest .*`asr transcribe .*talk.mp3` reads audio"):
         open_cuts([str(tmp_path / "talk.mp3")])
 
 
