@@ -145,6 +145,13 @@ def test_a_phrase_within_a_longer_word_is_none(tmp_path, tokenizer):
         assert total(scorer, tokenizer.encode(text)) == pytest.approx(bonus, abs=1e-6), text
 
 
+def test_a_phrase_of_a_script_without_blanks_is_matched_anywhere(tmp_path):
+    tokenizer = train_tokenizer(["今天天气真好", "NEW YORK"], "char")
+    scorer = context_scorer(phrases_of(tmp_path, "天气\n".encode(), tokenizer), tokenizer.pieces, CPU)
+    for text, bonus in [("今天天气真好", 0.5), ("天气", 0.5), ("天气真好天气", 1.0), ("天真气", 0)]:
+        assert total(scorer, tokenizer.encode(text)) == pytest.approx(bonus, abs=1e-6), text
+
+
 def test_sum_is_the_bonuses_of_occurrences_whose_last_word_is_whole():
     for seed in range(1000):
         rng = random.Random(seed)
