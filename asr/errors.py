@@ -1,4 +1,4 @@
-"""The one exception that means: the input is at fault, not the program."""
+"""What ends work early: input at fault, and a request to stop."""
 
 from __future__ import annotations
 
@@ -13,3 +13,10 @@ class InputError(Exception):
 def not_installed(what: str, extra: str) -> InputError:
     """The error for `what` needs a package that is missing, and comes with an extra of pyproject.toml."""
     return InputError(f"{what} is not installed: pip install '.[{extra}]' in the directory of asr-transducer")
+
+
+class Stopped(KeyboardInterrupt):
+    """Work was given up because a signal had asked for it.
+
+    Not an `Exception`, so that what reads data does not take it for damage.
+    """

@@ -6,6 +6,7 @@ import codecs
 import contextlib
 import gzip
 import os
+import shutil
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -36,6 +37,16 @@ def write_atomically(path: Path, content: bytes) -> None:
     with replacing(path) as temporary:
         temporary.write_bytes(content)
         sync(temporary)
+
+
+def replace_directory(new: Path, path: Path) -> None:
+    """Put the directory `new`, beside `path`, in its place; what was there goes. Interrupted, it may be done again."""
+    before = path.with_name(f".{path.name}.before")
+    shutil.rmtree(before, ignore_errors=True)
+    if path.exists():
+        path.rename(before)
+    new.rename(path)
+    shutil.rmtree(before, ignore_errors=True)
 
 
 def sync(path: Path) -> None:

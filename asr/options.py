@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,10 +30,20 @@ def option(
     low: float | None = None,
     high: float | None = None,
     choices: tuple[str, ...] = (),
-    needed: bool = False,
 ) -> Any:
     """A field with its help text and the values it may take (`low` and `high` inclusive); see `Option`."""
-    metadata = {"help": help, "low": low, "high": high, "choices": choices, "needed": needed}
+    return _field(default, {"help": help, "low": low, "high": high, "choices": choices})
+
+
+def path_option(default: Any, help: str, *, needed: bool = False) -> Any:
+    """A field for the path of a file or directory, or for a list of such: `~` in it is the home directory.
+
+    needed: the command cannot do without, though a config can, where its value is empty.
+    """
+    return _field(default, {"help": help, "path": True, "needed": needed})
+
+
+def _field(default: Any, metadata: dict[str, Any]) -> Any:
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -52,6 +63,7 @@ class Option:
     low: float | None = None
     high: float | None = None
     choices: tuple[str, ...] = ()
+    path: bool = False
     needed: bool = False
 
 
@@ -74,6 +86,25 @@ def check_values(config: Any, prefix: str) -> None:
             check_values(value, f"{name}.")
         else:
             _check_value(Option(name, one.type, one.default, **one.metadata), value)
+
+
+def expand_paths(config: Any, prefix: str) -> None:
+    """Put the home directory for `~` in the paths of the dataclass `config`; raise InputError where there is none."""
+    for one in dataclasses.fields(config):
+        name, value = prefix + one.name, getattr(config, one.name)
+        if dataclasses.is_dataclass(value):
+            expand_paths(value, f"{name}.")
+        elif one.metadata.get("path"):
+            paths = [with_home(text, f"{name}=") for text in (value if isinstance(value, list) else [value])]
+            setattr(config, one.name, paths if isinstance(value, list) else paths[0])
+
+
+def with_home(path: str, before: str = "") -> str:
+    """A path with the home directory in the place of `~`. Raises InputError where there is none; it begins `before`."""
+    expanded = os.path.expanduser(path)
+    if expanded.startswith("~"):
+        raise InputError(f"{before}{path}: no such home directory; what is called so is written ./{path}")
+    return expanded
 
 
 def _check_value(option: Option, value: Any) -> None:

@@ -181,7 +181,7 @@ decode_once() {
         [ -f "$output/delay.txt" ] || cuts= # without times of words
         asr score "hypotheses=$output/hypotheses.jsonl" "cuts=$cuts" "output=$output" "name=$title"
     else
-        asr decode "run=exp/$name" "cuts=$cuts" "output=$output" "name=$title" "$@"
+        asr decode "run=exp/$name" "cuts=$cuts" "output=$output" "name=$title" checkpoint=average "$@"
     fi
 }
 

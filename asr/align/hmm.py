@@ -10,7 +10,7 @@ from lhotse.supervision import AlignmentItem
 
 from asr.align.make import Aligned
 from asr.data.batch import Skipped
-from asr.data.dataset import transcript
+from asr.data.dataset import check_supervisions, transcript
 from asr.data.features import as_int16, load_samples
 from asr.data.words import VARIANT
 from asr.errors import InputError, not_installed
@@ -44,7 +44,8 @@ class HmmAligner:
         return results
 
     def align(self, cut: Cut) -> list[AlignmentItem]:
-        """The words of one cut. Raises InputError where a word is unknown, or no path is found."""
+        """The words of one cut. Raises InputError where a word is unknown or was not said here, or no path is found."""
+        check_supervisions(cut)
         words = transcript(cut).split()
         unknown = [word for word in words if self.decoder.lookup_word(word.lower()) is None]
         if unknown:

@@ -11,7 +11,7 @@ from asr.align.make import Aligned, Aligner, Journal, MakeAligner, align_all, ch
 from asr.align.trained import TrainedAligner
 from asr.config import AlignConfig
 from asr.data.dataset import SpeechDataset
-from asr.data.manifest import open_cuts, unique_ids
+from asr.data.manifest import open_cuts
 from asr.device import choose_device
 from asr.errors import InputError
 from asr.models.subsampling import MIN_FRAMES
@@ -22,7 +22,7 @@ from asr.train.task import load_task
 def main(config: AlignConfig) -> None:
     """Align, and write a CTM; interrupted, go on where it was. Raises InputError for input at fault."""
     cuts = open_cuts([config.cuts])
-    order = unique_ids(cuts)
+    order = [cut.id for cut in cuts]
     check_for_ctm(order)
     make_aligner = choose_aligner(config)
     make_aligner()  # here first: what is missing is better said by one process than by all
@@ -43,10 +43,11 @@ def main(config: AlignConfig) -> None:
 
 def settings(config: AlignConfig) -> dict[str, str]:
     """What the times depend on: the aligner, the checkpoints and weights of its model, the manifest as it is now."""
-    chosen = {"aligner": config.aligner, "cuts": config.cuts, "changed": str(Path(config.cuts).stat().st_mtime_ns)}
+    cuts = Path(config.cuts).resolve()
+    chosen = {"aligner": config.aligner, "cuts": str(cuts), "changed": str(cuts.stat().st_mtime_ns)}
     if config.aligner != "pocketsphinx":
         chosen |= {
-            "run": config.run,
+            "run": str(Path(config.run).resolve()),
             "checkpoint": " ".join(checkpoint_names(config.run, config.checkpoint)),
             "weights": checkpoint_digest(config.run, config.checkpoint),
         }

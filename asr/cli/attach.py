@@ -10,7 +10,7 @@ from asr.align.attach import Attachment
 from asr.align.read import read_words
 from asr.config import AttachConfig
 from asr.data.corpus import write_cuts
-from asr.data.manifest import open_cuts, unique_ids
+from asr.data.manifest import open_cuts
 from asr.errors import InputError
 
 SHOWN = 20  # faults that are printed; the report has them all
@@ -19,7 +19,6 @@ SHOWN = 20  # faults that are printed; the report has them all
 def main(config: AttachConfig) -> None:
     """Write the manifest and the coverage report. Raises InputError where no utterance gets times."""
     cuts = open_cuts([config.cuts])
-    unique_ids(cuts)
     attachment = Attachment(read_words(Path(config.words)))
     aligned = list(attachment(cuts))
     coverage, output = attachment.coverage, Path(config.output)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from asr.config import CompareConfig
 from asr.errors import InputError
 from asr.options import shown
+from asr.runs import state
 from asr.runs.directory import RunDirectory
 from asr.runs.trained import load_config
 from asr.train.resume import flatten
@@ -22,7 +25,9 @@ class Result:
     """A run as it is on disk.
 
     options: by full name, as text. step, steps: logged, and asked for. validation: word error rates in %, in the
-    order of training. decoded: word error rate in % by the name of the directory it was decoded into.
+    order of training, of those validations that `state.comparable` takes. left_out: how many utterances were, by the
+    column that tells. changed: options on the way, and from which step on. decoded: word error rate in % by the name of
+    the directory it was decoded into.
     """
 
     name: str
@@ -30,6 +35,8 @@ class Result:
     step: int
     steps: int
     validation: list[float]
+    left_out: dict[str, str]
+    changed: str
     decoded: dict[str, float]
 
     @property
@@ -50,20 +57,53 @@ def read_result(path: Path) -> Result:
     """What a run has come to. Raises InputError where the directory is none."""
     run = RunDirectory(path)
     config = load_config(run)
-    options = {name: shown(value) for name, value in flatten(dataclasses.asdict(config)).items() if name != "run"}
+    asked = flatten(dataclasses.asdict(config)).items()
+    options = {name: shown(value) for name, value in asked if name not in ("run", "train.change")}
     metrics = [*read_metrics(run.metrics)]
     return Result(
         path.name,
         options,
         int(metrics[-1]["step"]) if metrics else 0,
         config.train.steps,
-        [line["validation/wer"] for line in metrics if "validation/wer" in line],
+        [one["wer"] for one in state.comparable(section(metrics, "validation"))],
+        left_out(metrics),
+        "; ".join(changes(run)),
         {one.parent.name: read_wer(one) for one in sorted(path.glob("*/wer.txt"))},
     )
 
 
-def read_metrics(path: Path) -> Iterator[dict[str, float]]:
-    """The lines of a run's metrics, but one that was cut short."""
+def section(metrics: Sequence[Mapping[str, float]], name: str) -> list[dict[str, float]]:
+    """The metrics of `name`, without its name, of the lines that have some."""
+    prefix = f"{name}/"
+    found = ({key.removeprefix(prefix): line[key] for key in line if key.startswith(prefix)} for line in metrics)
+    return [one for one in found if one]
+
+
+def left_out(metrics: Sequence[Mapping[str, float]]) -> dict[str, str]:
+    """How many utterances were not trained on in the epoch in which they were most, how many were not read in the
+    last validation, and how many had no loss in it; what is 0 is left out."""
+    epochs: Counter[float] = Counter()
+    for line in section(metrics, "train"):
+        epochs[line.get("epoch", 0)] += int(line.get("skipped", 0))
+    last = (section(metrics, "validation") or [{}])[-1]
+    skipped, read = int(last.get("skipped", 0)), int(last.get("utterances", 0))
+    counts = {
+        "training skipped": (max(epochs.values(), default=0), ""),
+        "validation skipped": (skipped, f" of {skipped + read}"),
+        "no loss": (int(last.get("no_loss", 0)), ""),
+    }
+    return {name: f"{count}{of}" for name, (count, of) in counts.items() if count}
+
+
+def changes(run: RunDirectory) -> Iterator[str]:
+    """The options that were changed on the way, as "optim.lr=0.0005 from step 350 on"."""
+    for line in read_metrics(run.changes):
+        values: Mapping[str, Any] = line["changed"]
+        yield ", ".join(f"{name}={shown(now)}" for name, (_, now) in values.items()) + f" from step {line['step']} on"
+
+
+def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of JSON of a run's metrics or changes, but one that was cut short."""
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
             yield json.loads(line)
@@ -84,14 +124,18 @@ def rows(results: Sequence[Result]) -> Iterator[list[str]]:
     """The cells of the table, its head first."""
     names = differing([result.options for result in results])
     searches = sorted({name for result in results for name in result.decoded})
-    yield ["run", *names, "step", "best validation", "last", *searches]
+    counts = list(dict.fromkeys(name for result in results for name in result.left_out))
+    changed = ["changed"] if any(result.changed for result in results) else []
+    yield ["run", *names, *changed, "step", "best validation", "last", *counts, *searches]
     for result in results:
         yield [
             result.name,
             *(result.options.get(name, "") for name in names),
+            *(result.changed for _ in changed),
             f"{result.step}/{result.steps}",
             percent(result.best),
             percent(result.validation[-1] if result.validation else math.inf),
+            *(result.left_out.get(name, "") for name in counts),
             *(percent(result.decoded.get(name, math.inf)) for name in searches),
         ]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import tempfile
 import typing
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,14 +22,19 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException, HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from asr.config import COMMANDS, VARIANTS
 from asr.config.loss import load_installed
 from asr.config.schema import finished, first_line, is_section, list_options, one_line, typed, unknown
 from asr.errors import InputError
-from asr.options import Option, choose, shown
+from asr.options import Option, choose, shown, with_home
+
+HOME_IN_LIST = re.compile(r"(?<=[\[,])\s*~[^,\]]*")  # a path that begins with the home directory, not quoted
+
+TRAIN = "train"
+RUN_CONFIG = "config.yaml"  # of a run directory
 
 
 def conf_directory() -> Path:
@@ -42,6 +48,7 @@ def search_directories(config_dir: Path | None) -> list[Path]:
     """Where configs are looked for, the recipe's directory before the framework's."""
     if config_dir is None:
         return [conf_directory()]
+    config_dir = Path(with_home(str(config_dir), "config directory "))
     if not config_dir.is_dir():
         raise InputError(f"config directory {config_dir}: not found; give a directory of YAML configs")
     return [config_dir.resolve(), conf_directory()]
@@ -62,7 +69,8 @@ def compose(
     """The config of `command`: an object of the class `COMMANDS[command]`, checked.
 
     `config_dir` comes before the framework's own directory, and its primary config `config_name` (by default
-    the command's) usually begins with `defaults: [train, {override model: tiny}, _self_]`.
+    the command's) usually begins with `defaults: [train, {override model: tiny}, _self_]`. A training that is to go on
+    has by default the config of its run.
     """
     return finished(compose_tree(command, overrides, config_dir, config_name), command)
 
@@ -71,10 +79,64 @@ def compose_tree(
     command: str, overrides: Sequence[str], config_dir: Path | None = None, config_name: str | None = None
 ) -> DictConfig:
     """Like `compose`, but mandatory values may still be missing, and ranges are not checked yet."""
+    run = _run_to_go_on_with(overrides) if command == TRAIN and config_name is None else None
+    if run is not None:
+        return _compose_over(run, overrides, config_dir)
+    return _compose_anew(command, overrides, config_dir, config_name)
+
+
+def _compose_anew(
+    command: str, overrides: Sequence[str], config_dir: Path | None, config_name: str | None
+) -> DictConfig:
     directories = search_directories(config_dir)
     name = (config_name or command).removesuffix(".yaml")
+    home_first = _home_first(name, directories)
     words = _hydra_overrides(command, overrides, directories)
-    return typed(_composed(command, name, _home_first(name, directories), words), command)
+    if command == TRAIN and is_resumable(home_first[0]) and name == Path(RUN_CONFIG).stem:
+        # A run's own config, in a directory that may be a copy: not the one whose name is in it.
+        words = [f"++run={quoted(str(home_first[0]))}", *words]
+    return typed(_composed(command, name, home_first, words), command)
+
+
+# A run that goes on
+
+
+def is_resumable(run: Path) -> bool:
+    """Whether a directory is a run's, with a config and something to go on from."""
+    return (run / RUN_CONFIG).is_file() and any((run / "checkpoints").glob("st*-*"))
+
+
+def _run_to_go_on_with(overrides: Sequence[str]) -> Path | None:
+    """The run directory that the words name, if there is one to go on with."""
+    options = list_options(COMMANDS[TRAIN])
+    named = [text for text in overrides if text.partition("=")[0].lstrip("+") == "run"]
+    run = Path(str(_parse(named[-1], options).value())) if named else None
+    return run if run is not None and is_resumable(run) else None
+
+
+def _compose_over(run: Path, overrides: Sequence[str], config_dir: Path | None) -> DictConfig:
+    """The config of a run, with what the words change in it. Of a group that they choose nothing is kept."""
+    directories = search_directories(config_dir)
+    words = _hydra_overrides(TRAIN, overrides, directories)
+    chosen = {word.partition("=")[0] for word in words if not word.startswith("++")}
+    saved = _read_saved(run / RUN_CONFIG)
+    kept = {name: value for name, value in saved.items() if name not in chosen}
+    with tempfile.TemporaryDirectory() as home:
+        Path(home, RUN_CONFIG).write_text(OmegaConf.to_yaml({"defaults": ["_self_"], **kept}), encoding="utf-8")
+        added = [word if word.startswith("++") else f"+{word}" for word in words]
+        composed = _composed(TRAIN, Path(RUN_CONFIG).stem, [Path(home), *directories], added)
+    return typed(composed, TRAIN)
+
+
+def _read_saved(path: Path) -> dict[Any, Any]:
+    """The values of a run's config, interpolations as they are written."""
+    try:
+        saved = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    except (yaml.YAMLError, OmegaConfBaseException, OSError, UnicodeError) as error:
+        raise InputError(f"{path}: no config of a run ({one_line(error)}); give another run=") from None
+    if not isinstance(saved, dict) or not saved:
+        raise InputError(f"{path}: no config of a run; give another run=")
+    return saved
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,11 +171,11 @@ def compose_sweep(
         raise InputError("run: one directory is needed, in which each training has its own")
     first = [choices[0] for choices in values.values()]
     for choice in (choice for choices in values.values() for choice in choices[1:]):
-        compose(command, [*fixed, *first, choice], config_dir, config_name)
+        finished(_compose_anew(command, [*fixed, *first, choice], config_dir, config_name), command)
     directories = search_directories(config_dir)
     groups = list_groups(command, directories)
     swept = [f"{'' if _name(one) in groups else '++'}{_name(one)}={_value_text(text)}" for text, one in several.items()]
-    config = compose(command, [*fixed, *first], config_dir, config_name)
+    config = finished(_compose_anew(command, [*fixed, *first], config_dir, config_name), command)
     return Sweep(config, values, [*_hydra_overrides(command, fixed, directories), *swept])
 
 
@@ -153,12 +215,14 @@ def _hydra_override(text: str, command: str, options: Mapping[str, Option], grou
 
 
 def _parse(text: str, options: Mapping[str, Option]) -> Override:
-    """The override in Hydra's reading; an option that is text takes whatever it cannot read as text."""
+    """The override in Hydra's reading; what it cannot read is text where an option is, and so is `~/a` in a list."""
     key, _, value = text.partition("=")
     option = options.get(key.lstrip("+"))
     override = _read(text)
     if option is not None and option.type is str and not _is_text(override):
         override = _read(f"{key}={quoted(value)}")
+    if override is None and option is not None and option.path:
+        override = _read(f"{key}={HOME_IN_LIST.sub(lambda at: quoted(at[0].strip()), value)}")
     if override is None:
         raise InputError(_malformed(text))
     return override

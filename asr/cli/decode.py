@@ -12,7 +12,7 @@ from asr.align.words import recognised_words
 from asr.cli.score import report
 from asr.config import BeamOptions, DecodeConfig
 from asr.data.batch import Skipped
-from asr.data.manifest import open_cuts, unique_ids
+from asr.data.manifest import open_cuts
 from asr.data.words import aligned_words
 from asr.decode.decoder import Decoder
 from asr.device import choose_device
@@ -30,7 +30,7 @@ def main(config: DecodeConfig) -> None:
     cuts = open_cuts([config.cuts])
     device = choose_device(config.device)
     trained = load_trained(config.run, config.checkpoint, device)
-    order = unique_ids(cuts)
+    order = [cut.id for cut in cuts]
     check_for_ctm(order)
     decoder = Decoder(trained, config.decode, device, config.streaming)
     decoded: dict[str, list[Utterance]] = {}

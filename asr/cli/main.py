@@ -8,12 +8,14 @@ import importlib
 import io
 import os
 import sys
+import traceback
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, get_type_hints
 
 from asr import __version__
 from asr.config import COMMANDS
+from asr.console import lasting_stderr
 from asr.errors import InputError
 from asr.options import choose, range_text, shown, type_name
 
@@ -23,10 +25,15 @@ _INTERRUPTED = 130  # what shells report for a program ended by Ctrl-C: 128 + SI
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command line and return the exit status: 0 done, 2 refused, 130 interrupted."""
+    """Run one command line and return the exit status: 0 done, 1 failed, 2 refused, 130 interrupted."""
     _print_utf8()
     words = list(sys.argv[1:] if argv is None else argv)
     program = f"asr {words[0]}" if words and words[0] in COMMANDS else "asr"
+    with lasting_stderr():
+        return _status_of(program, words)
+
+
+def _status_of(program: str, words: list[str]) -> int:
     try:
         _run(words)
         sys.stdout.flush()
@@ -43,6 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:  # a full disk, a directory that cannot be written, a file where one should be
         return _complain(f"{program}: error: {error}", 2)
+    except Exception as error:
+        traceback.print_exc()
+        what = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        return _complain(f"{program}: error: {what}; this is a fault of the program", 1)
 
 
 def _print_utf8() -> None:

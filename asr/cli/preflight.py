@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from itertools import islice
 from pathlib import Path
 
 import torch
 
 from asr.config import PreflightConfig
-from asr.data.batch import Batch, Position
+from asr.data.batch import Batch, Position, Skipped
 from asr.data.dataset import Draw
 from asr.data.memory import BatchSize, fit_weights, limit_for, predict_mb
 from asr.data.tokenizer import load_tokenizer
@@ -21,6 +23,7 @@ from asr.runs.directory import RunDirectory, silent_logger
 from asr.train.data import TrainingData, estimate_normalization
 from asr.train.loop import Trainer
 from asr.train.preflight import measure_peak_mb, noise_batch, probe_sizes
+from asr.train.skips import NAMED, grouped
 from asr.train.task import make_task
 
 
@@ -36,13 +39,14 @@ def main(config: PreflightConfig) -> None:
     data = TrainingData(config, tokenizer)
     draws = list(epoch_of(data))
     sizes = [data.measure(draw.cuts) for draw in draws]
+    tell([one for draw in draws for one in draw.refused])
     torch.manual_seed(config.train.seed)
     task = make_task(config, tokenizer.vocab_size).to(device)
     estimate_normalization(task.model, data)
     silent_logger()
     with tempfile.TemporaryDirectory() as directory:
         run = RunDirectory(Path(directory))
-        trainer = Trainer(task, lambda _: iter(()), lambda _: {}, run, config.train, config.optim, device)
+        trainer = Trainer(task, no_batches, lambda _: {}, run, config.train, config.optim, device)
         probes = probe_sizes(sizes)
         trainer.train_step([noise_batch(probes[0], config.model.mel_bins, tokenizer.vocab_size)])  # compiles, allocates
         peaks = [probe(trainer, size, config.model.mel_bins, tokenizer.vocab_size) for size in probes]
@@ -52,6 +56,11 @@ def main(config: PreflightConfig) -> None:
     report(sizes, worst, weights, measured)
 
 
+def no_batches(start: Position) -> Generator[Batch, None, None]:
+    """The training stream of a trainer that is given its batches."""
+    yield from ()
+
+
 def epoch_of(data: TrainingData) -> Iterator[Draw]:
     """The draws of the first epoch, of all processes."""
     for draw in data.stream(Position()).whole():
@@ -59,6 +68,14 @@ def epoch_of(data: TrainingData) -> Iterator[Draw]:
         if draw.position.epoch > 0:
             return
         yield draw
+
+
+def tell(refused: list[Skipped]) -> None:
+    """Name the first utterances that will not be trained on, and count them all."""
+    for line in islice(grouped({one.id: one.reason for one in refused}), NAMED):
+        print(f"skipped {line}", file=sys.stderr)
+    if refused:
+        print(f"skipped {len(refused)} utterances", file=sys.stderr)
 
 
 def probe(trainer: Trainer, size: BatchSize, mel_bins: int, vocab_size: int) -> float:

@@ -9,7 +9,7 @@ from lhotse.lazy import count_newlines_fast
 
 from asr.config import SharConfig
 from asr.data.batch import Skipped
-from asr.data.manifest import open_cuts, unique_ids
+from asr.data.manifest import open_cuts
 from asr.data.shar import Shard, begin, finish, write_shard
 from asr.parallel import chunked, start_workers
 from asr.progress import progress
@@ -18,7 +18,7 @@ from asr.progress import progress
 def main(config: SharConfig) -> None:
     """Write the shards; interrupted, go on where it was. Unreadable utterances are named, counted and left out."""
     cuts = open_cuts([config.cuts])
-    total = len(unique_ids(cuts))
+    total = sum(1 for _ in cuts)
     output = Path(config.output).resolve()
     directory = begin(output, settings(config))
     shards = (Shard(*numbered, directory, config.audio) for numbered in enumerate(chunked(cuts, config.shard_size)))
@@ -39,5 +39,6 @@ def main(config: SharConfig) -> None:
 
 def settings(config: SharConfig) -> dict[str, object]:
     """What the shards depend on: the manifest as it is now, and the options."""
-    changed = Path(config.cuts).stat().st_mtime_ns
-    return {"cuts": config.cuts, "changed": changed, "shard_size": config.shard_size, "audio": config.audio}
+    cuts = Path(config.cuts).resolve()
+    changed = cuts.stat().st_mtime_ns
+    return {"cuts": str(cuts), "changed": changed, "shard_size": config.shard_size, "audio": config.audio}

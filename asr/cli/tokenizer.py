@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+
 from asr.config import TokenizerConfig
 from asr.data.dataset import transcript
 from asr.data.manifest import open_cuts
-from asr.data.tokenizer import train_tokenizer
+from asr.data.tokenizer import normalised, train_tokenizer
+from asr.errors import InputError
 
 
 def main(config: TokenizerConfig) -> None:
-    """Train and save; raises InputError for input at fault."""
-    cuts = open_cuts(config.cuts)
-    texts = (transcript(cut) for cut in cuts)
-    tokenizer = train_tokenizer(texts, config.kind, config.vocab_size)  # type: ignore[arg-type]
+    """Train and save; utterances whose text cannot be are named and left out. Raises InputError for input at fault."""
+    tokenizer = train_tokenizer(usable_texts(config.cuts), config.kind, config.vocab_size)  # type: ignore[arg-type]
     tokenizer.save(config.output)
     print(f"{config.output}: {config.kind}, {tokenizer.vocab_size} tokens, blank and <unk> included")
+
+
+def usable_texts(paths: list[str]) -> Iterator[str]:
+    """The transcripts of manifests; those that have a reserved symbol are named instead."""
+    for cut in open_cuts(paths):
+        text = transcript(cut)
+        try:
+            yield normalised(text) if text else ""
+        except InputError as error:
+            print(f"skipped {cut.id}: {error}", file=sys.stderr)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,6 +129,15 @@ FORMATS: dict[str, Callable[[Transcript], str]] = {
 }
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name the file in an InputError."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
 @torch.inference_mode()
 def say(decoder: Decoder, trained: Trained, path: Path) -> None:
     """Print the words of a file as they are recognised, a line for each stretch of speech between long pauses."""
@@ -135,7 +145,9 @@ def say(decoder: Decoder, trained: Trained, path: Path) -> None:
     step = round(decoder.chunk * SUBSAMPLED_SECONDS * SAMPLING_RATE)
     for second in read_seconds(path):
         for begin in range(0, len(second), step):
-            for text in live.add(second[begin : begin + step]):
-                print(text, end="", flush=True)
-    print(live.end())
+            with naming(path):
+                for text in live.add(second[begin : begin + step]):
+                    print(text, end="", flush=True)
+    with naming(path):
+        print(live.end())
     print(f"{path}: {live.line()}", file=sys.stderr)

@@ -10,9 +10,13 @@ from asr.config.decode import SEARCHES, DecodeOptions, GreedyOptions
 from asr.config.loss import LOSSES, FullLossOptions, LossOptions
 from asr.config.model import ModelOptions
 from asr.config.train import OptimOptions, TrainOptions
-from asr.options import MISSING, option
+from asr.options import MISSING, option, path_option
 
 SCHEDULER = "tcp://HOST:PORT of a Dask scheduler, whose workers, on any machine, do the work instead"
+CHECKPOINT = (
+    "best, last, average (of the last train.average_last), ema, or the name of one checkpoint; auto: what did best in "
+    "validation of best, average and ema once the training is done, and until then best"
+)
 
 # Sections whose class depends on their `name`.
 VARIANTS: dict[type, dict[str, Any]] = {LossOptions: LOSSES, DecodeOptions: SEARCHES}
@@ -22,7 +26,7 @@ VARIANTS: dict[type, dict[str, Any]] = {LossOptions: LOSSES, DecodeOptions: SEAR
 class TrainConfig:
     """`asr train`: train a transducer, or go on with a run that was interrupted."""
 
-    run: str = option(MISSING, "directory of this run: config, checkpoints, logs, TensorBoard")
+    run: str = path_option(MISSING, "directory of this run: config, checkpoints, logs, TensorBoard")
     model: ModelOptions = field(default_factory=ModelOptions)
     loss: LossOptions = field(default_factory=FullLossOptions)
     data: DataOptions = field(default_factory=DataOptions)
@@ -35,17 +39,17 @@ class TrainConfig:
 class PreflightConfig(TrainConfig):
     """`asr preflight`: measure the memory of training, and try the largest batch that will occur in an epoch."""
 
-    run: str = option("", "not used: the options of a training will do")
+    run: str = path_option("", "not used: the options of a training will do")
 
 
 @dataclass
 class DecodeConfig:
     """`asr decode`: decode a CutSet with a trained model, and score it."""
 
-    run: str = option(MISSING, "run directory of `asr train`")
-    cuts: str = option(MISSING, "Lhotse manifest to decode")
-    output: str = option(MISSING, "directory for hypotheses and error reports")
-    checkpoint: str = option("average", "best, last, average, ema, or the name of one checkpoint")
+    run: str = path_option(MISSING, "run directory of `asr train`")
+    cuts: str = path_option(MISSING, "Lhotse manifest to decode")
+    output: str = path_option(MISSING, "directory for hypotheses and error reports")
+    checkpoint: str = option("auto", CHECKPOINT)
     name: str = option("", "name in the WER line; default: the manifest's")
     nbest: int = option(1, "hypotheses of each utterance in nbest.jsonl; 1: no such file", low=1)
     streaming: bool = option(False, "read every utterance chunk by chunk, as if it were just being said")
@@ -57,17 +61,17 @@ class DecodeConfig:
 class TranscribeConfig:
     """`asr transcribe FILE...`: print the text of audio files."""
 
-    run: str = option(MISSING, "run directory of `asr train`")
-    files: list[str] = option([], "audio files")
+    run: str = path_option(MISSING, "run directory of `asr train`")
+    files: list[str] = path_option([], "audio files")
     format: str = option(
         "text",
         "what to print: text, subtitles, times of words, or everything",
         choices=("text", "srt", "vtt", "ctm", "json"),
     )
-    output: str = option("", "directory for one file FILE.FORMAT each; default: print")
+    output: str = path_option("", "directory for one file FILE.FORMAT each; default: print")
     piece_seconds: float = option(30.0, "longer recordings are read in pieces, cut where it is quiet", low=1)
     streaming: bool = option(False, "print words as they are recognised")
-    checkpoint: str = option("average", "best, last, average, ema, or the name of one checkpoint")
+    checkpoint: str = option("auto", CHECKPOINT)
     device: str = option("auto", "where to decode", choices=("auto", "cpu", "cuda"))
     decode: DecodeOptions = field(default_factory=GreedyOptions)
 
@@ -76,9 +80,9 @@ class TranscribeConfig:
 class ScoreConfig:
     """`asr score`: word error rate of a hypotheses file, with readable reports."""
 
-    hypotheses: str = option(MISSING, "hypotheses.jsonl, one {id, reference, hypothesis} per line")
-    cuts: str = option("", "Lhotse manifest with the times of the words, for emission delays")
-    output: str = option(MISSING, "directory for the reports")
+    hypotheses: str = path_option(MISSING, "hypotheses.jsonl, one {id, reference, hypothesis} per line")
+    cuts: str = path_option("", "Lhotse manifest with the times of the words, for emission delays")
+    output: str = path_option(MISSING, "directory for the reports")
     name: str = option("", "name in the WER line; default: the file's directory")
 
 
@@ -86,15 +90,15 @@ class ScoreConfig:
 class PlotConfig:
     """`asr plot lattice`: draw an utterance's lattice under a trained model."""
 
-    run: str = option(MISSING, "run directory of `asr train`")
-    cuts: str = option(MISSING, "Lhotse manifest that holds the utterance")
-    output: str = option(MISSING, "PNG file to write")
+    run: str = path_option(MISSING, "run directory of `asr train`")
+    cuts: str = path_option(MISSING, "Lhotse manifest that holds the utterance")
+    output: str = path_option(MISSING, "PNG file to write")
     pictures: list[str] = option([], "what to draw", choices=("lattice",))
     utterance: str = option("", "id of the utterance; default: the manifest's first")
     left_frames: int = option(5, "width of the alignment band before a label's frame", low=0)
     right_frames: int = option(10, "width of the alignment band after a label's frame", low=0)
     prune_range: int = option(5, "label positions that pruning keeps per frame", low=2)
-    checkpoint: str = option("average", "best, last, average, ema, or the name of one checkpoint")
+    checkpoint: str = option("auto", CHECKPOINT)
     device: str = option("auto", "where to compute", choices=("auto", "cpu", "cuda"))
 
 
@@ -102,7 +106,7 @@ class PlotConfig:
 class CompareConfig:
     """`asr compare RUN...`: a table of runs, with the options they differ in, the best first."""
 
-    runs: list[str] = option([], "run directories of `asr train`")
+    runs: list[str] = path_option([], "run directories of `asr train`")
 
 
 @dataclass
@@ -114,10 +118,10 @@ class AlignConfig:
         "pocketsphinx: an English HMM model; ctc, transducer: a trained model, named by run=",
         choices=("pocketsphinx", "ctc", "transducer"),
     )
-    cuts: str = option(MISSING, "Lhotse manifest to align")
-    output: str = option(MISSING, "CTM file to write; what is done is kept beside it until all is")
-    run: str = option("", "run directory of `asr train`, for aligner=ctc and transducer")
-    checkpoint: str = option("average", "best, last, average, ema, or the name of one checkpoint")
+    cuts: str = path_option(MISSING, "Lhotse manifest to align")
+    output: str = path_option(MISSING, "CTM file to write; what is done is kept beside it until all is")
+    run: str = path_option("", "run directory of `asr train`, for aligner=ctc and transducer")
+    checkpoint: str = option("auto", CHECKPOINT)
     device: str = option("auto", "where the trained model runs", choices=("auto", "cpu", "cuda"))
     jobs: int = option(2, "processes on this machine", low=1)
     scheduler: str = option("", SCHEDULER)
@@ -127,20 +131,20 @@ class AlignConfig:
 class AttachConfig:
     """`asr attach`: put times of words onto a CutSet, for alignment-restricted losses and for delays."""
 
-    words: str = option(
+    words: str = path_option(
         MISSING, "file with times of words, or a directory of such: CTM, TextGrid, .alignment.txt, Lhotse"
     )
-    cuts: str = option(MISSING, "Lhotse manifest to read")
-    output: str = option(MISSING, "Lhotse manifest to write; OUTPUT.coverage.txt names every fault")
+    cuts: str = path_option(MISSING, "Lhotse manifest to read")
+    output: str = path_option(MISSING, "Lhotse manifest to write; OUTPUT.coverage.txt names every fault")
 
 
 @dataclass
 class SpliceConfig:
     """`asr splice`: make new utterances from the words of others, cut out by their times."""
 
-    cuts: str = option(MISSING, "Lhotse manifest with times of words")
-    output: str = option(MISSING, "Lhotse manifest to write")
-    audio: str = option(MISSING, "directory for the audio of the new utterances")
+    cuts: str = path_option(MISSING, "Lhotse manifest with times of words")
+    output: str = path_option(MISSING, "Lhotse manifest to write")
+    audio: str = path_option(MISSING, "directory for the audio of the new utterances")
     count: int = option(1000, "new utterances", low=1)
     shortest: int = option(3, "words in a new utterance at least", low=1)
     longest: int = option(8, "words in a new utterance at most", low=1)
@@ -152,16 +156,18 @@ class SpliceConfig:
 class ManifestConfig:
     """`asr manifest`: make a manifest of a corpus in the form that it lies in."""
 
-    input: str = option(
+    input: str = path_option(
         MISSING, "folder of audio with NAME.txt beside each, table, JSON lines, Kaldi directory, … (docs/corpus.md)"
     )
-    output: str = option(MISSING, "Lhotse manifest to write, NAME.jsonl.gz; NAME.jsonl.gz.faults.txt names every fault")
+    output: str = path_option(
+        MISSING, "Lhotse manifest to write, NAME.jsonl.gz; NAME.jsonl.gz.faults.txt names every fault"
+    )
     form: str = option(
         "auto",
         "what the input is; auto: found from it",
         choices=("auto", "folder", "table", "jsonl", "kaldi", "ljspeech", "lhotse", "stm", "ctm", "rttm"),
     )
-    audio_dir: str = option(
+    audio_dir: str = path_option(
         "", "directory that names of audio files count from; default: the input's, clips/, wavs/, …"
     )
     audio_column: str = option("", "column, or field, with the audio's name; default: path, audio_filepath, …")
@@ -184,10 +190,10 @@ class ManifestConfig:
 class TokenizerConfig:
     """`asr tokenizer`: train a SentencePiece tokenizer on the transcripts of manifests."""
 
-    cuts: list[str] = option(
+    cuts: list[str] = path_option(
         [], "Lhotse manifests whose transcripts to train on; `asr manifest` makes them", needed=True
     )
-    output: str = option(MISSING, "directory for the tokenizer")
+    output: str = path_option(MISSING, "directory for the tokenizer")
     kind: str = option("bpe", "units", choices=("bpe", "char"))
     vocab_size: Optional[int] = option(None, "pieces, blank and <unk> included; char: all characters", low=3)
 
@@ -196,21 +202,21 @@ class TokenizerConfig:
 class LmConfig:
     """`asr lm`: train an n-gram language model of tokens, to add to a search."""
 
-    cuts: list[str] = option([], "Lhotse manifests whose transcripts to train on")
-    text: str = option("", "text file to train on, too, or instead: a sentence a line, plain or .gz")
-    tokenizer: str = option(MISSING, "directory made by `asr tokenizer`: the transducer's")
-    output: str = option(MISSING, "ARPA file to write, .arpa or .arpa.gz")
+    cuts: list[str] = path_option([], "Lhotse manifests whose transcripts to train on")
+    text: str = path_option("", "text file to train on, too, or instead: a sentence a line, plain or .gz")
+    tokenizer: str = path_option(MISSING, "directory made by `asr tokenizer`: the transducer's")
+    output: str = path_option(MISSING, "ARPA file to write, .arpa or .arpa.gz")
     order: int = option(6, "length of the longest n-grams, tokens", low=1)
-    held_out: list[str] = option([], "Lhotse manifests to tell the perplexity of")
+    held_out: list[str] = path_option([], "Lhotse manifests to tell the perplexity of")
 
 
 @dataclass
 class FeaturesConfig:
     """`asr features`: compute filterbanks once and write a manifest that points to them."""
 
-    cuts: str = option(MISSING, "Lhotse manifest to read")
-    output: str = option(MISSING, "Lhotse manifest to write")
-    storage: str = option(MISSING, "directory for the features")
+    cuts: str = path_option(MISSING, "Lhotse manifest to read")
+    output: str = path_option(MISSING, "Lhotse manifest to write")
+    storage: str = path_option(MISSING, "directory for the features; those of an earlier manifest OUTPUT are replaced")
     mel_bins: int = option(80, "bins of the filterbank", low=8)
     speed_factors: list[float] = option(
         [], "also store a copy of every utterance at each of these speeds", low=0.5, high=2
@@ -223,8 +229,8 @@ class FeaturesConfig:
 class SharConfig:
     """`asr shar`: pack cuts with their audio or features into tar files that are read from front to back."""
 
-    cuts: str = option(MISSING, "Lhotse manifest to read")
-    output: str = option(
+    cuts: str = path_option(MISSING, "Lhotse manifest to read")
+    output: str = path_option(
         MISSING, "directory to write, to be named where a manifest is wanted; replaced when all is done"
     )
     shard_size: int = option(1000, "utterances in a tar file", low=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Optional
 
-from asr.options import option
+from asr.options import option, path_option
 
 
 @dataclass
@@ -23,7 +23,7 @@ class SpecAugmentOptions:
 class NoiseOptions:
     """Noise that is mixed into training utterances."""
 
-    cuts: list[str] = option([], "Lhotse manifests of noise, for example MUSAN's; none: no noise")
+    cuts: list[str] = path_option([], "Lhotse manifests of noise, for example MUSAN's; none: no noise")
     probability: float = option(0.5, "share of the utterances that get noise", low=0, high=1)
     snr_db: list[float] = option([10.0, 20.0], "lowest and highest ratio of signal to noise, dB")
 
@@ -42,11 +42,11 @@ class RoomOptions:
 class DataOptions:
     """Where the cuts are and how they become batches."""
 
-    train_cuts: list[str] = option(
+    train_cuts: list[str] = path_option(
         [], "Lhotse manifests, or directories of Shar, to train on; `asr manifest` makes them of a corpus", needed=True
     )
-    valid_cuts: list[str] = option([], "Lhotse manifests, or directories of Shar, to validate on", needed=True)
-    tokenizer: str = option("", "directory made by `asr tokenizer`", needed=True)
+    valid_cuts: list[str] = path_option([], "Lhotse manifests, or directories of Shar, to validate on", needed=True)
+    tokenizer: str = path_option("", "directory made by `asr tokenizer`", needed=True)
     max_seconds: float = option(100.0, "seconds of audio in a batch at most, padding included", low=0.1)
     max_utterances: Optional[int] = option(None, "utterances in a batch at most", low=1)
     max_memory_mb: Optional[float] = option(
@@ -60,6 +60,7 @@ class DataOptions:
     min_duration: float = option(0.1, "shorter utterances are not trained on, seconds", low=0)
     max_duration: float = option(30.0, "longer utterances are not trained on, seconds", low=0)
     workers: int = option(2, "processes that load data; 0 loads in the training process", low=0)
+    timeout: float = option(600.0, "seconds without a batch after which data workers are given up", low=1)
     speed_factors: list[float] = option(
         [], "speed perturbation on the fly: one of these factors is drawn for each utterance and epoch", low=0.5, high=2
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
-from asr.options import MISSING, option
+from asr.options import MISSING, option, path_option
 
 
 @dataclass
@@ -36,12 +36,12 @@ class BeamOptions(DecodeOptions):
 
     name: str = option("beam", "which search", choices=("beam",))
     beam: int = option(4, "hypotheses that are followed", low=1)
-    lm: str = option("", "token n-gram for shallow fusion, ARPA, made by `asr lm` or another tool")
+    lm: str = path_option("", "token n-gram for shallow fusion, ARPA, made by `asr lm` or another tool")
     lm_weight: float = option(0.3, "weight of its log-probabilities", low=0)
     internal_lm_weight: float = option(
         0.0, "weight at which the predictor's own log-probabilities of labels are subtracted", low=0
     )
-    phrases: str = option(
+    phrases: str = path_option(
         "", "text file of phrases to expect, one a line, with a boost of their own after a tab if any"
     )
     phrase_boost: float = option(

@@ -18,7 +18,17 @@ from omegaconf.errors import OmegaConfBaseException
 from asr.config import COMMANDS, VARIANTS
 from asr.config.loss import load_installed
 from asr.errors import InputError
-from asr.options import MISSING, Option, check_values, choose, did_you_mean, missing_values, shown, type_name
+from asr.options import (
+    MISSING,
+    Option,
+    check_values,
+    choose,
+    did_you_mean,
+    expand_paths,
+    missing_values,
+    shown,
+    type_name,
+)
 
 
 def list_options(schema: type, chosen: Mapping[str, type] | None = None) -> dict[str, Option]:
@@ -70,7 +80,7 @@ def typed(raw: DictConfig, command: str) -> DictConfig:
 
 
 def finished(tree: DictConfig, command: str) -> Any:
-    """The typed object, with nothing missing and every value in its range."""
+    """The typed object, with nothing missing, every value in its range and `~` replaced in paths."""
     values = typing.cast(dict[str, Any], OmegaConf.to_container(tree))
     options = list_options(COMMANDS[command]).values()
     missing = [option for option in options if _value_at(values, option.name) == MISSING]
@@ -83,6 +93,7 @@ def finished(tree: DictConfig, command: str) -> Any:
         name = str(error.full_key)
         raise InputError(f"{name}={shown(_value_at(values, name))}: {first_line(error)}") from None
     check_values(config, "")
+    expand_paths(config, "")
     return config
 
 

@@ -31,6 +31,9 @@ class TrainOptions:
     """The training loop."""
 
     steps: int = option(2000, "optimiser steps", low=1)
+    change: bool = option(
+        False, "go on with a run though options that change the result are not as before; changes.jsonl keeps them"
+    )
     seed: int = option(0, "seed of everything random", low=0)
     device: str = option("auto", "where to train", choices=("auto", "cpu", "cuda"))
     precision: str = option(
@@ -48,6 +51,4 @@ class TrainOptions:
     log_every: int = option(20, "steps between two lines of metrics", low=1)
     validate_every: int = option(500, "steps between two validations (each is followed by a checkpoint)", low=1)
     save_every: int = option(500, "steps between two checkpoints", low=1)
-    average_last: int = option(
-        5, "checkpoints that are kept; `checkpoint=average` averages those of the last fifth of the training", low=1
-    )
+    average_last: int = option(5, "checkpoints that are kept, and averaged by `checkpoint=average`", low=1)

@@ -14,7 +14,7 @@ from lhotse.cut import Cut
 from torch import Tensor
 from torchaudio.functional import resample
 
-from asr.data.features import FRAME_SAMPLES, SAMPLING_RATE, one_line, require_finite
+from asr.data.features import FRAME_SAMPLES, SAMPLING_RATE, check_samples, extract, one_line
 from asr.errors import InputError
 
 WINDOW_SAMPLES = 400  # that a feature frame is computed from, centred on the 160 of its own
@@ -25,12 +25,12 @@ QUIET_BLOCKS = 3  # over which it is averaged, to find a pause rather than a sto
 def read_seconds(path: Path) -> Iterator[np.ndarray]:
     """Samples (n,) float32 in [−1, 1] at 16 kHz, channels averaged: a second at a time, the last one shorter.
 
-    Raises InputError where the file cannot be read, or its samples are not finite.
+    Raises InputError where the file cannot be read, or its samples are not finite, or absurd.
     """
     try:
         with soundfile.SoundFile(path) as file:
             blocks = file.blocks(blocksize=file.samplerate, dtype="float32", always_2d=True)
-            mono = (require_finite(block.mean(axis=1), "audio") for block in blocks)
+            mono = (check_samples(block.mean(axis=1)) for block in blocks)
             yield from mono if file.samplerate == SAMPLING_RATE else resampled(mono, file.samplerate)
     except (soundfile.SoundFileError, OSError) as error:
         raise InputError(f"{path}: unreadable audio ({one_line(error)})") from error
@@ -82,7 +82,7 @@ class FbankStream:
 
     def extract(self) -> Tensor:
         """The frames of all samples that wait."""
-        return torch.from_numpy(self.fbank.extract(self.waiting, SAMPLING_RATE))
+        return torch.from_numpy(extract(self.fbank, self.waiting))
 
 
 def cut_at_pauses(recording: Recording, longest: float) -> list[Cut]:

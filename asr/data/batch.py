@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -39,7 +40,7 @@ class Batch:
     alignment: (B,U), frame after subsampling of each label, negative where unknown; None for an empty batch.
     seconds: of audio, without padding.
     position: where the stream stands once this batch is done; None outside training.
-    skipped: utterances of this batch that could not be read.
+    skipped: utterances of this batch that could not be read; in training also those that were refused on the way to it.
     """
 
     ids: list[str]
@@ -56,6 +57,15 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def select(self, rows: Sequence[int]) -> Batch:
+        """The utterances at these places, padded as they are here; `seconds` and `skipped` stay the batch's."""
+        ids, texts = [self.ids[row] for row in rows], [self.texts[row] for row in rows]
+        words = [self.words[row] for row in rows] if self.words else []
+        tensors: dict[str, Any] = {
+            name: value[list(rows)] for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        return replace(self, ids=ids, texts=texts, words=words, **tensors)
 
     def to(self, device: torch.device) -> Batch:
         """The same batch with its tensors on `device`."""

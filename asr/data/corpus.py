@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from asr.errors import InputError
 from asr.files import replacing
+from asr.options import with_home
 from asr.progress import progress
 
 if TYPE_CHECKING:
@@ -44,9 +45,14 @@ def run(main: Callable[[], None]) -> None:
 def add_corpus_options(parser: argparse.ArgumentParser) -> None:
     """Add ``--corpus-dir`` or ``--download-dir`` (exactly one) and ``--output`` to ``parser``."""
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--corpus-dir", type=Path, help="a copy of the corpus on disk")
-    source.add_argument("--download-dir", type=Path, help="download and unpack the corpus into this folder")
-    parser.add_argument("--output", type=Path, required=True, help="folder to write the cuts into")
+    source.add_argument("--corpus-dir", type=home_path, help="a copy of the corpus on disk")
+    source.add_argument("--download-dir", type=home_path, help="download and unpack the corpus into this folder")
+    parser.add_argument("--output", type=home_path, required=True, help="folder to write the cuts into")
+
+
+def home_path(text: str) -> Path:
+    """A path of the command line, in which `~` is the home directory: shells leave it in `--output=~/data`."""
+    return Path(with_home(text))
 
 
 def fetch(url: str, directory: Path, sha256: str | None) -> Path:

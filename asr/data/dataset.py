@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -21,18 +21,23 @@ from asr.data.waves import WaveAugmentation
 from asr.data.words import aligned_words, in_order, token_frames
 from asr.errors import InputError
 
+EDGE_SECONDS = (
+    0.1  # by which a supervision may end outside its cut: of rounding, and too short for a word to be missing
+)
+
 
 @dataclass(frozen=True)
 class Draw:
     """What the sampler decided: which cuts, and for training where in the stream they stand.
 
     done: where the stream stands once the batches that other processes take beside this one are done, too; by
-    default they are none.
+    default they are none. refused: utterances that the sampler left out since the draw before.
     """
 
     cuts: list[Cut]
     position: Position | None = None
     done: Position | None = None
+    refused: list[Skipped] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ class SpeechDataset(torch.utils.data.Dataset[Batch]):
 
     def __getitem__(self, draw: Draw) -> Batch:
         """The batch of a draw; utterances that cannot be read are named in `Batch.skipped`."""
-        cuts, features, skipped = [], [], []
+        cuts, features, skipped = [], [], [*draw.refused]
         for cut in draw.cuts:
             try:
                 features.append(self.load(cut, draw.position))
@@ -77,7 +82,11 @@ class SpeechDataset(torch.utils.data.Dataset[Batch]):
         return self.collate(cuts, features, skipped, draw.done or draw.position)
 
     def load(self, cut: Cut, position: Position | None) -> Tensor:
-        """Features (T,F) of one cut, augmented in training."""
+        """Features (T,F) of one cut, augmented in training.
+
+        Raises InputError where they cannot be read, or the transcript is not of what is heard.
+        """
+        check_supervisions(cut)
         alter = partial(self.waves, epoch=position.epoch, cut_id=cut.id) if self.waves and position else None
         with one_thread():
             features = load_features(cut, self.fbank, alter)
@@ -128,6 +137,17 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def check_supervisions(cut: Cut) -> None:
+    """Raise InputError where a cut has text that was said before or after it: a window of a recording, for example."""
+    for supervision in cut.supervisions:
+        begin, end = supervision.start, supervision.end
+        if supervision.text and not -EDGE_SECONDS <= begin <= end <= cut.duration + EDGE_SECONDS:
+            raise InputError(
+                f"its supervision {supervision.id} lasts from {begin:.2f} to {end:.2f} s, the cut from 0 to "
+                f"{cut.duration:.2f} s: cut where supervisions end, as Lhotse's trim_to_supervisions does"
+            )
 
 
 def transcript(cut: Cut) -> str:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import signal
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice, pairwise
 
-import torch
 from lhotse import CutSet
 from lhotse.cut import Cut
 from lhotse.dataset import DynamicBucketingSampler
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import Sampler
 
 from asr.config import DataOptions
 from asr.data.augment import draw_speed, keyed_random
-from asr.data.batch import Batch, Position
-from asr.data.dataset import Draw, SpeechDataset, transcript
-from asr.data.features import frame_count
+from asr.data.batch import Position, Skipped
+from asr.data.dataset import Draw, check_supervisions, transcript
+from asr.data.features import frame_count, require_recording
 from asr.data.memory import MemoryLimit
 from asr.data.tokenizer import Tokenizer
 from asr.errors import InputError
@@ -45,11 +43,11 @@ class Admission:
     limit: MemoryLimit | None = None
     refused: dict[str, str] = field(default_factory=dict)
 
-    def __call__(self, cut: Cut) -> bool:
-        """Whether to train on this cut; a reason why not is kept in `refused`."""
+    def __call__(self, cut: Cut, name: str = "") -> bool:
+        """Whether to train on this cut; a reason why not is kept in `refused`, under `name` or else the cut's id."""
         reason = self.reason_against(cut)
         if reason:
-            self.refused[cut.id] = reason
+            self.refused[name or cut.id] = reason
         return not reason
 
     def reason_against(self, cut: Cut) -> str:
@@ -57,17 +55,27 @@ class Admission:
         if not self.min_duration <= cut.duration <= self.max_duration:
             return f"lasts {cut.duration:.2f} s, outside {self.min_duration:g} to {self.max_duration:g} s"
         try:
+            if not cut.has_features:
+                require_recording(cut)
+            check_supervisions(cut)
             labels = self.tokenizer.encode(transcript(cut))
         except InputError as error:
             return str(error)
         have = self.encoder_frames(frame_count(cut))
         need = frames_needed(labels) if self.ctc else len(labels) if self.modified else 1
         if have < need:
-            return f"{len(labels)} labels need {need} frames, the encoder gives {have}"
+            return f"{len(labels)} labels need {need} frames, the encoder gives {have}{self.remedy()}"
         if self.limit and not self.limit.fits([cut]):
             needed = self.limit.needed_mb([cut])
             return f"alone it needs {needed:.0f} MB, data.max_memory_mb={self.limit.max_mb:g} is too little"
         return ""
+
+    def remedy(self) -> str:
+        """What would help where there are too few frames for the labels, to follow the reason."""
+        lattice = [f"loss.topology=regular{' and train.ctc_weight=0' * self.ctc}"] if self.modified else []
+        ctc = ["train.ctc_weight=0"] if self.ctc and not self.modified else []
+        helpful = ["larger units", *lattice, *ctc, "longer utterances"]
+        return f": {', '.join(helpful[:-1])} or {helpful[-1]} would help" if lattice or ctc else ""
 
 
 def frames_needed(labels: list[int]) -> int:
@@ -104,7 +112,8 @@ START = Position()
 class TrainingStream(Sampler[Draw]):
     """Endless draws, epoch after epoch, from `start` on; the same for the same seed.
 
-    admits: whether a cut can be trained on, asked again once its speed is known.
+    admission: decides what of the cuts is trained on, of which it has been asked for `cuts`; it is asked again once
+    their speed is known. What it refuses is told with the draw that it was met on the way to, once in an epoch.
     limit: batches that would need more memory are divided.
     rank, world_size: of `world_size` processes that share the stream, each takes every world_size-th draw; so none
     ever has fewer than another, and a position means the same for any number of them.
@@ -116,13 +125,14 @@ class TrainingStream(Sampler[Draw]):
         options: DataOptions,
         seed: int,
         start: Position = START,
-        admits: Callable[[Cut], bool] = lambda cut: True,
+        admission: Admission | None = None,
         rank: int = 0,
         world_size: int = 1,
         limit: MemoryLimit | None = None,
     ) -> None:
-        self.cuts, self.options, self.seed, self.start, self.admits = cuts, options, seed, start, admits
-        self.limit = limit
+        self.cuts, self.options, self.seed, self.start = cuts, options, seed, start
+        self.admission, self.limit = admission, limit
+        self.refused = admission.refused if admission else {}
         self.rank, self.world_size = rank, world_size
 
     def __iter__(self) -> Iterator[Draw]:
@@ -134,11 +144,21 @@ class TrainingStream(Sampler[Draw]):
     def whole(self) -> Iterator[Draw]:
         """The draws of all processes."""
         epoch, done = self.start
+        new: list[Skipped] = []
         while True:
+            told = 0
+            self.refused.clear()
             for index, cuts in enumerate(self.batches(epoch)):
+                new, told = [*new, *self.refused_since(told)], len(self.refused)
                 if index >= done:
-                    yield Draw(cuts, Position(epoch, index + 1))
+                    yield Draw(cuts, Position(epoch, index + 1), refused=new)
+                new = []
+            new = self.refused_since(told)  # in what was read after the last batch was full
             epoch, done = epoch + 1, 0
+
+    def refused_since(self, count: int) -> list[Skipped]:
+        """What was refused in this epoch, but for the first `count` utterances."""
+        return [Skipped(name, reason) for name, reason in islice(self.refused.items(), count, None)]
 
     def batches(self, epoch: int) -> Iterator[list[Cut]]:
         """The batches of one epoch, none of which needs too much memory."""
@@ -148,7 +168,8 @@ class TrainingStream(Sampler[Draw]):
     def epoch(self, epoch: int) -> DynamicBucketingSampler:
         """The batches of one epoch, as Lhotse makes them. Raises InputError where no utterance is left."""
         if next(iter(self.cuts), None) is None:
-            raise InputError("no utterance is left to train on: see the skipped ones above")
+            examples = "".join(f"; {one.id}: {one.reason}" for one in self.refused_since(0)[:3])
+            raise InputError(f"no utterance is left to train on, {len(self.refused)} were refused{examples}")
         sampler = bucketing(self.at_speed(epoch), self.options, True, self.seed)
         sampler.set_epoch(epoch)
         return sampler
@@ -156,19 +177,34 @@ class TrainingStream(Sampler[Draw]):
     def at_speed(self, epoch: int) -> CutSet:
         """The cuts with speed perturbation, drawn anew for each epoch."""
         factors = self.options.speed_factors
-        if not factors:
-            return self.cuts
+        return CutSet(AtSpeed(self.cuts, factors, self.seed, epoch, self.admission)) if factors else self.cuts
 
-        def perturb(cut: Cut) -> Cut:
-            if cut.has_features:
-                raise InputError(
-                    f"{cut.id}: data.speed_factors needs audio, but the cut has stored features: "
-                    "use `asr features speed_factors=…` and data.speed_factors=[]"
-                )
-            factor = draw_speed(factors, keyed_random("speed", self.seed, epoch, cut.id))
-            return cut if factor == 1 else cut.perturb_speed(factor)
 
-        return self.cuts.map(perturb).filter(self.admits)
+@dataclass(frozen=True)
+class AtSpeed:
+    """Cuts at the speeds of an epoch, but for those that are refused at theirs."""
+
+    cuts: CutSet
+    factors: list[float]
+    seed: int
+    epoch: int
+    admission: Admission | None
+
+    def __iter__(self) -> Iterator[Cut]:
+        for cut in self.cuts:
+            perturbed = self.perturb(cut)
+            if self.admission is None or self.admission(perturbed, cut.id):
+                yield perturbed
+
+    def perturb(self, cut: Cut) -> Cut:
+        """The cut at its speed. Raises InputError where it has no audio to be changed."""
+        if cut.has_features:
+            raise InputError(
+                f"{cut.id}: data.speed_factors needs audio, but the cut has stored features: "
+                "use `asr features speed_factors=…` and data.speed_factors=[]"
+            )
+        factor = draw_speed(self.factors, keyed_random("speed", self.seed, self.epoch, cut.id))
+        return cut if factor == 1 else cut.perturb_speed(factor)
 
 
 class OnePass(Sampler[Draw]):
@@ -181,22 +217,3 @@ class OnePass(Sampler[Draw]):
         batches = bucketing(self.cuts, self.options, shuffle=False)
         for cuts in islice(batches, self.rank, None, self.world_size):
             yield Draw(list(cuts))
-
-
-def make_loader(dataset: SpeechDataset, sampler: Sampler[Draw], workers: int) -> DataLoader[Batch]:
-    """Load draws in `workers` processes, or in this one if 0. Batches do not depend on the number."""
-    return DataLoader(
-        dataset,
-        sampler=sampler,
-        batch_size=None,
-        num_workers=workers,
-        worker_init_fn=_start_worker if workers else None,
-    )
-
-
-def _start_worker(worker: int) -> None:
-    # Signals to stop reach the whole process group; the training process decides when its workers end.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
-    torch.set_num_threads(1)

@@ -18,9 +18,9 @@ from lhotse.cut import Cut
 from lhotse.shar import LazySharIterator, SharWriter
 
 from asr.data.batch import Skipped
-from asr.data.features import load_samples, one_line, require_finite
+from asr.data.features import check_features, load_samples, one_line
 from asr.errors import InputError
-from asr.files import sync, write_atomically
+from asr.files import replace_directory, sync, write_atomically
 
 _SHARD = re.compile(r"(cuts|recording|features)\.(\d{6})\.(jsonl\.gz|tar)")
 _SETTINGS = "settings.json"
@@ -81,7 +81,7 @@ def check_readable(cut: Cut) -> None:
         features = cut.load_features()
     except Exception as error:  # every storage type has its own exceptions
         raise InputError(f"unreadable features ({one_line(error)})") from error
-    require_finite(features, "features")
+    check_features(features)
 
 
 def begin(output: Path, settings: dict[str, object]) -> Path:
@@ -104,11 +104,7 @@ def finish(directory: Path, output: Path) -> None:
     for path in directory.iterdir():
         if not _SHARD.fullmatch(path.name):  # the settings, and what a killed process has left
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    before = output.with_name(f".{output.name}.before")
-    if output.exists():
-        output.rename(before)
-    directory.rename(output)
-    shutil.rmtree(before, ignore_errors=True)
+    replace_directory(directory, output)
 
 
 def refuse_other(output: Path) -> None:
@@ -122,7 +118,12 @@ def refuse_other(output: Path) -> None:
 
 def is_shar(path: Path) -> bool:
     """Whether this is a directory with at least one shard."""
-    return next(path.glob("cuts.*.jsonl.gz"), None) is not None
+    return bool(shar_manifests(path))
+
+
+def shar_manifests(directory: Path) -> list[Path]:
+    """The manifests of the shards, in order."""
+    return sorted(directory.glob("cuts.*.jsonl.gz"))
 
 
 def read_shar(directory: Path) -> Iterator[Cut]:

@@ -98,7 +98,7 @@ class SentencePieceTokenizer:
         Raises:
             InputError: the text is blank, or has a reserved symbol or a character outside the vocabulary.
         """
-        text = normalise(text)
+        text = normalised(text)
         ids = list(self._processor.encode(text))
         if UNKNOWN_ID in ids:
             self._refuse_unknown(text)
@@ -129,6 +129,12 @@ class SentencePieceTokenizer:
         return (json.dumps(fields, indent=2) + "\n").encode("utf-8")
 
     def _refuse_unknown(self, text: str) -> NoReturn:
+        for case, other in (("upper", text.upper()), ("lower", text.lower())):
+            if UNKNOWN_ID not in self._processor.encode(other):
+                raise InputError(
+                    f"the tokenizer was trained on {case} case, and the transcript is in another: convert the "
+                    f"transcripts to {case} case, or train the tokenizer on them"
+                )
         unknown = next(
             character for character in text if self._processor.piece_to_id(_as_piece(character)) == UNKNOWN_ID
         )
@@ -149,7 +155,7 @@ def train_tokenizer(texts: Iterable[str], kind: Kind, vocab_size: int | None = N
     Raises:
         InputError: no text, a reserved symbol, an unknown kind, or an impossible `vocab_size`.
     """
-    sentences = [normalise(text) for text in texts if text.strip()]
+    sentences = [normalised(text) for text in texts if text.strip()]
     if not sentences:
         raise InputError("no text to train a tokenizer on: give at least one transcript that is not blank")
     size = _check_vocab_size(kind, vocab_size, sentences)
@@ -261,7 +267,7 @@ def _smallest_vocab_size(sentences: list[str]) -> int:
     return len({BLANK_ID, UNKNOWN_ID}) + len(characters)
 
 
-def normalise(text: str) -> str:
+def normalised(text: str) -> str:
     """The text, white space stripped and collapsed. Raises InputError where it is blank or has a reserved symbol."""
     text = _collapse(text)
     if not text:
@@ -269,7 +275,10 @@ def normalise(text: str) -> str:
     reserved = _RESERVED.search(text)
     if reserved:
         word = ascii(_word_with(text, reserved[0]))
-        raise InputError(f"{reserved[0]!a} in {word} is reserved: remove it from the transcript")
+        remedy = "remove it from the transcript"
+        if reserved[0] == _UNKNOWN:
+            remedy = "it marks what nobody understood; leave out the utterance, or write what was said"
+        raise InputError(f"{reserved[0]!a} in {word} is reserved: {remedy}")
     return text
 
 

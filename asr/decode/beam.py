@@ -203,10 +203,9 @@ class BeamSession:
         final_BK = self.search.scorer.final(beam.state_BKS.flatten(0, 1)).view_as(beam.score_BK)
         total, order = (beam.score_BK + beam.added_BK + final_BK).sort(dim=1, descending=True)
         links = beam.link_BK.gather(1, order)
-        return [
-            [trace(link, columns, score) for link, score in zip(*row) if score > -math.inf]
-            for row in zip(links.tolist(), total.tolist())
-        ]
+        rows = zip(links.tolist(), total.tolist())
+        found = [[trace(link, columns, score) for link, score in zip(*row) if score > -math.inf] for row in rows]
+        return [hypotheses or [Hypothesis([], [], math.nan, [])] for hypotheses in found]
 
 
 def widened(beam: Beam, size: int) -> Beam:

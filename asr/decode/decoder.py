@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,10 +13,12 @@ from torch import Tensor
 from asr.config import DataOptions, DecodeOptions
 from asr.data.batch import Batch, Skipped
 from asr.data.dataset import SpeechDataset
-from asr.data.sampler import OnePass, make_loader
+from asr.data.loader import Loader
+from asr.data.sampler import OnePass
 from asr.decode.make import make_search
-from asr.decode.search import recognised
+from asr.decode.search import Hypothesis, recognised, require_score
 from asr.decode.stream import chunk_frames, encode_in_chunks
+from asr.errors import InputError
 from asr.models.subsampling import MIN_FRAMES
 from asr.runs.trained import Trained
 from asr.score.wer import Utterance
@@ -70,11 +72,11 @@ class Decoder:
         """Batches of similar durations."""
         longest, most = self.options.max_seconds, self.options.batch_size
         data = DataOptions(max_seconds=longest, max_utterances=most, buckets=BUCKETS)
-        return iter(make_loader(self.dataset, OnePass(cuts, data), workers=0))
+        return iter(Loader(self.dataset, OnePass(cuts, data)))
 
     @torch.inference_mode()
-    def decode(self, batch: Batch) -> list[list[Utterance]]:
-        """The hypotheses of each utterance of a batch, best first."""
+    def decode(self, batch: Batch) -> list[list[Utterance] | Skipped]:
+        """The hypotheses of each utterance of a batch, best first, or why there are none."""
         started, encoder = time.perf_counter(), 0.0
         session = self.search.begin(len(batch))
         since = time.perf_counter()
@@ -84,7 +86,11 @@ class Decoder:
             encoder += time.perf_counter() - since
             session.read(*encoded)
             since = time.perf_counter()
-        found = list(recognised(batch, session.best(), self.trained.tokenizer))
+        best = session.best()
+        found = [
+            scored(utterances, hypotheses)
+            for utterances, hypotheses in zip(recognised(batch, best, self.trained.tokenizer), best)
+        ]
         self.clock.encoder += encoder
         self.clock.search += time.perf_counter() - started - encoder
         self.clock.audio += batch.seconds
@@ -97,3 +103,12 @@ class Decoder:
             yield from encode_in_chunks(model, batch.features, batch.feature_frames, self.chunk)
         else:
             yield model.encode(batch.features, batch.feature_frames, self.chunk)
+
+
+def scored(utterances: list[Utterance], hypotheses: Sequence[Hypothesis]) -> list[Utterance] | Skipped:
+    """The utterance's hypotheses in words, unless their scores are no numbers."""
+    try:
+        require_score(hypotheses)
+    except InputError as error:
+        return Skipped(utterances[0].id, str(error))
+    return utterances

@@ -13,7 +13,7 @@ from torch import Tensor
 from asr.data.audio import FbankStream
 from asr.data.features import SAMPLING_RATE
 from asr.data.tokenizer import Tokenizer
-from asr.decode.search import Hypothesis, Search
+from asr.decode.search import Hypothesis, Search, require_score
 from asr.decode.stream import FeatureChunks
 from asr.models.conformer import EncoderState
 from asr.models.subsampling import SUBSAMPLED_SECONDS
@@ -27,6 +27,8 @@ class LiveSearch:
 
     A word is put out once all hypotheses agree on it and on there being a next one, or at the end of what was said.
     A long pause ends that, and the search begins anew; the encoder goes on.
+
+    Raises InputError for samples whose features are not those of audio, and where hypotheses have no finite score.
     """
 
     def __init__(self, model: Transducer, search: Search, tokenizer: Tokenizer, fbank: Fbank, chunk: int) -> None:
@@ -52,7 +54,7 @@ class LiveSearch:
         """The words that are left."""
         last = [*self.windows.add(self.fbank.end()), *self.windows.end()]
         heard = "".join(text for window in last for text in self.read(window))
-        return heard + self.rest(self.session.best())
+        return heard + self.rest(self.best())
 
     def read(self, window: Tensor) -> Iterator[str]:
         """Read a chunk (1,T,F)."""
@@ -61,7 +63,7 @@ class LiveSearch:
         encoded, frames, self.state = self.model.encode_chunk(window, lengths, self.state)
         self.session.read(encoded, frames)
         self.frames += int(frames)
-        found = self.session.best()
+        found = self.best()
         emitted = found[0][0].frames[-1] if found[0][0].frames else -1
         pause = (self.frames - emitted) * SUBSAMPLED_SECONDS > ENDPOINT_SECONDS
         if pause and emitted >= 0:
@@ -70,6 +72,12 @@ class LiveSearch:
             yield from self.words(agreed(found[0], self.tokenizer))
         if pause:
             self.begin()
+
+    def best(self) -> list[list[Hypothesis]]:
+        """The hypotheses as of now. Raises InputError where they have no score."""
+        found = self.session.best()
+        require_score(found[0])
+        return found
 
     def words(self, agreed: Sequence[str]) -> Iterator[str]:
         """The words that have not been put out."""

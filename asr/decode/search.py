@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,6 +13,7 @@ from torch import Tensor
 from asr.data.batch import Batch
 from asr.data.tokenizer import Tokenizer
 from asr.data.words import frame_seconds
+from asr.errors import InputError
 from asr.score.wer import Utterance
 
 
@@ -57,6 +59,15 @@ def search_all(search: Search, encoder_out_BTJ: Tensor, frames_B: Tensor) -> lis
     session = search.begin(len(encoder_out_BTJ))
     session.read(encoder_out_BTJ, frames_B)
     return session.best()
+
+
+def require_score(hypotheses: Sequence[Hypothesis]) -> None:
+    """Raise InputError where the best hypothesis has no finite score: then its text says nothing, "" in particular."""
+    if not math.isfinite(hypotheses[0].score):
+        raise InputError(
+            f"the score of what was recognised is {hypotheses[0].score}: the model's weights are not sound; "
+            "decode with checkpoint=best, or train again with a lower optim.lr"
+        )
 
 
 def recognised(batch: Batch, found: Sequence[Sequence[Hypothesis]], tokenizer: Tokenizer) -> Iterator[list[Utterance]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from asr.errors import InputError
 from asr.models.mask import valid_frames
 
 
@@ -21,10 +22,15 @@ class GlobalNormalize(nn.Module):
 
     @torch.no_grad()
     def estimate(self, features: list[Tensor]) -> None:
-        """Set the statistics from a sample of utterances, each (T,F)."""
+        """Set the statistics from a sample of utterances, each (T,F). Raises InputError where they are not finite."""
         frames = torch.cat(features).double()
-        self.mean.copy_(frames.mean(0))
-        self.std.copy_(frames.std(0).clamp(min=1e-3))
+        mean, std = frames.mean(0).to(self.mean), frames.std(0).clamp(min=1e-3).to(self.std)
+        if not (mean.isfinite().all() and std.isfinite().all()):
+            raise InputError(
+                "model.normalize=global: mean and deviation of the features are not finite: check the audio"
+            )
+        self.mean.copy_(mean)
+        self.std.copy_(std)
 
     def forward(self, features_BTF: Tensor, lengths_B: Tensor) -> Tensor:
         """Normalised features, (B,T,F)."""

@@ -5,15 +5,20 @@ exp/NAME/
     tokenizer/      a copy, so that the run can be moved and decoded anywhere
     checkpoints/    see asr.runs.state
     metrics.jsonl   one line of numbers per logged step
+    data.json       how many utterances the manifests hold, and a digest of them
+    changes.jsonl   options that were changed on the way, where there are any
     tensorboard/    the same numbers as curves
     train.log       what the console showed
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import math
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,16 +40,19 @@ class RunDirectory:
         self.tokenizer = path / "tokenizer"
         self.checkpoints = path / "checkpoints"
         self.metrics = path / "metrics.jsonl"
+        self.data = path / "data.json"
+        self.changes = path / "changes.jsonl"
         self.tensorboard = path / "tensorboard"
         self.log = path / "train.log"
         self._writer: SummaryWriter | None = None
 
-    def open_logs(self, step: int) -> logging.Logger:
-        """Start logging at `step`: what an interrupted run logged beyond it is dropped."""
+    def open_logs(self, step: int, again: Collection[str] = ()) -> logging.Logger:
+        """Start logging at `step`: what an interrupted run logged beyond it is dropped, and of this step itself the
+        metrics with the prefixes that will be written `again`."""
         from torch.utils.tensorboard import SummaryWriter
 
         self.path.mkdir(parents=True, exist_ok=True)
-        self._drop_metrics_after(step)
+        self._drop_metrics_after(step, again)
         self._writer = SummaryWriter(str(self.tensorboard), purge_step=step + 1 if step else None)
         return make_logger(self.log)
 
@@ -70,20 +78,23 @@ class RunDirectory:
     def close(self) -> None:
         """Flush TensorBoard's writer."""
         if self._writer is not None:
-            self._writer.close()
+            with contextlib.suppress(OSError):  # a full disk has ended the training already, and says so
+                self._writer.close()
 
-    def _drop_metrics_after(self, step: int) -> None:
+    def _drop_metrics_after(self, step: int, again: Collection[str]) -> None:
         if self.metrics.exists():
-            kept = [line for line in self.metrics.read_bytes().splitlines(True) if _step_of(line) <= step]
+            read = [(line, *_step_and_prefix(line)) for line in self.metrics.read_bytes().splitlines(True)]
+            kept = [line for line, at, prefix in read if at < step or (at == step and prefix not in again)]
             write_atomically(self.metrics, b"".join(kept))
 
 
-def _step_of(line: bytes) -> float:
-    """The step of a line of metrics.jsonl; infinite for one that was cut short."""
+def _step_and_prefix(line: bytes) -> tuple[float, str]:
+    """The step of a line of metrics.jsonl, infinite for one that was cut short, and the prefix of its metrics."""
     try:
-        return float(json.loads(line)["step"])
+        metrics = json.loads(line)
+        return float(metrics["step"]), next((name.partition("/")[0] for name in metrics if "/" in name), "")
     except (ValueError, TypeError, KeyError):
-        return float("inf")
+        return math.inf, ""
 
 
 class _AboveProgressBar(logging.Handler):
@@ -101,7 +112,7 @@ def make_logger(path: Path) -> logging.Logger:
     for old in logger.handlers[:]:
         logger.removeHandler(old)
         old.close()
-    console, file = _AboveProgressBar(), logging.FileHandler(path)
+    console, file = _AboveProgressBar(), logging.FileHandler(path, encoding="utf-8")
     console.setFormatter(logging.Formatter("%(message)s"))
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger.addHandler(console)

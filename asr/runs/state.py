@@ -8,11 +8,13 @@ checkpoints/step-00001200/
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import math
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,28 +76,84 @@ def join_tensors(value: Any, tensors: dict[str, Tensor]) -> Any:
 def save(directory: Path, checkpoint: Checkpoint, interim: bool = False) -> Path:
     """Write a checkpoint under a temporary name, flush it to the disk, and rename it. Returns its path.
 
-    An interim one, of a run that was stopped between two regular ones, is called stop-… and serves to go on
-    from: it is never averaged, so that stopping does not change what a run results in.
+    An interim one, of a run that was stopped between two regular ones or is about to validate, is called stop-… and
+    serves to go on from: it is never averaged, so that stopping does not change what a run results in.
     """
-    final = directory / f"{'stop' if interim else 'step'}-{checkpoint.step:08d}"
-    temporary = directory / f".{final.name}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
     contents = serialize(checkpoint)
-    sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in contents.items())
-    for name, data in {**contents, SUMS: sums.encode()}.items():
-        with open(temporary / name, "wb") as file:
-            file.write(data)
-        sync(temporary / name)
-    sync(temporary)
-    if final.exists():  # unsound, or it would not be written again
-        shutil.rmtree(final)
-    os.rename(temporary, final)
-    sync(directory)
+    final = directory / checkpoint_name(checkpoint.step, interim)
+    with written_whole(final) as temporary:
+        write_files(temporary, contents, sums_of(contents))
     for other in resumable(directory):
         if step_of(other) > checkpoint.step:  # unsound, or training would have gone on from there
             shutil.rmtree(other)
     return final
+
+
+def complete(directory: Path, step: int, metrics: dict[str, float]) -> Path:
+    """Make a regular checkpoint, with the metrics of its validation, of the interim one of a step. Returns its path.
+
+    Its tensors are not written again, where the file system can give a file two names.
+    """
+    interim, final = directory / checkpoint_name(step, True), directory / checkpoint_name(step, False)
+    sums = read_sums(interim)
+    state = json.loads(read_verified(interim, [STATE])[STATE])
+    state["metrics"], state["info"]["validation_due"] = metrics, False
+    contents = {STATE: state_file(state)}
+    with written_whole(final) as temporary:
+        for name in sums.keys() - contents:
+            link_or_copy(interim / name, temporary / name)
+        write_files(temporary, contents, sums | sums_of(contents))
+    shutil.rmtree(interim)
+    return final
+
+
+def checkpoint_name(step: int, interim: bool) -> str:
+    """What the checkpoint of a step is called."""
+    return f"{'stop' if interim else 'step'}-{step:08d}"
+
+
+@contextlib.contextmanager
+def written_whole(final: Path) -> Iterator[Path]:
+    """A temporary directory that becomes `final` when the block has ended well.
+
+    Raises InputError where the file system takes no more.
+    """
+    temporary = final.with_name(f".{final.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        sync(temporary)
+        if final.exists():  # unsound, or it would not be written again
+            shutil.rmtree(final)
+        os.rename(temporary, final)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)  # on a full disk it would keep the room
+        raise InputError(f"{final}: cannot be written ({error.strerror}); see to the disk and run again") from error
+    sync(final.parent)
+
+
+def write_files(directory: Path, contents: dict[str, bytes], sums: dict[str, str]) -> None:
+    """Write files, and the sums of all that are in the directory, to the disk."""
+    lines = "".join(f"{digest}  {name}\n" for name, digest in sums.items())
+    for name, data in {**contents, SUMS: lines.encode()}.items():
+        with open(directory / name, "wb") as file:
+            file.write(data)
+        sync(directory / name)
+
+
+def sums_of(contents: dict[str, bytes]) -> dict[str, str]:
+    """The SHA-256 of each file."""
+    return {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file a second name; a copy, where the file system has no such thing."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+        sync(target)
 
 
 def serialize(checkpoint: Checkpoint) -> dict[str, bytes]:
@@ -104,35 +162,62 @@ def serialize(checkpoint: Checkpoint) -> dict[str, bytes]:
     for name, state in checkpoint.parts.items():
         tensors: dict[str, Tensor] = {}
         skeletons[name] = split_tensors(state, tensors)
-        files[f"{name}.safetensors"] = serialize_tensors(tensors)
+        files[part_file(name)] = serialize_tensors(tensors)
     state = {"step": checkpoint.step, "metrics": checkpoint.metrics, "info": checkpoint.info, "parts": skeletons}
-    files[STATE] = (json.dumps(state, indent=1) + "\n").encode()
+    files[STATE] = state_file(state)
     return files
+
+
+def state_file(state: dict[str, Any]) -> bytes:
+    """The content of `state.json`."""
+    return (json.dumps(state, indent=1) + "\n").encode()
+
+
+def read_sums(path: Path) -> dict[str, str]:
+    """The SHA-256 of each file of a checkpoint, as it was written. Raises InputError where there are none."""
+    try:
+        lines = (path / SUMS).read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        return {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
+    except (FileNotFoundError, ValueError) as error:  # not OSError: an unreadable disk is no damage
+        raise InputError(f"{path}: incomplete checkpoint ({error})") from error
 
 
 def read_verified(path: Path, names: Iterable[str] | None = None) -> dict[str, bytes]:
     """Files of a checkpoint (None: all), each with the right sum. Raises InputError naming the one that is not."""
+    sums = read_sums(path)
     try:
-        lines = (path / SUMS).read_text(encoding="utf-8").removesuffix("\n").split("\n")
-        sums = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
         files = {name: (path / name).read_bytes() for name in (sums if names is None else names)}
-    except (FileNotFoundError, ValueError) as error:  # not OSError: an unreadable disk is no damage
+    except FileNotFoundError as error:  # not OSError: an unreadable disk is no damage
         raise InputError(f"{path}: incomplete checkpoint ({error})") from error
     for name, data in files.items():
         if hashlib.sha256(data).hexdigest() != sums.get(name):
             raise InputError(f"{path / name} is damaged: its SHA-256 is not the one in {SUMS}; remove the checkpoint")
-    if STATE not in files:
+    if STATE not in sums:
         raise InputError(f"{path}: incomplete checkpoint (no {STATE})")
     return files
 
 
 def load(path: Path, parts: Iterable[str] | None = None) -> Checkpoint:
-    """Read a checkpoint, or only some of its parts, after checking its sums."""
-    files = read_verified(path)
-    state = json.loads(files[STATE])
-    wanted = state["parts"] if parts is None else parts
-    loaded = {name: join_tensors(state["parts"][name], parse_tensors(files[f"{name}.safetensors"])) for name in wanted}
+    """Read a checkpoint, or only some of its parts, after checking their sums: files of others may be absent."""
+    state = json.loads(read_verified(path, [STATE])[STATE])
+    wanted = list(state["parts"] if parts is None else parts)
+    files = read_verified(path, [part_file(name) for name in wanted])
+    loaded = {name: join_tensors(state["parts"][name], parse_tensors(files[part_file(name)])) for name in wanted}
     return Checkpoint(state["step"], state["metrics"], loaded, state["info"])
+
+
+def part_file(name: str) -> str:
+    """The file of a part's tensors."""
+    return f"{name}.safetensors"
+
+
+def weights_only(path: Path) -> bool:
+    """Whether somebody has deleted the state of the optimiser, and the weights are sound."""
+    try:
+        load(path, ["model"])
+    except InputError:
+        return False
+    return not (path / part_file("optimizer")).exists()
 
 
 def checkpoints(directory: Path) -> list[Path]:
@@ -141,8 +226,8 @@ def checkpoints(directory: Path) -> list[Path]:
 
 
 def resumable(directory: Path) -> list[Path]:
-    """Regular and interim checkpoints, oldest first."""
-    return sorted([*checkpoints(directory), *directory.glob("stop-*")], key=step_of)
+    """Regular and interim checkpoints, oldest first, of one step the regular one last."""
+    return sorted([*directory.glob("stop-*"), *checkpoints(directory)], key=step_of)
 
 
 def step_of(path: Path) -> int:
@@ -170,9 +255,24 @@ def metrics_of(path: Path) -> dict[str, float]:
 
 
 def best(directory: Path) -> Path | None:
-    """The checkpoint with the lowest validation WER, and among equals the lowest validation loss."""
-    scored = [(m["wer"], m["loss"], path) for path in checkpoints(directory) if (m := metrics_of(path))]
+    """The checkpoint with the lowest validation WER, and among equals the lowest validation loss; see `comparable`."""
+    validated = [(m, path) for path in checkpoints(directory) if (m := metrics_of(path))]
+    chosen = comparable([metrics for metrics, _ in validated])
+    scored = [(m["wer"], m.get("loss", math.inf), path) for m, path in validated if m in chosen]
     return min(scored)[-1] if scored else None
+
+
+def comparable(validations: Sequence[Mapping[str, float]]) -> list[Mapping[str, float]]:
+    """Those, of the metrics of validations in order, that have error rates of the same utterances.
+
+    They are of as many utterances as the last one, those that could not be read included (older ones do not tell): the
+    set may have been changed in between. And as many as ever could be read: a rate of what was left of it is another.
+    """
+    rated = [metrics for metrics in validations if "wer" in metrics]
+    sizes = [metrics.get("utterances", 0) + metrics.get("skipped", 0) for metrics in rated]
+    same = [metrics for metrics, size in zip(rated, sizes) if size == sizes[-1] or "utterances" not in metrics]
+    fewest = min((metrics.get("skipped", 0) for metrics in same), default=0)
+    return [metrics for metrics in same if metrics.get("skipped", 0) == fewest]
 
 
 def prune(directory: Path, keep_last: int) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +15,15 @@ from asr.config import TrainConfig
 from asr.config.schema import from_yaml
 from asr.data.tokenizer import Tokenizer, load_tokenizer
 from asr.errors import InputError
+from asr.files import write_atomically
 from asr.models.transducer import Transducer
 from asr.runs import state
 from asr.runs.directory import RunDirectory
 
-LATE = 0.8  # of the steps: where the checkpoints that may be averaged begin
 EMA = "ema"  # the moving average of the weights, at the last checkpoint
+AVERAGE = "average"  # of the last checkpoints
+AUTO = "auto"  # whichever of these, and of the best checkpoint, did best in validation
+AVERAGES = "averages.json"  # beside the checkpoints: how the averages did, and of which weights they were
 
 
 @dataclass
@@ -32,37 +37,85 @@ class Trained:
 
 
 def load_config(run: RunDirectory) -> TrainConfig:
-    """The config of a run. Raises InputError where the directory is none."""
+    """The config of a run. Raises InputError where the directory is none, or its config is damaged."""
     if not run.config.is_file():
         raise InputError(f"run={run.path}: no config.yaml there, so it is not a run directory of `asr train`")
-    config = from_yaml(run.config.read_text(encoding="utf-8"), "train")
+    try:
+        config = from_yaml(run.config.read_text(encoding="utf-8"), "train")
+    except InputError as error:
+        raise InputError(f"{run.config}: {error}") from None
     assert isinstance(config, TrainConfig)
+    config.run = str(run.path)  # which may have been moved or copied since
     return config
+
+
+def resolve(run: RunDirectory, checkpoint: str) -> str:
+    """What `auto` stands for: the average that did best in validation, if it did better than the best checkpoint.
+
+    It is "best" where no average of these very checkpoints was validated, as before a training has ended. Other names
+    stand for themselves.
+    """
+    if checkpoint != AUTO:
+        return checkpoint
+    chosen = state.best(run.checkpoints)
+    rates = {"best": state.metrics_of(chosen)} if chosen else {}
+    rates |= {name: metrics for name, metrics in validated_averages(run).items() if "wer" in metrics}
+    fair = state.comparable(list(rates.values()))
+    ranked = sorted((m["wer"], m.get("loss", math.inf), name) for name, m in rates.items() if m in fair)
+    return ranked[0][-1] if ranked else "best"
+
+
+def validated_averages(run: RunDirectory) -> dict[str, dict[str, float]]:
+    """The metrics of the averages of the present checkpoints that were validated, by name."""
+    path = run.checkpoints / AVERAGES
+    try:
+        recorded = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return {name: one["metrics"] for name, one in recorded.items() if one["weights"] == digest_of(run, name)}
+    except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
+        return {}
+
+
+def record_averages(run: RunDirectory, metrics: dict[str, dict[str, float]]) -> None:
+    """Keep how the averages of the present checkpoints did in validation, by name."""
+    found = {name: {"weights": digest_of(run, name), "metrics": one} for name, one in metrics.items()}
+    write_atomically(run.checkpoints / AVERAGES, (json.dumps(found, indent=1) + "\n").encode())
+
+
+def chosen_checkpoints(run: RunDirectory, checkpoint: str) -> list[Path]:
+    """The checkpoints that are named, not `auto`; several are to be averaged."""
+    return select(run.checkpoints, checkpoint, load_config(run).train.average_last)
+
+
+def digest_of(run: RunDirectory, checkpoint: str) -> str:
+    """Tells the weights of these checkpoints from others of the same names, of a run that was trained again."""
+    sums = b"".join((one / state.SUMS).read_bytes() for one in chosen_checkpoints(run, checkpoint))
+    return hashlib.sha256(sums).hexdigest()
 
 
 def checkpoint_names(path: str, checkpoint: str) -> list[str]:
     """The names of the checkpoints of a run that `checkpoint` stands for."""
     run = RunDirectory(Path(path))
-    names = [chosen.name for chosen in select(run.checkpoints, checkpoint, load_config(run).train.average_last)]
+    checkpoint = resolve(run, checkpoint)
+    names = [chosen.name for chosen in chosen_checkpoints(run, checkpoint)]
     return [f"ema of {name}" for name in names] if checkpoint == EMA else names
 
 
 def checkpoint_digest(path: str, checkpoint: str) -> str:
-    """Tells the weights of these checkpoints from others of the same names, of a run that was trained again."""
+    """See `digest_of`; of `auto`, what it stands for."""
     run = RunDirectory(Path(path))
-    chosen = select(run.checkpoints, checkpoint, load_config(run).train.average_last)
-    return hashlib.sha256(b"".join((one / state.SUMS).read_bytes() for one in chosen)).hexdigest()
+    return digest_of(run, resolve(run, checkpoint))
 
 
 def load_trained(path: str, checkpoint: str, device: torch.device) -> Trained:
     """The model of a run. `checkpoint` is best, last, average (of the last ones), ema (the moving average that was
-    made in training) or a checkpoint's name.
+    made in training), auto (see `resolve`) or a checkpoint's name.
 
     Raises InputError where the directory is no run, or the checkpoint is missing or damaged.
     """
     run = RunDirectory(Path(path))
     config = load_config(run)
     tokenizer = load_tokenizer(run.tokenizer)
+    checkpoint = resolve(run, checkpoint)
     if checkpoint == EMA and not config.train.ema:
         raise InputError(f"checkpoint=ema: {path} was trained without a moving average; train with train.ema=0.999")
     paths = select(run.checkpoints, checkpoint, config.train.average_last)
@@ -80,23 +133,19 @@ def load_weights(path: Path, checkpoint: str) -> dict[str, Tensor]:
 
 
 def select(directory: Path, checkpoint: str, average_last: int) -> list[Path]:
-    """The checkpoints that `checkpoint` names; several are to be averaged.
-
-    `average`: the last ones, but none of before the last fifth of the training, when weights were others altogether.
-    """
+    """The checkpoints that `checkpoint` names; several are to be averaged."""
     found = state.checkpoints(directory) or state.resumable(directory)
     if not found:
         raise InputError(f"{directory}: no checkpoint yet; train longer, or lower train.save_every")
     if checkpoint in ("last", EMA):
         return found[-1:]
-    if checkpoint == "average":
-        first = LATE * state.step_of(found[-1])
-        return [one for one in found[-average_last:] if state.step_of(one) >= first]
+    if checkpoint == AVERAGE:
+        return found[-average_last:]
     if checkpoint == "best":
         return [state.best(directory) or found[-1]]
     if directory / checkpoint in found:
         return [directory / checkpoint]
     raise InputError(
-        f"checkpoint={checkpoint}: not in {directory}; choose best, last, average, ema or one of "
+        f"checkpoint={checkpoint}: not in {directory}; choose best, last, average, ema, auto or one of "
         f"{', '.join(p.name for p in found)}"
     )

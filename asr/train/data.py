@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
+from functools import cached_property
+from itertools import islice
 
 from asr.config import TrainConfig
 from asr.data.batch import Batch, Position
-from asr.data.dataset import Augmentation, SpeechDataset
+from asr.data.dataset import Augmentation, Draw, SpeechDataset
+from asr.data.loader import Loader, named
 from asr.data.manifest import open_cuts
 from asr.data.memory import Measure, make_limit
-from asr.data.sampler import Admission, OnePass, TrainingStream, make_loader
+from asr.data.sampler import Admission, OnePass, TrainingStream
 from asr.data.tokenizer import Tokenizer
 from asr.data.waves import make_waves, require_audio
 from asr.data.words import aligned_words
-from asr.errors import InputError
+from asr.errors import InputError, Stopped
 from asr.models.normalize import GlobalNormalize
 from asr.models.subsampling import MIN_FRAMES, subsampled_length
 from asr.models.transducer import Transducer
 from asr.train.distributed import ALONE, Ranks
+from asr.train.skips import grouped
 
 ALIGNMENT_UTTERANCES = 1000  # that are looked at for times of words
+GRACE_SECONDS = 10.0  # that one of several processes waits for its batch, when all are to stop after a step
 NORMALIZE_UTTERANCES = 500  # that the statistics of the features are estimated on
+REASONS = 3  # that are told where no utterance can be trained on
 
 
 def encoder_frames(frames: int) -> int:
@@ -29,8 +35,22 @@ def encoder_frames(frames: int) -> int:
     return int(subsampled_length(frames))
 
 
+class HeldOut(SpeechDataset):
+    """Utterances to validate on. Text outside the vocabulary has no labels: it can be recognised all the same."""
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a transcript; none where the vocabulary does not cover it."""
+        try:
+            return super().encode(text)
+        except InputError:
+            return []
+
+
 class TrainingData:
-    """Training and validation batches of a configuration."""
+    """Training and validation batches of a configuration.
+
+    Trained on are the utterances that `admission` takes; validated on are all, but the loss is of those that it takes.
+    """
 
     def __init__(self, config: TrainConfig, tokenizer: Tokenizer, ranks: Ranks = ALONE) -> None:
         self.options, self.seed, self.ranks = config.data, config.train.seed, ranks
@@ -46,17 +66,31 @@ class TrainingData:
             self.limit,
         )
         self.train_cuts = open_cuts(config.data.train_cuts).filter(self.admission)
-        self.valid_cuts = open_cuts(config.data.valid_cuts).filter(self.admission)
+        self.valid_cuts = open_cuts(config.data.valid_cuts)
         augmentation = Augmentation(config.data.spec_augment, config.train.seed)
         waves = make_waves(config.data, config.train.seed)
         if waves:
             require_audio(self.train_cuts)
         self.train_set = SpeechDataset(config.model.mel_bins, MIN_FRAMES, tokenizer, augmentation, waves)
-        self.valid_set = SpeechDataset(config.model.mel_bins, MIN_FRAMES, tokenizer)
+        self.valid_set = HeldOut(config.model.mel_bins, MIN_FRAMES, tokenizer)
 
-    def batches(self, start: Position) -> Iterator[Batch]:
-        """Endless training batches of this process from `start` on."""
-        return iter(make_loader(self.train_set, self.stream(start), self.options.workers))
+    def batches(self, start: Position, stopping: Callable[[], bool] = lambda: False) -> Generator[Batch, None, None]:
+        """Endless training batches of this process from `start` on.
+
+        Raises, where a worker's batch is waited for, Stopped while `stopping()`, and InputError after `data.timeout`.
+        """
+        grace = 0.0 if self.ranks.size == 1 else GRACE_SECONDS
+
+        def waiting(seconds: float, draw: Draw) -> None:
+            if stopping() and seconds >= grace:
+                raise Stopped
+            if seconds >= self.options.timeout:
+                raise InputError(
+                    f"no batch for {seconds:.0f} s: {named(draw)} cannot be read by the data workers, or not so soon; "
+                    "see to their files, or raise data.timeout"
+                )
+
+        return iter(Loader(self.train_set, self.stream(start), self.options.workers, waiting))
 
     def stream(self, start: Position) -> TrainingStream:
         """What decides which cuts make a batch."""
@@ -66,33 +100,33 @@ class TrainingData:
     def validation(self) -> Iterator[Batch]:
         """This process's share of the validation batches, once. Loaded here: workers would take longer to start."""
         share = OnePass(self.valid_cuts, self.options, self.ranks.rank, self.ranks.size)
-        return iter(make_loader(self.valid_set, share, workers=0))
+        return iter(Loader(self.valid_set, share))
 
-    def report_refused(self, warn: object) -> None:
-        """Name the utterances that could not be trained on, the first 20 of them, and count them all."""
-        assert callable(warn)
-        refused = self.admission.refused
-        for cut_id, reason in list(refused.items())[:20]:
-            warn("skipped %s: %s", cut_id, reason)
-        if refused:
-            warn("%d utterances were skipped in all", len(refused))
+    @cached_property
+    def valid_ids(self) -> list[str]:
+        """The ids of all utterances to validate on, in order."""
+        return [cut.id for cut in self.valid_cuts]
+
+    @cached_property
+    def without_loss(self) -> dict[str, str]:
+        """Why utterances to validate on have no loss, by id."""
+        reasons = ((cut.id, self.admission.reason_against(cut)) for cut in self.valid_cuts)
+        return {cut_id: reason for cut_id, reason in reasons if reason}
 
 
 def estimate_normalization(model: Transducer, data: TrainingData) -> None:
     """Set the statistics of a `global` normalisation from the first training utterances."""
     if not isinstance(model.encoder.normalize, GlobalNormalize):
         return
-    sample = []
+    sample, unreadable = [], dict[str, str]()
     for cut in data.train_cuts.subset(first=NORMALIZE_UTTERANCES):
         try:
             sample.append(data.valid_set.load(cut, None))
-        except InputError:  # the training loop will name it
-            continue
+        except InputError as error:  # where others can be read, the training loop will name this one
+            unreadable[cut.id] = str(error)
     if not sample:
-        raise InputError(
-            f"no utterance of {', '.join(data.options.train_cuts)} can be trained on"
-            + "".join(f"; {cut}: {why}" for cut, why in list(data.admission.refused.items())[:1])
-        )
+        reasons = "; ".join(islice(grouped(unreadable | data.admission.refused), REASONS))
+        raise InputError(f"no utterance of {', '.join(data.options.train_cuts)} can be trained on: {reasons}")
     model.encoder.normalize.estimate(sample)
 
 

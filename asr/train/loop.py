@@ -7,7 +7,8 @@ import math
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from itertools import islice
 from typing import Any
 
@@ -17,14 +18,16 @@ from tqdm import tqdm
 from asr.config import OptimOptions, TrainOptions
 from asr.data.augment import seed_torch
 from asr.data.batch import Batch, Position
-from asr.errors import InputError
+from asr.errors import InputError, Stopped
 from asr.runs import state
 from asr.runs.directory import RunDirectory
 from asr.train import window
 from asr.train.average import MovingAverage
 from asr.train.distributed import ALONE, Ranks
+from asr.train.faults import explained
 from asr.train.optim import make_optimizer, set_learning_rate
 from asr.train.shard import align_buffers, divided_for, divided_like, gathered, whole
+from asr.train.skips import SkipLog
 from asr.train.task import Share, Task
 
 PATIENCE = 20  # consecutive steps without a finite gradient after which training gives up
@@ -40,14 +43,17 @@ class Trainer:
     loss per label of all of them, whoever computes it: two processes do what one does with twice the `accumulate`.
     The processes call every method alike; the first alone writes.
 
-    batches: position → endless training batches of this process from there on.
-    validate: step → metrics; called every `validate_every` steps.
+    Whatever ends a training, the last whole step is in a checkpoint; but where the weights are divided, and a process
+    is gone, nobody has them. The first step is, too: what cannot be written is better known then.
+
+    batches: position → endless training batches of this process from there on; closed in the end.
+    validate: step → metrics; called every `validate_every` steps, once these are in a checkpoint.
     """
 
     def __init__(
         self,
         task: Task,
-        batches: Callable[[Position], Iterator[Batch]],
+        batches: Callable[[Position], Generator[Batch, None, None]],
         validate: Callable[[int], dict[str, float]],
         run: RunDirectory,
         options: TrainOptions,
@@ -68,51 +74,86 @@ class Trainer:
         self.window: dict[str, float] = {}
         self.bad_steps = 0
         self.rate = 0.0
+        self.left_out = 0  # utterances, on the way to the group of this step
         self.asked_to_stop = self.stopping = False
+        self.validation_due = False  # of this step
+        self.saved_step: int | None = None
+        self.between_steps = True  # not while weights and what goes with them are changing
         self.logger = logging.getLogger("asr")
+        self.skips = SkipLog(self.logger)
 
     def stop(self) -> None:
         """Ask for a checkpoint and the end of training after the current step."""
         self.asked_to_stop = True
 
     def fit(self) -> bool:
-        """Train. Returns whether all steps were done. Raises InputError where training diverges."""
-        batches = self.batches(self.position)
-        show_bar = self.ranks.leads and sys.stderr.isatty()
-        with tqdm(
-            total=self.options.steps, initial=self.step, unit="step", disable=not show_bar, dynamic_ncols=True
-        ) as bar:
-            while self.step < self.options.steps and not self.stopping:
-                started = time.perf_counter()
-                group = self.take(batches)
-                waited = time.perf_counter() - started
-                self.train_step(group)
-                self.account(group, waited, time.perf_counter() - started)
-                bar.update()
-                if self.step % self.options.log_every == 0:
-                    self.log(bar)
-                self.validate_and_save()
-        return self.step >= self.options.steps
+        """Train. Returns whether all was done, or stops early where `stop` was called.
+
+        Raises InputError where training diverges, memory runs out, or data or another process fail it.
+        """
+        group: list[Batch] = []
+        try:
+            with closing(self.batches(self.position)) as batches, self.progress_bar() as bar:
+                self.catch_up(bar)
+                while self.step < self.options.steps and not self.stopping:
+                    started = time.perf_counter()
+                    group = self.take(batches)
+                    waited = time.perf_counter() - started
+                    self.train_step(group)
+                    self.account(group, waited, time.perf_counter() - started)
+                    bar.update()
+                    if self.step % self.options.log_every == 0:
+                        self.log(bar)
+                    self.save_and_validate()
+        except Stopped:
+            self.rescue()
+        except Exception as error:
+            self.rescue()
+            raise explained(error, self.step + 1, group) from error
+        return self.step >= self.options.steps and not self.validation_due
+
+    def catch_up(self, bar: tqdm[Any]) -> None:
+        """Do what the step that the run goes on from had still to do when it ended."""
+        if self.line_due:
+            self.log(bar)
+        if self.validation_due:
+            self.validate_and_complete()
+
+    @property
+    def line_due(self) -> bool:
+        """Whether the metrics of this step are still to be written."""
+        return bool(self.window) and self.step % self.options.log_every == 0
+
+    @property
+    def again(self) -> list[str]:
+        """Which of this step's metrics will be written, though some of them may have been before the run ended."""
+        return ["train"] * self.line_due + ["validation"] * self.validation_due
+
+    def progress_bar(self) -> tqdm[Any]:
+        """A bar of steps, on a terminal."""
+        hidden = not (self.ranks.leads and sys.stderr.isatty())
+        return tqdm(total=self.options.steps, initial=self.step, unit="step", disable=hidden, dynamic_ncols=True)
 
     def take(self, batches: Iterator[Batch]) -> list[Batch]:
         """This process's batches of one step, of which something could be read in some process."""
-        began = self.position.epoch
+        began, self.left_out = self.position.epoch, 0
         while True:
             group = list(islice(batches, self.options.accumulate))
-            assert group[-1].position is not None
-            self.position = group[-1].position
+            position = end_of(group)
             skipped = [utterance for batch in group for utterance in batch.skipped]
             shared = self.ranks.share((sum(map(len, group)), skipped))
-            for utterance in (one for _, skipped in shared for one in skipped):
-                self.logger.warning("skipped %s: %s", utterance.id, utterance.reason)
+            left_out = [one for _, skipped in shared for one in skipped]
+            self.skips.add(left_out)
+            self.left_out += len(left_out)
             if any(utterances for utterances, _ in shared):
                 return group
-            if self.position.epoch > began + 1:
+            if position.epoch > began + 1:
                 raise InputError("no utterance of a whole epoch could be read: see the skipped ones above")
 
     def train_step(self, group: list[Batch]) -> None:
         """One optimiser step on the mean loss per label of the `group` of every process."""
-        self.rate = set_learning_rate(self.optimizer, self.step, self.options.steps, self.optim, self.position.epoch)
+        position = end_of(group)
+        self.rate = set_learning_rate(self.optimizer, self.step, self.options.steps, self.optim, position.epoch)
         self.optimizer.zero_grad(set_to_none=True)
         align_buffers(self.share)
         labels = max(sum(self.ranks.share(sum(int(batch.label_lengths.sum()) for batch in group))), 1)
@@ -124,13 +165,18 @@ class Trainer:
         if faults or not math.isfinite(norm):
             self.leave_out("; ".join(faults) or f"gradient norm is {norm}")
         else:
+            self.between_steps = False
             self.optimizer.step()
             if self.average is not None:
                 self.average.update()
             self.bad_steps = 0
             for sums in (*(sums for sums, _ in shared), {"gradient_norm": norm, "steps": 1}):
                 window.add(self.window, sums)
-        self.step += 1
+        if self.left_out:
+            window.add(self.window, {"skipped": self.left_out})
+        self.step, self.position = self.step + 1, position
+        self.validation_due = self.step == self.options.steps or self.step % self.options.validate_every == 0
+        self.between_steps = True
 
     def backward(self, group: list[Batch], labels: int) -> tuple[dict[str, float], list[str]]:
         """Add this process's part to the gradient of the loss per one of `labels` labels.
@@ -177,16 +223,18 @@ class Trainer:
 
     def log(self, bar: tqdm[Any]) -> None:
         """Write the window's means to metrics.jsonl, TensorBoard and the console, and empty it."""
-        done, self.window = self.window, {}
+        done = self.window
         if not self.ranks.leads:
+            self.window = {}
             return
         more = {"lr": self.rate, "peak_mb": window.peak_memory_mb(self.device), "epoch": self.position.epoch}
         metrics = window.means(done) | more
         self.run.write_metrics(self.step, metrics, "train")
+        self.window = {}
         speed = metrics["audio_seconds_per_second"]
         bar.set_postfix_str(f"loss {metrics['loss']:.3f}, {speed:.0f} s/s", refresh=False)
         if bar.disable:
-            remaining = (self.options.steps - self.step) * done["seconds"] / max(done.get("steps", 0), 1)
+            remaining = (self.options.steps - self.step) * done.get("seconds", 0.0) / max(done.get("steps", 0), 1)
             self.logger.info(
                 "step %d/%d  loss %.3f  lr %.2e  %.0f s of audio/s  %s left",
                 self.step,
@@ -197,42 +245,77 @@ class Trainer:
                 tqdm.format_interval(remaining),
             )
 
-    def validate_and_save(self) -> None:
-        """Validate and write a checkpoint where they are due."""
-        last = self.step == self.options.steps
-        metrics: dict[str, float] = {}
-        if self.step % self.options.validate_every == 0 or self.step == self.options.steps:
-            with whole(self.share):
-                metrics = self.validate(self.step)
-        regular = bool(metrics) or last or self.step % self.options.save_every == 0
-        if regular or self.stopping:
-            self.save(metrics, interim=not regular)
+    def save_and_validate(self) -> None:
+        """Write a checkpoint, and validate, where they are due."""
+        if self.validation_due or self.step % self.options.save_every == 0 or self.stopping or self.saved_step is None:
+            self.save()
+        if self.validation_due and not self.stopping:
+            self.validate_and_complete()
         if self.stopping:
             self.ranks.share(None)  # or torchrun would end the first process, still writing, when the others end
 
-    def save(self, metrics: dict[str, float], interim: bool) -> None:
-        """Write a checkpoint of this step, and delete those no longer needed."""
+    def validate_and_complete(self) -> None:
+        """Validate, and add the metrics to the checkpoint of this step."""
+        with whole(self.share):
+            metrics = self.validate(self.step)
+        self.validation_due = False
+        if self.ranks.leads:
+            state.complete(self.run.checkpoints, self.step, metrics)
+            state.prune(self.run.checkpoints, self.options.average_last)
+
+    def save(self) -> None:
+        """Write a checkpoint of this step, and delete those no longer needed.
+
+        An interim one between the steps that `save_every` asks for, and where a validation is to complete it.
+        """
+        interim = self.validation_due or self.step % self.options.save_every != 0
         parts = {name: gathered(part.state_dict(), self.ranks.leads) for name, part in self.parts.items()}
         if not self.ranks.leads:
+            self.saved_step = self.step
             return
         info = {
             "position": list(self.position),
             "batches_per_step": self.batches_per_step,
             "window": self.window,
             "bad_steps": self.bad_steps,
+            "rate": self.rate,
+            "validation_due": self.validation_due,
         }
-        state.save(self.run.checkpoints, state.Checkpoint(self.step, metrics, parts, info), interim)
+        state.save(self.run.checkpoints, state.Checkpoint(self.step, {}, parts, info), interim)
+        self.saved_step = self.step
         state.prune(self.run.checkpoints, self.options.average_last)
 
-    def restore(self, checkpoint: state.Checkpoint) -> None:
-        """Go on from a checkpoint. Raises InputError where its steps were of another number of batches."""
+    def rescue(self) -> None:
+        """Write a checkpoint of the last whole step, if this process has one and it is not written yet."""
+        divided = self.options.shard and self.ranks.size > 1
+        if not self.ranks.leads or divided or not self.between_steps or self.step in (0, self.saved_step):
+            return
+        try:
+            self.save()
+        except (InputError, OSError, RuntimeError, MemoryError) as error:
+            self.logger.warning("no checkpoint of step %d could be written (%s)", self.step, error)
+        else:
+            self.logger.info("step %d is in a checkpoint", self.step)
+
+    def restore(self, checkpoint: state.Checkpoint, elsewhere: bool = False) -> None:
+        """Go on from a checkpoint; `elsewhere`: at the next epoch, since its place is in another stream of batches.
+
+        Raises InputError where its steps were of another number of batches.
+        """
         check_batches_per_step(checkpoint.info.get("batches_per_step", self.options.accumulate), self.batches_per_step)
+        asked = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
         for name, part in self.parts.items():
             saved = checkpoint.parts[name]
             is_optimizer = part is self.optimizer
             part.load_state_dict(divided_for(part, saved) if is_optimizer else divided_like(saved, part.state_dict()))
-        self.step = checkpoint.step
+        for group, options in zip(self.optimizer.param_groups, asked):
+            group.update(options)  # not those that were saved: they may have been changed
+        self.step = self.saved_step = checkpoint.step
+        self.validation_due = checkpoint.info.get("validation_due", False)
+        self.rate = checkpoint.info.get("rate", 0.0)
         self.position = Position(*checkpoint.info["position"])
+        if elsewhere and self.position.batch:
+            self.position = Position(self.position.epoch + 1)
         self.window, self.bad_steps = checkpoint.info["window"], checkpoint.info["bad_steps"]
 
 
@@ -243,3 +326,10 @@ def check_batches_per_step(before: int, now: int) -> None:
             f"the run was begun with {before} batches a step, not {now}: processes times train.accumulate must be "
             f"{before}, or give another run="
         )
+
+
+def end_of(group: list[Batch]) -> Position:
+    """Where the stream stands once these batches are done."""
+    position = group[-1].position
+    assert position is not None
+    return position

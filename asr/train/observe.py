@@ -2,55 +2,160 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TypeVar
+
+import torch
+
 from asr.config import TrainConfig
+from asr.data.batch import Batch, Skipped
 from asr.data.dataset import Draw
 from asr.data.tokenizer import Tokenizer
-from asr.decode.make import make_search
-from asr.decode.search import Search
-from asr.decode.stream import chunk_frames
+from asr.decode.decoder import Decoder
+from asr.errors import Stopped
 from asr.plot.lattice import draw_lattice, view_lattice
+from asr.runs.directory import RunDirectory
+from asr.runs.trained import (
+    AUTO,
+    AVERAGE,
+    EMA,
+    Trained,
+    chosen_checkpoints,
+    record_averages,
+    resolve,
+    validated_averages,
+)
 from asr.train.data import TrainingData
 from asr.train.loop import Trainer
-from asr.train.task import Task
-from asr.train.validate import validate
+from asr.train.skips import SkipLog
+from asr.train.task import Task, load_task
+from asr.train.validate import Validation, validate
 
 LEFT_FRAMES, RIGHT_FRAMES, PRUNE_RANGE = 5, 10, 5  # of the bounds drawn over the lattice in TensorBoard
+EXAMPLES = 5  # hypotheses shown in TensorBoard
+
+T = TypeVar("T")
 
 
-def validation_search(task: Task, config: TrainConfig, tokenizer: Tokenizer) -> tuple[Search, int]:
-    """The search of validations for the weights as they are, and the chunks that the encoder works in.
+def validation_decoder(task: Task, config: TrainConfig, tokenizer: Tokenizer, device: torch.device) -> Decoder:
+    """What decodes in validations, as `asr decode` does, with the weights as they are.
 
-    Raises InputError where the search lacks something.
+    Raises InputError where its search lacks something.
     """
     was_training = task.training
     task.eval()  # a search may evaluate the model as soon as it is made
-    search = make_search(config.decode, task.model, config.loss.topology, tokenizer)
+    decoder = Decoder(Trained(task.model, tokenizer, config, "in training"), config.decode, device)
     task.train(was_training)
-    return search, chunk_frames(config.model, config.decode.chunk_seconds, streaming=False)
+    return decoder
 
 
-def run_validation(
-    step: int, trainer: Trainer, data: TrainingData, tokenizer: Tokenizer, config: TrainConfig
-) -> dict[str, float]:
-    """Validate, log the metrics, and show a few hypotheses."""
-    search, chunk = validation_search(trainer.task, config, tokenizer)
-    metrics, utterances = validate(
-        trainer.task, data.validation(), search, tokenizer, trainer.device, trainer.ranks, chunk
-    )
-    if metrics and trainer.ranks.leads:
-        trainer.run.write_metrics(step, metrics, "validation")
-        trainer.logger.info("step %d  validation: loss %.3f  WER %.2f %%", step, metrics["loss"], metrics["wer"])
-        shown = (f"{u.id}  \nREF {u.reference}  \nHYP {u.hypothesis}" for u in utterances[:5])
+class Observer:
+    """Validates in the course of a training, and logs what comes of it.
+
+    Raises InputError where two utterances to validate on have one id.
+    """
+
+    def __init__(self, data: TrainingData, tokenizer: Tokenizer, config: TrainConfig) -> None:
+        self.data, self.tokenizer, self.config = data, tokenizer, config
+        self.ids, self.without_loss = data.valid_ids, data.without_loss
+        self.logger = logging.getLogger("asr")
+        self.skips = SkipLog(self.logger, "validation: skipped")
+        self.no_loss = SkipLog(self.logger, "validation: no loss, though decoded, of")
+
+    def begin(self) -> None:
+        """Name the utterances to validate on that will have no loss."""
+        self.no_loss.add(Skipped(name, reason) for name, reason in self.without_loss.items())
+
+    def validate(self, task: Task, trainer: Trainer) -> Validation:
+        """What comes of the held-out utterances under `task`; what is left out is named."""
+        decoder = validation_decoder(task, self.config, self.tokenizer, trainer.device)
+        batches = until_stopped(self.data.validation(), trainer)
+        found = validate(task, batches, decoder, trainer.device, trainer.ranks, self.without_loss)
+        self.skips.add(found.skipped)
+        self.no_loss.add(found.no_loss)
+        return found
+
+    def __call__(self, step: int, trainer: Trainer) -> dict[str, float]:
+        """Validate, log the metrics, and show a few hypotheses. No metrics are returned where nothing could be read."""
+        found = self.validate(trainer.task, trainer)
+        metrics = found.metrics
+        if trainer.ranks.leads:
+            trainer.run.write_metrics(step, metrics, "validation")
+            if found.utterances:
+                self.logger.info("step %d  validation: %s", step, described(metrics))
+                self.show(step, trainer, found)
+            else:
+                self.logger.error(
+                    "step %d  validation: NONE of %d utterances could be read, so there is no error rate and no best "
+                    "checkpoint: see the skipped ones above",
+                    step,
+                    len(found.skipped),
+                )
+        return metrics if found.utterances else {}
+
+    def validate_averages(self, trainer: Trainer) -> None:
+        """Once a training is done, see how its averages do, for `checkpoint=auto`; all processes call this alike."""
+        run, metrics = trainer.run, {}
+        known = self.averages(run) if trainer.ranks.leads else []  # by the process that has written the last checkpoint
+        for name in trainer.ranks.share(known)[0]:
+            found = self.validate(load_task(str(run.path), name, trainer.device)[0], trainer)
+            metrics[name] = found.metrics
+            if found.utterances:
+                self.logger.info("%s of %s: %s", name, run.path.name, described(found.metrics))
+        if metrics and trainer.ranks.leads:
+            record_averages(run, metrics)
+            self.logger.info("checkpoint=auto, the default of decoding, is %s", resolve(run, AUTO))
+
+    def averages(self, run: RunDirectory) -> list[str]:
+        """The averages that are other models than the last checkpoint's; none where all have been validated."""
+        several = len(chosen_checkpoints(run, AVERAGE)) > 1
+        names = [AVERAGE] * several + [EMA] * bool(self.config.train.ema)
+        return [] if {*validated_averages(run)} >= {*names} else names
+
+    def show(self, step: int, trainer: Trainer, found: Validation) -> None:
+        """Show hypotheses of utterances from all over the set, and the lattice of the first, in TensorBoard."""
+        by_id = {one.id: one for one in found.utterances}
+        examples = spread([by_id[name] for name in self.ids if name in by_id], EXAMPLES)
+        shown = (f"{one.id}  \nREF {one.reference}  \nHYP {one.hypothesis}" for one in examples)
         trainer.run.write_examples(step, "\n\n".join(shown))
-        show_lattice(step, trainer, data, tokenizer)
-    return metrics
+        without_lattice = {one.id for one in found.no_loss}
+        with_lattice = (cut for cut in self.data.valid_cuts if cut.id in by_id and cut.id not in without_lattice)
+        batch = self.data.valid_set[Draw(list(islice(with_lattice, 1)))]
+        if len(batch):
+            show_lattice(step, trainer, batch, self.tokenizer)
 
 
-def show_lattice(step: int, trainer: Trainer, data: TrainingData, tokenizer: Tokenizer) -> None:
-    """Draw the lattice of the first validation utterance for TensorBoard."""
+def until_stopped(batches: Iterable[Batch], trainer: Trainer) -> Iterator[Batch]:
+    """The batches, while nobody asks to stop; raises Stopped then: a validation may take long, and can be repeated."""
+    for batch in batches:
+        if trainer.asked_to_stop:
+            raise Stopped
+        yield batch
+
+
+def described(metrics: dict[str, float]) -> str:
+    """A validation in one line: rates, and what they are not of."""
+    loss = f"loss {metrics['loss']:.3f}  " if "loss" in metrics else ""
+    errors = f"{metrics['errors']:.0f} of {metrics['words']:.0f} words"
+    counts = {"utterances not read": metrics["skipped"], "without a loss": metrics["no_loss"]}
+    left_out = [f"{what}: {count:.0f}" for what, count in counts.items() if count]
+    return f"{loss}WER {metrics['wer']:.2f} % ({', '.join([errors, *left_out])})"
+
+
+def spread(items: Sequence[T], count: int) -> list[T]:
+    """So many of the items, or all, from the first to the last at equal distances."""
+    if len(items) <= count:
+        return list(items)
+    return [items[round(number * (len(items) - 1) / (count - 1))] for number in range(count)]
+
+
+def show_lattice(step: int, trainer: Trainer, batch: Batch, tokenizer: Tokenizer) -> None:
+    """Draw the lattice of a batch's one utterance for TensorBoard."""
     was_training = trainer.task.training
-    batch = data.valid_set[Draw([next(iter(data.valid_cuts))])].to(trainer.device)
-    if len(batch):
-        view = view_lattice(trainer.task.eval(), batch, tokenizer.pieces, LEFT_FRAMES, RIGHT_FRAMES, PRUNE_RANGE)
-        trainer.run.write_figure(step, "validation/lattice", draw_lattice(view, f"{batch.ids[0]}, step {step}"))
+    view = view_lattice(
+        trainer.task.eval(), batch.to(trainer.device), tokenizer.pieces, LEFT_FRAMES, RIGHT_FRAMES, PRUNE_RANGE
+    )
+    trainer.run.write_figure(step, "validation/lattice", draw_lattice(view, f"{batch.ids[0]}, step {step}"))
     trainer.task.train(was_training)

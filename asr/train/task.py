@@ -22,7 +22,7 @@ from asr.models.subsampling import MIN_FRAMES
 from asr.models.transducer import Transducer
 from asr.runs import state
 from asr.runs.directory import RunDirectory
-from asr.runs.trained import Trained, load_trained, select
+from asr.runs.trained import Trained, chosen_checkpoints, load_trained, resolve
 
 
 class Task(nn.Module):
@@ -112,6 +112,7 @@ def load_task(path: str, checkpoint: str, device: torch.device) -> tuple[Task, T
     trained = load_trained(path, checkpoint, device)
     task = make_task(trained.config, trained.tokenizer.vocab_size)
     task.model = trained.model
-    last = select(RunDirectory(Path(path)).checkpoints, checkpoint, trained.config.train.average_last)[-1]
+    run = RunDirectory(Path(path))
+    last = chosen_checkpoints(run, resolve(run, checkpoint))[-1]
     task.objective.load_state_dict(state.load(last, ["objective"]).parts["objective"])
     return task.to(device).eval(), trained

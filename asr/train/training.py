@@ -14,13 +14,19 @@ from asr.device import choose_device
 from asr.errors import InputError
 from asr.files import write_atomically
 from asr.options import require_needed
-from asr.runs import state
 from asr.runs.directory import RunDirectory, silent_logger
 from asr.train.data import TrainingData, estimate_normalization, warn_of_unaligned
 from asr.train.distributed import Ranks
 from asr.train.loop import Trainer
-from asr.train.observe import run_validation, validation_search
-from asr.train.resume import check_same_run, check_same_step
+from asr.train.observe import Observer, validation_decoder
+from asr.train.resume import (
+    check_same_run,
+    check_same_step,
+    check_steps,
+    check_tokenizer,
+    find_checkpoint,
+    write_record,
+)
 from asr.train.signals import stop_on_signals
 from asr.train.task import compile_layers, make_task
 
@@ -28,30 +34,28 @@ from asr.train.task import compile_layers, make_task
 def train(config: TrainConfig, ranks: Ranks) -> None:
     """`main`, as one of the processes that train."""
     run = RunDirectory(Path(config.run))
-    check_same_run(run, config)
     require_needed(config.data, "data.", but=["tokenizer"] if run.tokenizer.is_dir() else [])
+    resumption = check_same_run(run, config)
     tokenizer = load_tokenizer(config.data.tokenizer or run.tokenizer)
-    if state.resumable(run.checkpoints) and load_tokenizer(run.tokenizer).pieces != tokenizer.pieces:
-        raise InputError(
-            f"{config.data.tokenizer} is not the tokenizer that {run.path} was begun with: give another run="
-        )
+    check_tokenizer(run, tokenizer, config.data.tokenizer)
     if config.train.shard and (config.train.compile or config.optim.name == "scaled_adam"):
         raise InputError("train.shard=true goes neither with optim.name=scaled_adam nor with train.compile=true")
     device = choose_device(config.train.device)
     torch.manual_seed(config.train.seed)
     task = make_task(config, tokenizer.vocab_size).to(device)
-    validation_search(task, config, tokenizer)  # what is missing is better said now than at the first validation
+    validation_decoder(task, config, tokenizer, device)  # what it lacks is better said now than in a validation
     if config.train.compile:
         compile_layers(task.model)
     data = TrainingData(config, tokenizer, ranks)
+    observer = Observer(data, tokenizer, config)
     damaged: list[str] = []
-    checkpoint = state.newest_sound(run.checkpoints, damaged)
+    checkpoint = find_checkpoint(run, damaged)
     if checkpoint is None and ranks.leads:
         estimate_normalization(task.model, data)
     trainer = Trainer(
         task,
-        data.batches,
-        lambda step: run_validation(step, trainer, data, tokenizer, config),
+        lambda start: data.batches(start, lambda: trainer.asked_to_stop),
+        lambda step: observer(step, trainer),
         run,
         config.train,
         config.optim,
@@ -59,14 +63,19 @@ def train(config: TrainConfig, ranks: Ranks) -> None:
         ranks,
     )
     if checkpoint is not None:
-        trainer.restore(checkpoint)
+        check_steps(run, checkpoint.step, config.train.steps)
+        trainer.restore(checkpoint, elsewhere=resumption.of_stream)
     check_same_step(ranks.share(trainer.step), run)
     if ranks.leads:
         tokenizer.save(run.tokenizer)
+        write_record(run, resumption, trainer.step)
+        config.train.change = False  # asked for this once
         write_atomically(run.config, to_yaml(config).encode())
-    logger = run.open_logs(trainer.step) if ranks.leads else silent_logger()
+    logger = run.open_logs(trainer.step, trainer.again) if ranks.leads else silent_logger()
     for message in damaged:
         logger.warning("%s", message)
+    for change in resumption.changes:
+        logger.warning("changed from here on: %s", change)
     parameters = sum(p.numel() for p in task.model.parameters())
     logger.info(
         "%s: %s parameters, loss %s (%s), %s on %s",
@@ -79,11 +88,14 @@ def train(config: TrainConfig, ranks: Ranks) -> None:
     )
     if config.loss.uses_alignment and ranks.leads:
         warn_of_unaligned(data)
+    observer.begin()
     before = stop_on_signals(trainer)
     try:
         done = trainer.fit()
+        if done:
+            observer.validate_averages(trainer)
     finally:
-        data.report_refused(logger.warning)
+        trainer.skips.total()
         run.close()
         for number, handler in before.items():
             signal.signal(number, handler)

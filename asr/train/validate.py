@@ -2,56 +2,156 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
 import torch
 from lhotse.supervision import AlignmentItem
 
-from asr.data.batch import Batch
-from asr.data.tokenizer import Tokenizer
-from asr.decode.search import Search, recognised, search_all
+from asr.data.batch import Batch, Skipped
+from asr.losses.base import NotFiniteError
 from asr.score.delay import emission_delays
 from asr.score.wer import Utterance, score
 from asr.train.distributed import ALONE, Ranks
 from asr.train.task import Task
+
+T = TypeVar("T")
+
+
+class BatchDecoder(Protocol):
+    """What `asr.decode.decoder.Decoder` does."""
+
+    def decode(self, batch: Batch) -> list[list[Utterance] | Skipped]:
+        """The hypotheses of each utterance of a batch, best first, or why it has none."""
+
+
+@dataclass
+class Validation:
+    """What came of held-out utterances, or of some of them.
+
+    utterances: what was recognised of those that could be read; all of them count in the error rate.
+    loss, labels: sum of losses, nats, and number of labels of those that have a loss.
+    words: times of words, by utterance. skipped: could not be read. no_loss: were recognised, but have no loss.
+    """
+
+    utterances: list[Utterance] = field(default_factory=list)
+    loss: float = 0.0
+    labels: int = 0
+    words: dict[str, Sequence[AlignmentItem]] = field(default_factory=dict)
+    skipped: list[Skipped] = field(default_factory=list)
+    no_loss: list[Skipped] = field(default_factory=list)
+
+    def add(self, other: Validation) -> None:
+        """Take in what came of other utterances."""
+        self.utterances += other.utterances
+        self.loss, self.labels = self.loss + other.loss, self.labels + other.labels
+        self.words.update(other.words)
+        self.skipped += other.skipped
+        self.no_loss += other.no_loss
+
+    def of(self, batch: Batch) -> Batch:
+        """The utterances of a batch that were recognised."""
+        known = {one.id for one in self.utterances}
+        return batch.select([row for row, name in enumerate(batch.ids) if name in known])
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Numbers of "utterances" and "words" in the rate and of "errors" in them, of utterances "skipped" and with
+        "no_loss"; and where there are any "loss" (nats per label), "wer" (percent) and, of utterances with times of
+        words, "delay" and "last_delay" (means, seconds; see `asr.score.delay`)."""
+        found = {"loss": self.loss / max(self.labels, 1)} if len(self.utterances) > len(self.no_loss) else {}
+        counts: dict[str, float] = {
+            "utterances": len(self.utterances),
+            "skipped": len(self.skipped),
+            "no_loss": len(self.no_loss),
+        }
+        if not self.utterances:
+            return counts
+        errors = score(self.utterances).errors
+        found |= {"wer": errors.rate, "words": errors.words, "errors": errors.total, **counts}
+        return found | emission_delays(self.utterances, self.words).metrics()
 
 
 @torch.inference_mode()
 def validate(
     task: Task,
     batches: Iterable[Batch],
-    search: Search,
-    tokenizer: Tokenizer,
+    decoder: BatchDecoder,
     device: torch.device,
     ranks: Ranks = ALONE,
-    chunk: int | None = None,
-) -> tuple[dict[str, float], list[Utterance]]:
-    """Metrics "loss" (nats per label), "wer" (percent) and, of utterances with times of words, "delay" and
-    "last_delay" (means, seconds; see `asr.score.delay`); and the hypotheses that were scored.
+    without_loss: Mapping[str, str] | None = None,
+) -> Validation:
+    """Recognise the utterances of all batches that can be read, and compute the loss of those that have one.
 
-    batches: this process's share of them; all processes return the metrics of all shares.
-    chunk: see `Conformer.forward`.
+    batches: this process's share of them; all processes return what came of all shares.
+    decoder: of the task's model. without_loss: why utterances have no loss, by id.
     Draws no random number, so that validating changes nothing in training.
     """
     was_training = task.training
     task.eval()
-    loss, labels = 0.0, 0
-    utterances: list[Utterance] = []
-    words: dict[str, Sequence[AlignmentItem]] = {}
+    share = Validation()
     for batch in batches:
-        if not len(batch):
-            continue
-        batch = batch.to(device)
-        loss += float(task(batch).per_utterance.double().sum())
-        labels += int(batch.label_lengths.sum())
-        hypotheses = search_all(search, *task.model.encode(batch.features, batch.feature_frames, chunk))
-        utterances += (best for best, *_ in recognised(batch, hypotheses, tokenizer))
-        words.update(zip(batch.ids, batch.words))
+        share.add(Validation(skipped=batch.skipped))
+        if len(batch):
+            batch = batch.to(device)
+            found = recognise(batch, decoder)
+            share.add(found)
+            share.add(sum_losses(task, found.of(batch), without_loss or {}))
     task.train(was_training)
-    losses, counts, shares, times = zip(*ranks.share((loss, labels, utterances, words)))
-    loss, labels, utterances = sum(losses), sum(counts), [one for share in shares for one in share]
-    words = {name: items for share in times for name, items in share.items()}
-    if not utterances:
-        return {}, []
-    metrics = {"loss": loss / max(labels, 1), "wer": score(utterances).errors.rate}
-    return metrics | emission_delays(utterances, words).metrics(), utterances
+    return joined(ranks.share(share))
+
+
+def recognise(batch: Batch, decoder: BatchDecoder) -> Validation:
+    """What the decoder finds, of a batch or, where memory is short, of each utterance alone."""
+
+    def found(batch: Batch) -> Validation:
+        results = decoder.decode(batch)
+        best = [result[0] for result in results if not isinstance(result, Skipped)]
+        unfit = [result for result in results if isinstance(result, Skipped)]
+        return Validation(best, words=dict(zip(batch.ids, batch.words)), skipped=unfit)
+
+    parts, skipped = in_parts(found, batch, torch.OutOfMemoryError)
+    return joined([*parts, Validation(skipped=skipped)])
+
+
+def sum_losses(task: Task, batch: Batch, without_loss: Mapping[str, str]) -> Validation:
+    """The losses of the utterances that have one; those whose loss is not finite have none, nor those that need too
+    much memory."""
+
+    def losses(batch: Batch) -> Validation:
+        total = float(task(batch).per_utterance.double().sum())
+        if not math.isfinite(total):
+            raise NotFiniteError(0)
+        return Validation(loss=total, labels=int(batch.label_lengths.sum()))
+
+    no_loss = [Skipped(name, without_loss[name]) for name in batch.ids if name in without_loss]
+    rows = [row for row, name in enumerate(batch.ids) if name not in without_loss]
+    if not rows:
+        return Validation(no_loss=no_loss)
+    parts, faults = in_parts(losses, batch.select(rows), (NotFiniteError, torch.OutOfMemoryError))
+    return joined([*parts, Validation(no_loss=[*no_loss, *faults])])
+
+
+def in_parts(
+    work: Callable[[Batch], T], batch: Batch, faults: type[Exception] | tuple[type[Exception], ...]
+) -> tuple[list[T], list[Skipped]]:
+    """`work` of the batch or, where that raises one of `faults`, of each utterance alone; and of which it raises one
+    even so."""
+    try:
+        return [work(batch)], []
+    except faults as error:
+        if len(batch) == 1:
+            short = isinstance(error, torch.OutOfMemoryError)
+            return [], [Skipped(batch.ids[0], "too little memory" if short else "its loss is NaN or infinite")]
+    found = [in_parts(work, batch.select([row]), faults) for row in range(len(batch))]
+    return [part for parts, _ in found for part in parts], [one for _, left in found for one in left]
+
+
+def joined(parts: Iterable[Validation]) -> Validation:
+    """What came of all of them."""
+    whole = Validation()
+    for one in parts:
+        whole.add(one)
+    return whole

@@ -13,6 +13,9 @@ try:
 except ModuleNotFoundError:  # on Windows
     resource = None  # type: ignore[assignment]
 
+CLOCK = "seconds", "audio", "waited"
+COUNTED = ("skipped",)  # sums that stay sums
+
 
 def add(window: dict[str, float], sums: Mapping[str, float]) -> None:
     """Add `sums` to those of the window, by name."""
@@ -22,14 +25,16 @@ def add(window: dict[str, float], sums: Mapping[str, float]) -> None:
 
 def means(window: Mapping[str, float]) -> dict[str, float]:
     """The metrics of a window that holds "audio" and the clock's "seconds" and "waited" (seconds), and the number of
-    "steps" that were taken, over which the other sums are averaged; "loss" is NaN if there were none."""
-    steps, seconds = max(window.get("steps", 0), 1), window["seconds"]
-    summed = window.keys() - {"steps", "seconds", "audio", "waited"}
+    "steps" that were taken, over which the other sums but those of COUNTED are averaged; "loss" is NaN if there were
+    none, and so is what depends on the clock where it was not read."""
+    steps, seconds = max(window.get("steps", 0), 1), window.get("seconds", math.nan)
+    averaged = window.keys() - {"steps", *CLOCK, *COUNTED}
     return {
         "loss": math.nan,
-        **{name: value / steps for name, value in window.items() if name in summed},
-        "audio_seconds_per_second": window["audio"] / seconds,
-        "waiting_share": window["waited"] / seconds,
+        **{name: value / steps for name, value in window.items() if name in averaged},
+        **{name: window.get(name, 0.0) for name in COUNTED},
+        "audio_seconds_per_second": window.get("audio", 0.0) / seconds,
+        "waiting_share": window.get("waited", 0.0) / seconds,
     }
 
 

@@ -32,5 +32,5 @@ if stage_is 2 "train"; then
 fi
 
 if stage_is 3 "decode and score"; then
-    asr decode run="exp/$name" cuts=data/cuts_test.jsonl.gz output="exp/$name/decode_test" name=yesno_test
+    asr decode run="exp/$name" cuts=data/cuts_test.jsonl.gz output="exp/$name/decode_test" name=yesno_test checkpoint=average
 fi

@@ -59,6 +59,11 @@ def test_an_unknown_word_and_another_text_are_reasons_not_to_align(shared_data, 
     cut.supervisions[0].text = " ".join(["CONSTITUTIONAL"] * 40)
     (result,) = HmmAligner()([cut])
     assert result == Skipped(cut.id, "no path through the transcript: is this what was said?")
+    cut.supervisions[0].duration = 99.0
+    (result,) = HmmAligner()([cut])
+    assert result.reason.startswith(
+        f"its supervision {cut.supervisions[0].id} lasts from 0.00 to 99.00 s, the cut from"
+    )
 
 
 def test_a_missing_hmm_aligner_says_how_to_get_it(monkeypatch):

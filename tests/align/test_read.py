@@ -155,7 +155,7 @@ def test_a_line_of_librispeech_at_fault_is_named(tmp_path, line):
             "no tier of intervals called words; it has wrds, phones",
         ),
         ("cuts.jsonl.gz", b"not gzip", "unreadable after 0 entries"),
-        ("cuts.jsonl.gz", gzip.compress(b'{"type": "Gone"}\n'), "unreadable after 0 entries"),
+        ("cuts.jsonl.gz", gzip.compress(b'{"type": "Gone"}\n', mtime=0), "unreadable after 0 entries"),
         ("words.txt", b"utt 1 0 1 a\n", "unknown kind of file; there are .ctm, .TextGrid"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import warnings
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,42 @@ def recipe_refusal(recipe: Path, text: str) -> str:
 
 
 # What is composed
+
+
+TEXT = {  # options of text that are no paths
+    *("name", "checkpoint", "scheduler", "utterance"),
+    *("audio_column", "text_column", "speaker_column", "split"),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_home_directory_takes_the_place_of_its_mark_in_every_path(command, monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    hints = {"decode": SEARCHES["beam"], "loss": LOSSES["full"]}
+    options = list_options(COMMANDS[command], hints).values()
+    free = [one for one in options if one.type in (str, list[str]) and not one.choices]
+    paths = [one for one in free if one.name.rpartition(".")[2] not in TEXT]
+    assert all(one.path for one in paths)
+    assert sum(one.path for one in options) == len(paths)
+    given = [f"{one.name}={'~/a' if one.type is str else '[~/a, b,~/c (1)/é]'}" for one in paths]
+    beam = ["decode=beam"] if any(one.name == "decode.lm" for one in paths) else []
+    others = [word for word in MANDATORY[command] if word.partition("=")[0] not in {one.name for one in paths}]
+    config = compose(command, [*beam, *others, *given])
+    for one in paths:
+        value = attrgetter(one.name)(config)
+        assert value == (f"{tmp_path}/a" if one.type is str else [f"{tmp_path}/a", "b", f"{tmp_path}/c (1)/é"])
+
+
+def test_a_mark_that_is_no_home_directory_is_refused(recipe, monkeypatch) -> None:
+    message = "data.train_cuts=~nobody-of-that-name/a: no such home directory; what is called so is written ./~nobody-"
+    assert message in refusal("train", ["run=r", "data.train_cuts=[~/a,~nobody-of-that-name/a]"])
+    assert compose("train", ["run=./~a"]).run == "./~a"
+    monkeypatch.setenv("HOME", str(recipe.parent))
+    marked = Path("~") / recipe.name
+    assert compose("train", ["run=r"], config_dir=marked, config_name="digits").optim.lr == 0.5
+    assert "config directory ~nobody-of-that-name: no such home" in refusal(
+        "train", ["run=r"], config_dir=Path("~nobody-of-that-name")
+    )
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -49,7 +49,8 @@ def training_options(corpus, run: Path) -> list[str]:
 
 def test_run_directory_is_complete(trained):
     names = {path.name for path in trained.iterdir()}
-    assert names == {"config.yaml", "tokenizer", "checkpoints", "metrics.jsonl", "tensorboard", "train.log"}
+    files = {"config.yaml", "data.json", "metrics.jsonl", "train.log"}
+    assert names == {*files, "tokenizer", "checkpoints", "tensorboard"}
     steps = [json.loads(line)["step"] for line in (trained / "metrics.jsonl").read_text().splitlines()]
     assert max(steps) == 10
     assert not list(trained.rglob("*.pt"))
@@ -109,7 +110,7 @@ def test_stopped_training_says_so_and_is_not_averaged(tiny_corpus, tmp_path):
     assert stopped.name.startswith("stop-")
 
 
-@pytest.mark.parametrize("checkpoint", ["best", "last", "average", "step-00000005"])
+@pytest.mark.parametrize("checkpoint", ["auto", "best", "last", "average", "step-00000005"])
 def test_decode_prints_the_wer_line_last(trained, tiny_corpus, tmp_path, capsys, checkpoint):
     words = [f"run={trained}", f"cuts={tiny_corpus.dev}", f"output={tmp_path}", f"checkpoint={checkpoint}"]
     status, out, _ = asr(capsys, "decode", *words, "device=cpu")
@@ -127,6 +128,31 @@ def test_decode_prints_the_wer_line_last(trained, tiny_corpus, tmp_path, capsys,
     assert (tmp_path / "recogs.txt").read_text().count("ref=") == 6
     assert len((tmp_path / "hypotheses.ctm").read_text().split()) % 6 == 0
     assert not (tmp_path / "nbest.jsonl").exists()
+
+
+def test_the_default_is_what_did_best_in_validation(trained, tiny_corpus, tmp_path, capsys):
+    record = json.loads((trained / "checkpoints" / "averages.json").read_text())
+    errors = {}
+    for checkpoint in ("best", "average"):
+        words = [f"run={trained}", f"cuts={tiny_corpus.dev}", f"output={tmp_path / checkpoint}", "device=cpu"]
+        _, out, _ = asr(capsys, "decode", *words, f"checkpoint={checkpoint}")
+        errors[checkpoint] = int(re.search(r"\[ (\d+) /", out.splitlines()[-1]).group(1))
+    assert record["average"]["metrics"]["errors"] == errors["average"]
+    (line,) = re.findall("checkpoint=auto, the default of decoding, is (.*)", (trained / "train.log").read_text())
+    assert errors[line] == min(errors.values())
+    asr(capsys, "decode", *words[:2], f"output={tmp_path / 'default'}", "device=cpu")
+    found = [(tmp_path / name / "hypotheses.jsonl").read_bytes() for name in (line, "default")]
+    assert found[0] == found[1]
+
+
+def test_a_finished_run_without_them_gets_its_averages(trained, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    record = run / "checkpoints" / "averages.json"
+    before = record.read_bytes()
+    record.unlink()
+    assert main(["train", f"run={run}"]) == 0
+    assert record.read_bytes() == before
 
 
 def test_beam_search_and_its_n_best(trained, tiny_corpus, tmp_path, capsys):
@@ -412,7 +438,9 @@ def test_ids_that_are_twice_or_no_word_are_refused(trained, tiny_corpus, tmp_pat
     cuts = list(CutSet.from_file(tiny_corpus.dev))
     write_cuts([cuts[0], cuts[0]], tmp_path / "twice.jsonl.gz")
     write_cuts([cuts[0].with_id("a b")], tmp_path / "space.jsonl.gz")
-    for name, message in (("twice", "two cuts are called dev-0"), ("space", "a cut is called 'a b', but a CTM")):
+    twice = tmp_path / "twice.jsonl.gz"
+    again = f"{twice}: line 2 (dev-0): has the id of {twice}, line 1 (dev-0)"
+    for name, message in (("twice", again), ("space", "a cut is called 'a b', but a CTM")):
         words = [f"cuts={tmp_path / name}.jsonl.gz", f"run={trained}", f"output={tmp_path / 'x.ctm'}"]
         assert asr(capsys, "align", "aligner=ctc", *words)[2].strip().startswith(f"asr align: error: {message}")
         assert message in asr(capsys, "decode", "device=cpu", *words)[2]

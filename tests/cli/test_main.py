@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -174,10 +173,14 @@ def test_interruption(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     assert one_error(capsys, ["train", "run=r"], 130) == "asr train: interrupted"
 
 
-def test_programming_errors_keep_their_trace(monkeypatch: pytest.MonkeyPatch) -> None:
-    command_that_raises(monkeypatch, ZeroDivisionError())
-    with pytest.raises(ZeroDivisionError):
-        main(["train", "run=r"])
+def test_programming_errors_keep_their_trace_and_end_with_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command_that_raises(monkeypatch, ZeroDivisionError("of 1"))
+    assert main(["train", "run=r"]) == 1
+    trace = capsys.readouterr().err.splitlines()
+    assert trace[0] == "Traceback (most recent call last):"
+    assert trace[-1] == "asr train: error: ZeroDivisionError: of 1; this is a fault of the program"
 
 
 # Processes
@@ -192,10 +195,8 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("word", ["optim.lrr=1", "optim.lr=-1", "model=tinny"])
-def test_refusal_is_quick_and_leaves_nothing_behind(word: str, tmp_path: Path) -> None:
-    start = time.monotonic()
+def test_refusal_is_one_line_and_leaves_nothing_behind(word: str, tmp_path: Path) -> None:
     done = python(tmp_path, "-m", "asr.cli.main", "train", "run=exp/x", word)
-    assert time.monotonic() - start < 5
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert done.stdout == ""

@@ -1,5 +1,6 @@
 """Fetching a corpus and writing cuts."""
 
+import argparse
 import hashlib
 import http.server
 import io
@@ -14,6 +15,7 @@ from lhotse import CutSet
 from lhotse.supervision import AlignmentItem
 
 from asr.data.corpus import (
+    add_corpus_options,
     describe_recording,
     download,
     extract,
@@ -212,3 +214,14 @@ def test_run_prints_one_line_and_exits_with_2(capsys):
         run(main)
     assert exit_.value.code == 2
     assert capsys.readouterr().err == "error: corpus: missing; download it\n"
+
+
+def test_the_home_directory_takes_the_place_of_its_mark(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    parser = argparse.ArgumentParser()
+    add_corpus_options(parser)
+    given = parser.parse_args(["--download-dir=~/corpora", "--output=~/data"])
+    assert (given.download_dir, given.output) == (tmp_path / "corpora", tmp_path / "data")
+    assert parser.parse_args(["--corpus-dir=~", "--output=x"]).corpus_dir == tmp_path
+    with pytest.raises(InputError, match="^~nobody-of-that-name/x: no such home directory"):
+        parser.parse_args(["--corpus-dir=.", "--output=~nobody-of-that-name/x"])

@@ -91,6 +91,17 @@ def test_audio_at_8_khz_is_resampled(tmp_path):
     assert spectrum[4100:].max() < 0.01 * spectrum.max()
 
 
+@pytest.mark.parametrize("held", ["in a file", "in memory, as Shar has it"])
+def test_a_sampling_rate_that_the_audio_does_not_have_is_an_input_error(tmp_path, held):
+    cut = write_cut(tmp_path / "audio.wav", noise(8000), 8000)
+    cut = cut if held == "in a file" else cut.move_to_memory(audio_format="wav")
+    assert len(load_samples(cut)) == 16000
+    believed = replace(cut, duration=0.5, recording=replace(cut.recording, sampling_rate=16000, duration=0.5))
+    for wrong in (believed, believed.perturb_speed(1.1), believed.resample(8000), believed.pad(duration=2.0)):
+        with pytest.raises(InputError, match="^the audio has 8000 samples a second, the manifest says 16000"):
+            load_samples(wrong)
+
+
 def test_channels_are_averaged(tmp_path):
     stereo = noise(4000, channels=2)
     soundfile.write(tmp_path / "audio.wav", stereo, SAMPLING_RATE, subtype="FLOAT")

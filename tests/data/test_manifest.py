@@ -26,8 +26,9 @@ def test_missing_manifests(tmp_path):
         open_cuts([str(tmp_path / "cuts.jsonl.gz")])
 
 
-def test_audio_where_a_manifest_is_wanted_is_to_be_transcribed(tmp_path):
-    (tmp_path / "talk.mp3").write_bytes(b"ID3")
+@pytest.mark.parametrize("content", [b"ID3", b"\xff\xfb\x90\x64"])
+def test_audio_where_a_manifest_is_wanted_is_to_be_transcribed(tmp_path, content):
+    (tmp_path / "talk.mp3").write_bytes(content)
     with pytest.raises(InputError, match=r"talk.mp3: not a manifest .*`asr transcribe .*talk.mp3` reads audio"):
         open_cuts([str(tmp_path / "talk.mp3")])
 
@@ -47,12 +48,12 @@ def test_a_corpus_where_a_manifest_is_wanted_says_how_to_make_one(tmp_path, name
     [
         b"not gzip",
         b"\x1f\x8b" + b"1" * 50,
-        gzip.compress(b"not JSON\n"),
-        gzip.compress(b"\xff\xfe\x00\n"),
-        gzip.compress(b"[1, 2]\n"),
-        gzip.compress(json.dumps({"id": "u", "type": "MonoCut"}).encode()),
-        gzip.compress(json.dumps({"id": "u", "type": "Unknown"}).encode()),
-        gzip.compress(b""),
+        gzip.compress(b"not JSON\n", mtime=0),
+        gzip.compress(b"\xff\xfe\x00\n", mtime=0),
+        gzip.compress(b"[1, 2]\n", mtime=0),
+        gzip.compress(json.dumps({"id": "u", "type": "MonoCut"}).encode(), mtime=0),
+        gzip.compress(json.dumps({"id": "u", "type": "Unknown"}).encode(), mtime=0),
+        gzip.compress(b"", mtime=0),
         b"",
     ],
 )
@@ -80,29 +81,35 @@ def damaged(tiny_corpus, tmp_path, change):
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "place"),
     [
-        lambda lines: [*lines[:3], b"{not JSON\n", *lines[4:]],
-        lambda lines: [*lines[:3], lines[3][:50]],
-        lambda lines: [*lines[:3], b'{"id": "x", "type": "MonoCut"}\n'],
+        (lambda lines: [*lines[:3], b"{not JSON\n", *lines[4:]], "line 4: not JSON "),
+        (lambda lines: [*lines[:3], lines[3][:50]], "line 4: not JSON "),
+        (lambda lines: [*lines[:3], b'{"id": "x", "type": "MonoCut"}\n'], r"line 4 \(x\): no start, no duration"),
     ],
     ids=["garbled line", "cut short", "half a cut"],
 )
-def test_damage_in_the_middle_is_named_with_its_place(tiny_corpus, tmp_path, change):
+def test_damage_in_the_middle_is_named_with_its_place_before_any_work(tiny_corpus, tmp_path, change, place):
     path = damaged(tiny_corpus, tmp_path, change)
-    cuts = open_cuts([str(tiny_corpus.train), str(path)])
-    with pytest.raises(
-        InputError, match=r"cuts.jsonl.gz: damaged after 3 cuts \(.*\); prepare the corpus again"
-    ) as raised:
-        list(cuts)
+    with pytest.raises(InputError) as raised:
+        open_cuts([str(tiny_corpus.train), str(path)])
+    assert re.search(rf"cuts.jsonl.gz: {place}.*prepare the corpus again \(`asr manifest`, .*\)$", str(raised.value))
     assert "\n" not in str(raised.value)
+
+
+def test_damage_after_a_manifest_was_opened_is_named_where_it_is_met(tiny_corpus, tmp_path):
+    path = damaged(tiny_corpus, tmp_path, lambda lines: lines)
+    cuts = open_cuts([str(path)])
+    damaged(tiny_corpus, tmp_path, lambda lines: [*lines[:3], b'{"type": "MonoCut"}\n'])
+    with pytest.raises(InputError, match=r"cuts.jsonl.gz: line 4: no cut"):
+        list(cuts)
 
 
 def test_a_gzip_file_that_is_cut_short_is_named(tiny_corpus, tmp_path):
     path = damaged(tiny_corpus, tmp_path, lambda lines: lines * 50)
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(InputError, match="cuts.jsonl.gz: damaged after [0-9]+ cuts"):
-        list(open_cuts([str(path)]))
+    with pytest.raises(InputError, match="cuts.jsonl.gz: damaged after line [0-9]+"):
+        open_cuts([str(path)])
 
 
 def test_open_cuts_travel_to_other_processes(tiny_corpus):
@@ -116,6 +123,7 @@ def test_a_time_of_a_word_that_is_no_number_is_named(tmp_path, tiny_corpus, star
     rows[2]["supervisions"][0]["alignment"] = {"word": [["ONE", start, 0.5]]}
     path = tmp_path / "cuts.jsonl.gz"
     path.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode()))
-    with pytest.raises(InputError, match=r"cuts.jsonl.gz: damaged after 2 cuts \((Value|Type)Error: ") as raised:
-        list(open_cuts([str(path)]))
+    fault = 'line 3 (dev-2): a time of "ONE" in supervisions[0].alignment.word is no number of seconds'
+    with pytest.raises(InputError, match=re.escape(f"cuts.jsonl.gz: {fault}")) as raised:
+        open_cuts([str(path)])
     assert "\n" not in str(raised.value)

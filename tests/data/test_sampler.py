@@ -12,8 +12,9 @@ from asr.config import DataOptions, SpecAugmentOptions
 from asr.data.batch import Position
 from asr.data.dataset import Augmentation, SpeechDataset
 from asr.data.features import SAMPLING_RATE, frame_count, load_samples, make_fbank
+from asr.data.loader import Loader
 from asr.data.manifest import open_cuts
-from asr.data.sampler import Admission, OnePass, TrainingStream, frames_needed, make_loader
+from asr.data.sampler import Admission, OnePass, TrainingStream, frames_needed
 from asr.data.tokenizer import load_tokenizer
 from asr.errors import InputError
 from asr.models.subsampling import MIN_FRAMES, subsampled_length
@@ -92,7 +93,7 @@ def test_batches_are_the_same_bits_from_any_position_with_any_number_of_workers(
     whole = [dataset[draw] for draw in draws(cuts, count=16)]
     for done in (0, 1, 7, 12):
         start = whole[done - 1].position if done else Position()
-        loader = make_loader(dataset, TrainingStream(cuts, OPTIONS, 0, start), workers)
+        loader = Loader(dataset, TrainingStream(cuts, OPTIONS, 0, start), workers)
         for batch, expected in zip(loader, whole[done : done + 4]):
             assert (batch.ids, batch.position, batch.seconds) == (expected.ids, expected.position, expected.seconds)
             assert torch.equal(batch.features, expected.features)
@@ -243,14 +244,63 @@ def test_refused_utterances_are_not_in_the_stream(cuts, tokenizer):
     assert sorted(admit.refused) == sorted(cut.id for cut in cuts if cut.id not in long)
 
 
+def told(batches):
+    return [(one.id, batch.position) for batch in batches for one in batch.skipped]
+
+
+@pytest.mark.parametrize("lookahead", [2, 20000])
+@pytest.mark.parametrize("speeds", [[], [0.8, 1.25]])
+def test_what_is_refused_is_told_once_in_an_epoch_by_its_own_name_from_any_position_on(
+    cuts, tokenizer, lookahead, speeds
+):
+    options = replace(OPTIONS, speed_factors=speeds, lookahead=lookahead, buckets=2, max_seconds=2.0)
+    dataset = SpeechDataset(80, MIN_FRAMES, tokenizer)
+
+    def batches(start, count, workers=0):
+        admit = admission(tokenizer, min_duration=1.0)
+        stream = TrainingStream(cuts.filter(admit), options, 0, start, admit)
+        next(iter(stream.cuts))  # as what looks at the cuts before the training does
+        return list(islice(Loader(dataset, stream, workers), count))
+
+    whole = batches(Position(), 30)
+    taken = {name.split("_sp")[0] for batch in whole if batch.position.epoch == 0 for name in batch.ids}
+    for epoch in (0, 1):
+        refused = [name for name, position in told(whole) if position.epoch == epoch]
+        assert len(refused) == len({*refused})
+        assert all("_sp" not in name for name in refused)
+    if not speeds:
+        assert {name for name, position in told(whole) if position.epoch == 0} == {cut.id for cut in cuts} - taken
+    for done in (1, 5, 16):
+        rest = batches(whole[done - 1].position, 6)
+        assert told(rest) == told(whole[done : done + 6])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_processes_together_tell_what_was_refused(cuts, tokenizer, workers):
+    dataset = SpeechDataset(80, MIN_FRAMES, tokenizer)
+
+    def batches(count, rank, size, workers):
+        admit = admission(tokenizer, min_duration=1.0)
+        stream = TrainingStream(cuts.filter(admit), OPTIONS, 0, Position(), admit, rank, size)
+        return list(islice(Loader(dataset, stream, workers), count))
+
+    whole = [one.id for batch in batches(8, 0, 1, 0) for one in batch.skipped]
+    shares = [one.id for rank in range(2) for batch in batches(4, rank, 2, workers) for one in batch.skipped]
+    assert sorted(shares) == sorted(whole) != []
+
+
 def test_nothing_left_to_train_on_is_an_input_error(cuts, tokenizer):
-    with pytest.raises(InputError, match="no utterance is left to train on"):
-        draws(cuts.filter(admission(tokenizer, min_duration=9.0)), count=1)
+    admit = admission(tokenizer, min_duration=9.0)
+    reason = "no utterance is left to train on, 24 were refused; train-00: lasts .* s, outside 9 to 30 s; train-01: "
+    with pytest.raises(InputError, match=reason):
+        draws(cuts.filter(admit), count=1, admission=admit)
 
 
 def test_the_modified_topology_needs_a_frame_per_label(cuts, tokenizer):
     cut = with_text(next(iter(cuts)), "LOW")
     strict = Admission(tokenizer, 0.1, 30.0, lambda frames: 3, ctc=False, modified=True)
     labels = len(tokenizer.encode("LOW"))
-    assert strict.reason_against(cut) == f"{labels} labels need {labels} frames, the encoder gives 3"
+    reason = f"{labels} labels need {labels} frames, the encoder gives 3"
+    helpful = "larger units, loss.topology=regular or longer utterances would help"
+    assert strict.reason_against(cut) == f"{reason}: {helpful}"
     assert Admission(tokenizer, 0.1, 30.0, lambda frames: labels, ctc=False, modified=True)(cut)

@@ -23,8 +23,9 @@ from asr.data.batch import Position
 from asr.data.corpus import describe_recording, make_cut, write_cuts
 from asr.data.dataset import Augmentation, SpeechDataset
 from asr.data.features import SAMPLING_RATE, load_features, load_samples, make_fbank
+from asr.data.loader import Loader
 from asr.data.manifest import open_cuts
-from asr.data.sampler import TrainingStream, make_loader
+from asr.data.sampler import TrainingStream
 from asr.data.shar import Shard, begin, write_shard
 from asr.errors import InputError
 from asr.models.subsampling import MIN_FRAMES
@@ -113,7 +114,7 @@ def test_training_has_the_same_batches_and_resumes_with_the_same_bits(tiny_corpu
 
     def batches(source, start=Position(), count=12):  # noqa: B008
         stream = TrainingStream(open_cuts([str(source)]), options, 0, start)
-        return list(islice(make_loader(dataset, stream, workers), count))
+        return list(islice(Loader(dataset, stream, workers), count))
 
     loose, whole = batches(tiny_corpus.train), batches(packed)
     assert whole[-1].position.epoch >= 1

@@ -93,6 +93,23 @@ def test_reserved_symbols_are_refused(tokenizer, symbol):
         train_tokenizer(["A B", f"A{symbol}"], "char")
 
 
+def test_text_in_another_case_is_pointed_out():
+    upper, lower = train_tokenizer(["ABC É"], "char"), train_tokenizer(["abc é"], "char")
+    for tokenizer, case, texts in ((upper, "upper", ["abc", "Abc", "é b"]), (lower, "lower", ["ABC", "A b", "É"])):
+        for text in texts:
+            with pytest.raises(InputError, match=f"^the tokenizer was trained on {case} case, .*: convert the transc"):
+                tokenizer.encode(text)
+    with pytest.raises(InputError, match="character 'a' of 'abc'"):
+        upper.encode("abc x")
+
+
+def test_the_mark_of_what_nobody_understood_has_a_remedy_of_its_own(tokenizer):
+    with pytest.raises(InputError, match="'<unk>' in 'A<unk>' is reserved: it marks what nobody understood; leave out"):
+        tokenizer.encode("A<unk> B")
+    with pytest.raises(InputError, match="'<blk>' in 'A<blk>' is reserved: remove it from the transcript"):
+        tokenizer.encode("A<blk> B")
+
+
 def test_too_large_vocabulary_names_the_largest_which_works():
     texts = ["the cat sat on the mat", "the dog ran far"]
     with pytest.raises(InputError, match="vocab_size 1000 is too large.*the largest possible is 53; give 16 to 53"):

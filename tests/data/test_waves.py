@@ -14,7 +14,8 @@ from asr.data.batch import Position
 from asr.data.corpus import describe_recording, write_cuts
 from asr.data.dataset import Draw, SpeechDataset, one_thread
 from asr.data.features import load_samples, make_fbank
-from asr.data.sampler import TrainingStream, make_loader
+from asr.data.loader import Loader
+from asr.data.sampler import TrainingStream
 from asr.data.waves import load_noise, make_waves, mixed, require_audio, reverberated
 from asr.errors import InputError
 from asr.models.subsampling import MIN_FRAMES
@@ -145,7 +146,7 @@ def test_training_alone_is_augmented_and_resumes_with_the_same_bits(tiny_corpus,
     data = replace(options, max_seconds=5.0, buckets=3, speed_factors=[0.9, 1.1])
 
     def batches(start, count):
-        return [b for b, _ in zip(make_loader(dataset, TrainingStream(cuts, data, 0, start), workers), range(count))]
+        return [b for b, _ in zip(Loader(dataset, TrainingStream(cuts, data, 0, start), workers), range(count))]
 
     whole = batches(Position(), 6)
     for batch, expected in zip(batches(whole[2].position, 3), whole[3:]):

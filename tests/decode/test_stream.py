@@ -1,5 +1,7 @@
 """Streaming: the same result as of the whole, from features and from samples."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -104,6 +106,29 @@ def test_live_search_ends_a_line_after_a_pause_and_forgets_it():
     assert search.begun > 2
     assert len(live.windows.waiting_TF) < 4 * 4 + 3
     assert len(live.fbank.waiting) < 2 * 400
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_live_search_says_that_scores_are_no_numbers(search):
+    model, fbank = streaming_model(mel_bins=20).float(), make_fbank(20)
+    torch.nn.init.constant_(model.joiner.output.bias, math.nan)
+    with torch.inference_mode():
+        live = LiveSearch(model, SEARCHES[search](model), TOKENIZER, fbank, 4)
+        with pytest.raises(InputError, match="the score of what was recognised is nan"):
+            list(live.add(np.zeros(SAMPLING_RATE, dtype=np.float32)))
+        short = LiveSearch(model, SEARCHES[search](model), TOKENIZER, fbank, 4)
+        assert not list(short.add(np.zeros(SAMPLING_RATE // 8, dtype=np.float32)))
+        with pytest.raises(InputError, match="the score of what was recognised is nan"):
+            short.end()
+
+
+@pytest.mark.parametrize(("value", "message"), [(1e38, "features with NaN"), (1e12, "features with a value of")])
+def test_live_search_refuses_features_that_are_not_those_of_audio(value, message):
+    model, fbank = streaming_model(mel_bins=20).float(), make_fbank(20)
+    samples = np.zeros(SAMPLING_RATE, dtype=np.float32)
+    samples[5000] = value
+    with torch.inference_mode(), pytest.raises(InputError, match=message):
+        list(LiveSearch(model, GreedySearch(model, 3), TOKENIZER, fbank, 4).add(samples))
 
 
 def test_only_words_that_all_hypotheses_have_are_said():

@@ -1,8 +1,12 @@
 """Feature normalisation against NumPy's mean and standard deviation."""
 
+import math
+
 import numpy as np
+import pytest
 import torch
 
+from asr.errors import InputError
 from asr.models.normalize import GlobalNormalize, NoNormalize, UtteranceNormalize, make_normalize
 
 
@@ -22,6 +26,17 @@ def test_global_statistics_are_those_of_all_frames():
     out = normalize(torch.cat(sample)[None], torch.tensor([len(frames)]))[0].double()
     torch.testing.assert_close(out.mean(0), torch.zeros(4).double(), rtol=0, atol=1e-5)
     torch.testing.assert_close(out.std(0), torch.ones(4).double(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e38])
+def test_global_statistics_that_are_not_finite_are_refused(value):
+    sample, normalize = utterances(), GlobalNormalize(4)
+    sample[1][3, 2] = value
+    sample[2][5, 2] = value
+    with pytest.raises(InputError, match="model.normalize=global: mean and deviation of the features are not finite"):
+        normalize.estimate([(frames * 100 if value == 1e38 else frames) for frames in sample])
+    assert torch.equal(normalize.mean, torch.zeros(4))
+    assert torch.equal(normalize.std, torch.ones(4))
 
 
 def test_global_statistics_are_saved_with_the_model():

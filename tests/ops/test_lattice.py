@@ -17,6 +17,7 @@ from lattice_paths import paths
 
 from asr.errors import InputError
 from asr.nodes.base import all_nodes, make_nodes
+from asr.ops.lattice import cpu
 from asr.ops.lattice.arcs import ArcRules, lattice_loss, occupations
 
 BACKENDS = ["reference", "numba", "triton"]
@@ -184,3 +185,23 @@ def test_k2_gives_the_same(k2, topology):
     rules = [ArcRules(topology, 0.1, 0.2, backend) for backend in ("k2", "numba")]
     for found, wanted in zip(*(occupations(nodes, *arcs, rule) for rule in rules)):
         torch.testing.assert_close(found, wanted, rtol=0, atol=1e-6)
+
+
+def test_without_a_directory_for_compiled_code_the_kernels_compile_all_the_same(monkeypatch, caplog):
+    def not_writable(self):
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr("numba.core.caching._CacheLocator.ensure_cache_path", not_writable)
+    spec = importlib.util.spec_from_file_location("cpu_without_cache", cpu.__file__)
+    uncached = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, uncached)
+    spec.loader.exec_module(uncached)
+    assert uncached._logadd(math.log(0.25), math.log(0.5)) == pytest.approx(math.log(0.75), abs=1e-12)
+    for module, warnings in ((cpu, 0), (uncached, 1)):
+        caplog.clear()
+        module.warn_without_cache.cache_clear()
+        module.warn_without_cache()
+        module.warn_without_cache()
+        assert [record.getMessage().partition(":")[0] for record in caplog.records] == [
+            "numba finds no directory to keep compiled code in"
+        ] * warnings

@@ -130,6 +130,20 @@ def test_only_some_parts_can_be_loaded(tmp_path):
     assert list(state.load(path, ["model"]).parts) == ["model"]
 
 
+@pytest.mark.parametrize("absent", ["optimizer", "objective"])
+def test_parts_that_are_not_wanted_may_be_absent(tmp_path, absent):
+    [path] = save_steps(tmp_path, 1)
+    (path / f"{absent}.safetensors").unlink()
+    assert_same(state.load(path, ["model"]).parts["model"], PARTS["model"])
+    with pytest.raises(InputError, match=f"incomplete checkpoint .*{absent}.safetensors"):
+        state.load(path)
+    assert state.weights_only(path) == (absent == "optimizer")
+    (path / "model.safetensors").write_bytes(b"x")
+    with pytest.raises(InputError, match="model.safetensors is damaged"):
+        state.load(path, ["model"])
+    assert not state.weights_only(path)
+
+
 def test_transposed_tensors_and_views_come_back(tmp_path):
     whole = torch.arange(12.0).view(3, 4)
     parts = {"model": {"transposed": whole.T, "row": whole[1], "column": whole[:, 2]}}
@@ -308,6 +322,25 @@ def test_the_best_has_the_lowest_wer_and_then_the_lowest_loss(tmp_path):
     for step, wer, loss in ((2, 10.0, 3.0), (3, 10.0, 1.0), (4, 10.0, 2.0), (5, 11.0, 0.0)):
         state.save(tmp_path, checkpoint(step, wer, loss))
     assert state.best(tmp_path).name == "step-00000003"
+
+
+@pytest.mark.parametrize(
+    ("rates", "best"),
+    [
+        ([(30, 10, 0), (5, 2, 8), (20, 10, 0)], 3),  # of what could be read of the same set
+        ([(30, 10, 0), (5, 2, 8)], 1),
+        ([(5, 6, 0), (30, 10, 0), (20, 10, 0)], 3),  # of another set, before it was changed
+        ([(5, 6, 0), (30, 8, 2), (40, 8, 2)], 2),
+        ([(5, 10, 0), (None, 0, 10)], 1),  # of which nothing could be read
+        ([(None, 0, 10)], None),
+    ],
+)
+def test_the_best_is_among_rates_of_the_same_utterances(tmp_path, rates, best):
+    for step, (wer, utterances, skipped) in enumerate(rates, 1):
+        rate = {} if wer is None else {"wer": wer}
+        metrics = {**rate, "utterances": utterances, "skipped": skipped}
+        state.save(tmp_path, Checkpoint(step, metrics, {"model": {}}, {}))
+    assert state.best(tmp_path) == (None if best is None else tmp_path / f"step-{best:08d}")
 
 
 def test_the_average_is_the_mean_in_float64():

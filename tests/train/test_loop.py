@@ -20,16 +20,17 @@ from asr.config import (
 )
 from asr.data.batch import Batch, Position, Skipped
 from asr.data.dataset import Augmentation, SpeechDataset
+from asr.data.loader import Loader
 from asr.data.manifest import open_cuts
-from asr.data.sampler import OnePass, TrainingStream, make_loader
+from asr.data.sampler import OnePass, TrainingStream
 from asr.data.tokenizer import load_tokenizer
-from asr.decode.greedy import GreedySearch
 from asr.errors import InputError
 from asr.losses.base import LossOutput, NotFiniteError
 from asr.models.subsampling import MIN_FRAMES
 from asr.runs import state
 from asr.runs.directory import RunDirectory
 from asr.train.loop import PATIENCE, Trainer
+from asr.train.observe import validation_decoder
 from asr.train.task import make_task
 from asr.train.validate import validate
 
@@ -187,11 +188,11 @@ def speech(tiny_corpus):
         return make_task(config, tokenizer.vocab_size)
 
     def batches(start):
-        return iter(make_loader(train_set, TrainingStream(train, data, 0, start), workers=0))
+        return iter(Loader(train_set, TrainingStream(train, data, 0, start)))
 
     def run_validation(task):
-        loader = make_loader(dev_set, OnePass(dev, data), workers=0)
-        return validate(task, loader, GreedySearch(task.model, 2), tokenizer, CPU)[0]
+        loader = Loader(dev_set, OnePass(dev, data))
+        return validate(task, loader, validation_decoder(task, config, tokenizer, CPU), CPU).metrics
 
     return task, batches, run_validation
 
@@ -227,7 +228,8 @@ def test_validation_changes_nothing_in_training(trainer_in, speech):
     assert_same_weights(with_validation, without)
     assert train_lines(with_validation) == train_lines(without)
     checkpoints = state.checkpoints(with_validation.run.checkpoints)
-    assert [sorted(state.metrics_of(path)) for path in checkpoints] == [["loss", "wer"]] * 3
+    names = ["errors", "loss", "no_loss", "skipped", "utterances", "wer", "words"]
+    assert [sorted(state.metrics_of(path)) for path in checkpoints] == [names] * 3
     assert with_validation.task.training
 
 

@@ -4,47 +4,40 @@ import pytest
 import torch
 from lhotse.supervision import AlignmentItem
 
-from asr.data.batch import Batch
+from asr.data.batch import Batch, Skipped
 from asr.data.tokenizer import train_tokenizer
 from asr.data.words import frame_seconds
-from asr.decode.search import Hypothesis
-from asr.losses.base import LossOutput
+from asr.decode.search import Hypothesis, recognised
+from asr.losses.base import LossOutput, check_finite
 from asr.train.validate import validate
 
-
-class Model(torch.nn.Module):
-    """Encodes nothing."""
-
-    def encode(self, features, frames, chunk):
-        return features, frames
+CPU = torch.device("cpu")
 
 
 class Task(torch.nn.Module):
-    """Loses 2 nats on every utterance."""
+    """Loses 2 nats on every utterance, but NaN on `hard` ones; `checked`, as transducer losses are."""
 
-    def __init__(self):
+    def __init__(self, hard=(), checked=True):
         super().__init__()
-        self.model = Model()
+        self.hard, self.checked = hard, checked
 
     def forward(self, batch):
-        return LossOutput(torch.full((len(batch),), 2.0), {}, 0, 0)
+        losses = torch.tensor([float("nan") if name in self.hard else 2.0 for name in batch.ids])
+        if self.checked:
+            check_finite(losses)
+        return LossOutput(losses, {}, 0, 0)
 
 
 class Found:
-    """A search that finds what it is told to."""
+    """A decoder that finds what it is told to, in batches of no other size."""
 
-    def __init__(self, hypotheses):
-        self.hypotheses = hypotheses
+    def __init__(self, tokenizer, hypotheses):
+        self.tokenizer, self.hypotheses = tokenizer, hypotheses
 
-    def begin(self, batch):
-        assert batch == len(self.hypotheses)
-        return self
-
-    def read(self, encoder_out, frames):
-        pass
-
-    def best(self):
-        return [[hypothesis] for hypothesis in self.hypotheses]
+    def decode(self, batch):
+        if len(batch) != len(self.hypotheses):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate\nmuch")
+        return list(recognised(batch, [[one] for one in self.hypotheses], self.tokenizer))
 
 
 def test_delays_are_of_utterances_with_times():
@@ -68,10 +61,92 @@ def test_delays_are_of_utterances_with_times():
         Hypothesis(labels[0], frames, 0.0, [1.0] * 7),
         Hypothesis(wrong, list(range(len(wrong))), 0.0, [1.0] * len(wrong)),
     ]
-    metrics, utterances = validate(Task(), [batch], Found(found), tokenizer, torch.device("cpu"))
+    validation = validate(Task(), [batch], Found(tokenizer, found), CPU)
+    utterances = validation.utterances
     ends = [0.1, 0.2, 0.3, 1.1, 1.2, 1.3, 1.4]
     late = [frame_seconds(frame) - end for frame, end in zip(frames, ends, strict=True)]
-    assert metrics == pytest.approx({"loss": 4 / 14, "wer": 25.0, "delay": sum(late) / 7, "last_delay": late[-1]})
+    counts = {"utterances": 2, "words": 4, "errors": 1, "skipped": 0, "no_loss": 0}
+    assert validation.metrics == pytest.approx(
+        {"loss": 4 / 14, "wer": 25.0, "delay": sum(late) / 7, "last_delay": late[-1], **counts}
+    )
     assert [one.hypothesis for one in utterances] == ["NO YES", "YES YES"]
     assert utterances[0].tokens == ("\u2581", "N", "O", "\u2581", "Y", "E", "S")
     assert utterances[0].times == tuple(round(frame_seconds(frame), 3) for frame in frames)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer(["NO YES NO", "YES NO"], "char")
+
+
+def make_batch(tokenizer, ids, skipped=()):
+    labels = tokenizer.encode("NO")
+    return Batch(
+        ids=[*ids],
+        texts=["NO"] * len(ids),
+        features=torch.zeros(len(ids), 5, 1),
+        feature_frames=torch.full((len(ids),), 5),
+        labels=torch.tensor([labels] * len(ids)),
+        label_lengths=torch.full((len(ids),), len(labels)),
+        seconds=1.0,
+        words=[[] for _ in ids],
+        skipped=[*skipped],
+    )
+
+
+def found(tokenizer, *texts):
+    """A decoder that finds these texts."""
+    tokens = [tokenizer.encode(text) for text in texts]
+    return Found(tokenizer, [Hypothesis(one, list(range(len(one))), 0.0, [1.0] * len(one)) for one in tokens])
+
+
+@pytest.mark.parametrize("checked", [True, False])
+def test_an_utterance_whose_loss_is_not_finite_is_named_and_scored_and_not_averaged(tokenizer, checked):
+    batch = make_batch(tokenizer, "abc")
+    texts = found(tokenizer, "NO", "YES", "NO")
+    result = validate(Task("b", checked), [batch], texts, CPU)
+    assert result.no_loss == [Skipped("b", "its loss is NaN or infinite")]
+    labels = len(tokenizer.encode("NO"))
+    assert result.metrics == pytest.approx(
+        {"loss": 4 / (2 * labels), "wer": 100 / 3, "words": 3, "errors": 1, "utterances": 3, "skipped": 0, "no_loss": 1}
+    )
+
+
+def test_what_has_no_loss_is_scored_and_what_could_not_be_read_is_counted(tokenizer):
+    batches = [
+        make_batch(tokenizer, "ab", [Skipped("c", "no audio")]),
+        make_batch(tokenizer, "", [Skipped("d", "no audio")]),
+    ]
+    texts, why = found(tokenizer, "NO", "YES YES"), {"a": "too long", "b": "too strange"}
+    result = validate(Task("ab"), batches, texts, CPU, without_loss=why)
+    assert result.no_loss == [Skipped("a", "too long"), Skipped("b", "too strange")]
+    assert [one.id for one in result.skipped] == ["c", "d"]
+    expected = {"wer": 100.0, "words": 2, "errors": 2, "utterances": 2, "skipped": 2, "no_loss": 2}
+    assert result.metrics == pytest.approx(expected)
+
+
+def test_utterances_that_do_not_fit_together_are_recognised_alone(tokenizer):
+    result = validate(Task(), [make_batch(tokenizer, "abc")], found(tokenizer, "NO"), CPU)
+    assert [(one.id, one.hypothesis) for one in result.utterances] == [("a", "NO"), ("b", "NO"), ("c", "NO")]
+    assert result.skipped == []
+
+
+def test_an_utterance_that_does_not_fit_alone_is_skipped_by_name(tokenizer):
+    nothing_fits = found(tokenizer, "NO", "NO", "NO")
+    result = validate(Task(), [make_batch(tokenizer, "ab")], nothing_fits, CPU)
+    assert result.skipped == [Skipped("a", "too little memory"), Skipped("b", "too little memory")]
+    assert result.metrics == {"utterances": 0, "skipped": 2, "no_loss": 0}
+
+
+def test_what_the_decoder_skips_is_skipped_and_has_no_loss_to_be_averaged(tokenizer):
+    class Picky(Found):
+        def decode(self, batch):
+            found = super().decode(batch)
+            return [Skipped("b", "its score is NaN") if one[0].id == "b" else one for one in found]
+
+    tokens = tokenizer.encode("NO")
+    hypothesis = Hypothesis(tokens, list(range(len(tokens))), 0.0, [1.0] * len(tokens))
+    result = validate(Task("b"), [make_batch(tokenizer, "abc")], Picky(tokenizer, [hypothesis] * 3), CPU)
+    assert result.skipped == [Skipped("b", "its score is NaN")]
+    assert [one.id for one in result.utterances] == ["a", "c"]
+    assert (result.no_loss, result.labels) == ([], 2 * len(tokens))

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from asr.data.tokenizer import normalise
+from asr.data.tokenizer import normalised
 from asr.errors import InputError
 
 CASES: dict[str, Callable[[str], str]] = {"keep": str, "lower": str.lower, "upper": str.upper}
@@ -32,7 +32,7 @@ class Spelling:
             raise InputError(f"{wrong!a} in its transcript is no letter; restore the text, or remove the character")
         if self.punctuation == "remove":
             text = "".join(one if is_spoken(text, place) else " " for place, one in enumerate(text))
-        return normalise(CASES[self.case](text))
+        return normalised(CASES[self.case](text))
 
 
 def is_damage(character: str) -> bool:

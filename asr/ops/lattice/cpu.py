@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numba
 import numpy as np
@@ -15,23 +18,42 @@ from asr.nodes.base import Nodes, Topology
 
 Array = np.ndarray
 Results = tuple[Array, Array, Array]
+Kernel = Callable[..., Any]
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+def compiled(parallel: bool = False) -> Callable[[Kernel], Kernel]:
+    """Compile a function when it is first called, and keep the code for the next process where it can be kept.
+
+    In a package that may not be written, for a user without a home, numba would refuse to.
+    """
+
+    njit = functools.partial(numba.njit, nogil=True, parallel=parallel, error_model="numpy")
+
+    def decorate(function: Kernel) -> Kernel:
+        try:
+            kernel: Kernel = njit(cache=True)(function)
+        except RuntimeError:
+            kernel = njit()(function)
+        return kernel
+
+    return decorate
+
+
+@compiled()
 def _logadd(a: float, b: float) -> float:
     if a < b:
         a, b = b, a
     return a if b == -math.inf else a + math.log1p(math.exp(b - a))
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@compiled()
 def _node(first: Array, offset: Array, row: int, position: int) -> int:
     """Index of the node at a position of a row; −1 where it is not in the set."""
     within = position - first[row]
     return offset[row] + within if 0 <= within < offset[row + 1] - offset[row] else -1
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@compiled()
 def _forward(
     first: Array, offset: Array, blank: Array, label: Array, shift: int, rows: tuple[int, int], alpha: Array
 ) -> None:
@@ -48,7 +70,7 @@ def _forward(
             alpha[n] = a
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@compiled()
 def _backward(
     first: Array,
     offset: Array,
@@ -77,7 +99,7 @@ def _backward(
             beta[n] = _logadd(via_blank[n], via_label[n])
 
 
-@numba.njit(cache=True, nogil=True, parallel=True, error_model="numpy")
+@compiled(parallel=True)
 def _forward_backward(
     row_offsets: Array, labels: Array, first: Array, offset: Array, blank: Array, label: Array, shift: int
 ) -> Results:
@@ -93,6 +115,16 @@ def _forward_backward(
             by_blank[n] = math.exp(alpha[n] + by_blank[n] - total[b])
             by_label[n] = math.exp(alpha[n] + by_label[n] - total[b])
     return total, by_blank, by_label
+
+
+@functools.cache
+def warn_without_cache() -> None:
+    """Say once, where it is so, that compiled code is not kept."""
+    if _forward_backward.stats.cache_path is None:  # type: ignore[attr-defined]
+        logging.getLogger("asr").warning(
+            "numba finds no directory to keep compiled code in: every process compiles the lattice anew, some 5 s; "
+            "set NUMBA_CACHE_DIR to a directory that can be written"
+        )
 
 
 @contextlib.contextmanager
@@ -118,6 +150,7 @@ def forward_backward(
     blank_N, label_N: log-probability of the blank and of the label arc that leave each node; those of arcs
     that are not in the set are not read.
     """
+    warn_without_cache()
     shape = (nodes.row_offsets, nodes.label_lengths_B, nodes.first_R, nodes.node_offsets)
     offsets, labels, first, offset = (array.numpy(force=True) for array in shape)
     blank, label = blank_N.double().numpy(force=True), label_N.double().numpy(force=True)

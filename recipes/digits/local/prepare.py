@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 from espeak import version
 from render import Utterance, WordTime, render_task
 
-from asr.data.corpus import describe_recording, make_cut, run, write_cuts
+from asr.data.corpus import describe_recording, home_path, make_cut, run, write_cuts
 from asr.errors import InputError
 from asr.files import replacing
 from asr.progress import progress
@@ -152,7 +152,7 @@ def _audio_path(output: Path, utterance: Utterance) -> Path:
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Make the digits corpus with espeak-ng.")
-    parser.add_argument("--output", type=Path, required=True, help="folder to write audio and cuts into")
+    parser.add_argument("--output", type=home_path, required=True, help="folder to write audio and cuts into")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--train", type=int, default=2000, metavar="N", help="utterances (default 2000)")
     parser.add_argument("--dev", type=int, default=100, metavar="N", help="utterances (default 100)")

@@ -1,0 +1,42 @@
+"""What an exception in the midst of a training means, in a line."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+
+from asr.data.batch import Batch
+from asr.errors import InputError
+
+# How torch and oneDNN word it on a CPU, and the libraries through which processes talk.
+_NO_MEMORY = re.compile(
+    r"can't allocate memory|not enough memory|out of memory|could not create a (primitive|memory)", re.I
+)
+_PEER_GONE = re.compile(r"\bgloo\b|\bNCCL\b|Connection (closed|reset) by peer|ProcessGroup", re.I)
+
+
+def explained(error: Exception, step: int, group: list[Batch]) -> Exception:
+    """`error`, met in a step on the batches of `group`, as an InputError if it is no fault of the program."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or _says(error, _NO_MEMORY):
+        return InputError(
+            f"out of memory in step {step}{_size(group)}: lower data.max_seconds or data.max_duration, raise "
+            "train.accumulate instead, or set data.max_memory_mb as `asr preflight` says"
+        )
+    if _says(error, _PEER_GONE):
+        return InputError(f"another training process has ended: see its message ({str(error).splitlines()[0]})")
+    return error
+
+
+def _says(error: Exception, words: re.Pattern[str]) -> bool:
+    return isinstance(error, RuntimeError) and words.search(str(error)) is not None
+
+
+def _size(group: list[Batch]) -> str:
+    if not any(map(len, group)):
+        return ""
+    largest = max(group, key=lambda batch: batch.features.numel())
+    return (
+        f", of a batch of {len(largest)} utterances, {largest.features.shape[1]} feature frames, "
+        f"{largest.labels.shape[1]} labels ({largest.ids[int(largest.feature_frames.argmax())]} is the longest)"
+    )

@@ -1,0 +1,204 @@
+"""Workers that load batches: what ends them, and what their reader hears of it."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+import time
+from contextlib import closing
+from itertools import islice
+
+import pytest
+import torch
+
+from asr.config import DataOptions
+from asr.data.dataset import SpeechDataset
+from asr.data.loader import Loader
+from asr.data.manifest import open_cuts
+from asr.data.sampler import OnePass
+from asr.data.tokenizer import load_tokenizer
+from asr.errors import InputError, Stopped
+from asr.models.subsampling import MIN_FRAMES
+
+
+@pytest.fixture
+def dataset(tiny_corpus):
+    return SpeechDataset(80, MIN_FRAMES, load_tokenizer(tiny_corpus.tokenizer))
+
+
+@pytest.fixture
+def draws(tiny_corpus):
+    return OnePass(open_cuts([str(tiny_corpus.train)]), DataOptions(max_seconds=3.0, buckets=2))
+
+
+def never(seconds, draw):
+    """In place of a test that hangs."""
+    pytest.fail(f"no batch after {seconds:.0f} s")
+
+
+def workers():
+    return [child for child in multiprocessing.active_children() if child.daemon]
+
+
+class Hangs(SpeechDataset):
+    """As when a file system does not answer; but the first batch is there."""
+
+    def __getitem__(self, draw):
+        if any(cut.id == "train-00" for cut in draw.cuts):
+            return super().__getitem__(draw)
+        time.sleep(3600)
+        return None
+
+
+@pytest.fixture
+def hanging(tiny_corpus):
+    return Hangs(80, MIN_FRAMES, load_tokenizer(tiny_corpus.tokenizer))
+
+
+@pytest.fixture
+def one_by_one(tiny_corpus):
+    cuts = open_cuts([str(tiny_corpus.train)]).subset(first=4)
+    return OnePass(cuts, DataOptions(max_utterances=1, buckets=5))
+
+
+def test_workers_give_what_one_process_does_and_end_with_the_last_batch(dataset, draws):
+    alone, beside = list(Loader(dataset, draws)), list(Loader(dataset, draws, 2, never))
+    assert len(alone) > 3
+    assert [batch.ids for batch in alone] == [batch.ids for batch in beside]
+    assert all(torch.equal(one.features, other.features) for one, other in zip(alone, beside))
+    assert not workers()
+
+
+def test_a_path_of_temporary_files_that_no_socket_can_have_does_not_matter(dataset, draws, tmp_path, monkeypatch):
+    long = tmp_path / ("t" * 110)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    multiprocessing.current_process()._config.pop("tempdir", None)
+    assert len(list(Loader(dataset, draws, 1, never))) == len(list(Loader(dataset, draws)))
+
+
+def test_workers_end_where_their_reader_stops(dataset, draws):
+    with closing(iter(Loader(dataset, draws, 2, never))) as batches:
+        next(batches)
+        assert len(workers()) == 2
+    assert not workers()
+
+
+def test_a_worker_that_hangs_ends_where_its_reader_stops(hanging, one_by_one):
+    with closing(iter(Loader(hanging, one_by_one, 1, never))) as batches:
+        next(batches)
+    assert not workers()
+
+
+@pytest.mark.parametrize("reason", [Stopped(), InputError("enough")])
+def test_waiting_for_a_worker_can_be_given_up(hanging, one_by_one, reason):
+    asked = []
+
+    def waiting(seconds, draw):
+        asked.append((seconds, [cut.id for cut in draw.cuts]))
+        if len(asked) == 2:
+            raise reason
+
+    with closing(iter(Loader(hanging, one_by_one, 1, waiting))) as batches:
+        next(batches)
+        with pytest.raises(type(reason)):
+            next(batches)
+    assert asked == [(1.0, ["train-01"]), (2.0, ["train-01"])]
+    assert not workers()
+
+
+def test_a_worker_that_is_killed_is_said_with_what_it_was_to_load(hanging, one_by_one):
+    with closing(iter(Loader(hanging, one_by_one, 1, never))) as batches:
+        next(batches)
+        os.kill(workers()[0].pid, signal.SIGKILL)
+        with pytest.raises(InputError, match="a data worker was killed by SIGKILL, while a batch of train-01 was wait"):
+            next(batches)
+    assert not workers()
+
+
+def test_the_death_of_a_worker_interrupts_nothing_but_reading(dataset, draws):
+    """torch would raise in whatever this process does just then, an optimiser's step for example."""
+    with closing(iter(Loader(dataset, draws, 2, never))) as batches:
+        next(batches)
+        for worker in workers():
+            worker.kill()
+            worker.join()
+        time.sleep(0.01)
+        with pytest.raises(InputError, match="killed by SIGKILL"):
+            list(batches)
+
+
+def test_what_a_dead_worker_had_begun_to_hand_over_is_not_waited_for(dataset, draws):
+    with closing(iter(Loader(dataset, draws, 1, never))) as batches:
+        next(batches)
+        [worker] = workers()
+        time.sleep(0.5)  # it loads ahead, and hands over more than a pipe holds
+        os.kill(worker.pid, signal.SIGSTOP)
+        threading.Timer(0.5, worker.kill).start()
+        with pytest.raises(InputError, match="killed by SIGKILL"):
+            list(batches)
+
+
+def test_a_sampler_that_fails_when_the_workers_have_just_begun_leaves_none(dataset):
+    class Fails(OnePass):
+        def __iter__(self):
+            raise InputError("damaged after 0 cuts")
+
+    with pytest.raises(InputError, match="damaged after 0 cuts"):
+        list(islice(Loader(dataset, Fails(None, DataOptions()), 2, never), 1))
+    assert not workers()
+
+
+def run_reader(tiny_corpus, end):
+    """What a process left that read a batch of two workers, which have more to hand over than a pipe holds, and did not
+    close them: its exit status, what it said, and which of its workers live."""
+    script = f"""
+        import multiprocessing, os, signal, sys, time
+        from asr.config import DataOptions
+        from asr.data.dataset import SpeechDataset
+        from asr.data.loader import Loader
+        from asr.data.manifest import open_cuts
+        from asr.data.sampler import OnePass
+        dataset = SpeechDataset(80, 7)
+        draws = OnePass(open_cuts([{str(tiny_corpus.train)!r}]), DataOptions(max_seconds=3.0))
+        batches = iter(Loader(dataset, draws, 2))
+        next(batches)
+        time.sleep(0.5)
+        print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+        {end}
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=120, check=False
+    )
+    pids = [int(word) for word in done.stdout.split()]
+    assert len(pids) == 2, done.stderr
+    deadline = time.monotonic() + 60
+    while any(map(lives, pids)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return done.returncode, done.stderr, [pid for pid in pids if lives(pid)]
+
+
+def lives(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [
+        ("raise ValueError('uncaught')", 1),
+        ("sys.exit(3)", 3),
+        ("os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL),
+    ],
+)
+def test_python_exits_though_nobody_closed_the_batches_and_takes_the_workers_along(tiny_corpus, end, status):
+    found, said, left = run_reader(tiny_corpus, end)
+    assert (found, left) == (status, [])
+    assert ("ValueError: uncaught" in said) == ("raise" in end)
