@@ -1,5 +1,7 @@
 """What ends work early: input at fault, wholly or in part, and a request to stop."""
 
+from __future__ import annotations
+
 
 class InputError(Exception):
     """Bad input, described in one line that names the thing and the remedy.
@@ -10,6 +12,11 @@ class InputError(Exception):
 
 class PartlyDone(Exception):
     """Some of the input was at fault, and has been named; all else is done. Commands exit with status 1."""
+
+
+def not_installed(what: str, extra: str) -> InputError:
+    """The error for `what` needs a package that is missing, and comes with an extra of pyproject.toml."""
+    return InputError(f"{what} is not installed: pip install '.[{extra}]' in the directory of asr-transducer")
 
 
 class Stopped(KeyboardInterrupt):

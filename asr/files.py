@@ -1,19 +1,21 @@
-"""Files that are written whole or not at all, and text files that are read whole or refused."""
+"""Files that are written whole or not at all; text files, read whole or refused, or line by line with their faults."""
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import gzip
 import os
 import shutil
 import tempfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from asr.errors import InputError
 
 _GZIP_MAGIC = b"\x1f\x8b"
+_UTF_16 = codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE
 
 
 @contextlib.contextmanager
@@ -68,8 +70,16 @@ def replace_directory(new: Path, path: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Force a file, or the names inside a directory, to the disk, so that a power cut does not undo it."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Force a file, or the names inside a directory, to the disk, so that a power cut does not undo it.
+
+    Windows opens no directories, and writes nothing out that is open for reading alone.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    except PermissionError:
+        if path.is_dir():
+            return
+        raise
     try:
         os.fsync(descriptor)
     finally:
@@ -93,6 +103,29 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
         reason = getattr(error, "strerror", None) or str(error)
         place = f"damaged after line {number}" if number else "cannot read it"
         raise InputError(f"{path}: {place} ({reason}); give a file that is whole") from error
+
+
+def sound_lines(path: Path, fault: Callable[[int, str], None]) -> Iterator[tuple[int, str]]:
+    """Number and text, without its end, of each line of a text file, plain or gzipped, that is UTF-8.
+
+    `fault` is told the number of each other line, and why; 0 and why, where the file as a whole is at fault. Raises
+    InputError where it cannot be read at all.
+    """
+    number = 0
+    try:
+        with _opened(path) as file:
+            for number, line in enumerate(file, 1):
+                if number == 1 and line.startswith(_UTF_16):
+                    fault(0, "is UTF-16; convert it: iconv -f UTF-16 -t UTF-8")
+                    return
+                try:
+                    yield number, line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+                except UnicodeDecodeError:
+                    fault(number, f"not UTF-8, convert it: {line[:80]!r}")
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        fault(number + 1, f"damaged from here on ({error}); restore the file")
+    except OSError as error:
+        raise InputError(f"{path}: cannot read it ({error.strerror})") from error
 
 
 @contextlib.contextmanager

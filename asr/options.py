@@ -24,15 +24,23 @@ _SIMILAR_LAST, _SIMILAR_WHOLE = 0.6, 0.8
 
 
 def option(
-    default: Any, help: str, *, low: float | None = None, high: float | None = None, choices: tuple[str, ...] = ()
+    default: Any,
+    help: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
 ) -> Any:
-    """A field with its help text and the values it may take (`low` and `high` inclusive)."""
+    """A field with its help text and the values it may take (`low` and `high` inclusive); see `Option`."""
     return _field(default, {"help": help, "low": low, "high": high, "choices": choices})
 
 
-def path_option(default: Any, help: str) -> Any:
-    """A field for the path of a file or directory, or for a list of such: `~` in it is the home directory."""
-    return _field(default, {"help": help, "path": True})
+def path_option(default: Any, help: str, *, needed: bool = False) -> Any:
+    """A field for the path of a file or directory, or for a list of such: `~` in it is the home directory.
+
+    needed: the command cannot do without, though a config can, where its value is empty.
+    """
+    return _field(default, {"help": help, "path": True, "needed": needed})
 
 
 def _field(default: Any, metadata: dict[str, Any]) -> Any:
@@ -43,7 +51,10 @@ def _field(default: Any, metadata: dict[str, Any]) -> Any:
 
 @dataclass(frozen=True)
 class Option:
-    """One option under its full name, with what may be said about its values."""
+    """One option under its full name, with what may be said about its values.
+
+    needed: the command cannot do without, though a config can, where its value is empty.
+    """
 
     name: str
     type: Any
@@ -53,6 +64,7 @@ class Option:
     high: float | None = None
     choices: tuple[str, ...] = ()
     path: bool = False
+    needed: bool = False
 
 
 def make_options(kind: str, name: str, classes: Mapping[str, type], values: Mapping[str, Any]) -> Any:
@@ -134,6 +146,17 @@ def missing_values(options: Sequence[Option]) -> InputError:
     """The error that names options which must be given."""
     needed = "; ".join(f"{option.name}=... ({option.help})" for option in options)
     return InputError(f"missing: {needed}")
+
+
+def require_needed(section: Any, prefix: str, but: Iterable[str] = ()) -> None:
+    """Raise InputError that names all needed options of a dataclass that are empty, `but` for these."""
+    empty = [
+        Option(prefix + one.name, one.type, one.default, **one.metadata)
+        for one in dataclasses.fields(section)
+        if one.metadata.get("needed") and one.name not in but and not getattr(section, one.name)
+    ]
+    if empty:
+        raise missing_values(empty)
 
 
 def type_name(hint: Any) -> str:

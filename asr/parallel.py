@@ -7,12 +7,12 @@ import multiprocessing
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
-from asr.errors import InputError
+from asr.errors import InputError, not_installed
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -66,6 +66,13 @@ def local_workers(jobs: int) -> Iterator[Workers]:
 
 
 @contextlib.contextmanager
+def start_threads(count: int) -> Iterator[Workers]:
+    """`count` threads, for work that waits for files, or for libraries that leave Python alone meanwhile."""
+    with ThreadPoolExecutor(count) as executor:
+        yield Workers(executor, count)
+
+
+@contextlib.contextmanager
 def dask_workers(address: str) -> Iterator[Workers]:
     """The workers of the Dask scheduler at `address`, "tcp://HOST:PORT"; a task at a time for each of their threads."""
     with connected(address) as client:
@@ -83,7 +90,7 @@ def connected(address: str) -> Any:
     try:
         from distributed import Client
     except ModuleNotFoundError:
-        raise InputError("scheduler=: Dask is not installed: pip install 'asr-transducer[dask]'") from None
+        raise not_installed("scheduler=: Dask", "dask") from None
     try:
         return Client(address, timeout=CONNECT_SECONDS, set_as_default=False)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:

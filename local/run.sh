@@ -1,4 +1,5 @@
 # What every recipes/*/run.sh shares: options, stages, and finding `asr`. Sourced, not run.
+# Runs in bash 3.2 and with the sed of BSD, which macOS has.
 #
 #   --stage N        first stage to run (default 0)
 #   --stop-stage N   last stage to run (default: the last there is)
@@ -32,9 +33,9 @@ fail() {
 }
 
 usage() {
-    sed -n '2,/^[^#]/{/^#/s/^# \{0,1\}//p}' "$recipe/run.sh"
+    sed -n -e '2,/^[^#]/s/^# \{0,1\}//p' "$recipe/run.sh"
     echo
-    sed -n '3,/^$/{/^#/s/^# \{0,1\}//p}' "$root/local/run.sh"
+    sed -n -e '4,/^$/s/^# \{0,1\}//p' "$root/local/run.sh"
     exit 0
 }
 
@@ -43,7 +44,7 @@ usage() {
 parse_options() {
     local option
     for option in $switches; do
-        printf -v "${option//-/_}" ""
+        eval "${option//-/_}=" # `printf -v` sets nothing to "" in bash 3.2
     done
     while [ $# -gt 0 ]; do
         option=${1#--}
@@ -88,7 +89,7 @@ asr() {
         command asr "$@"
         return
     fi
-    local threads=$(($(command nproc) / nproc)) meeting=(--standalone)
+    local threads=$(($(command nproc 2>/dev/null || getconf _NPROCESSORS_ONLN) / nproc)) meeting=(--standalone)
     [ "$nnodes" = 1 ] || meeting=(
         --nnodes "$nnodes" --node-rank "$node_rank" --rdzv-backend static --rdzv-id "$name" --rdzv-endpoint "$rdzv"
     )

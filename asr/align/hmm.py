@@ -13,7 +13,7 @@ from asr.data.batch import Skipped
 from asr.data.dataset import check_supervisions, transcript
 from asr.data.features import as_int16, load_samples
 from asr.data.words import VARIANT
-from asr.errors import InputError
+from asr.errors import InputError, not_installed
 
 SECONDS_PER_FRAME = 0.01  # the model's own frames
 TRAILING_SAMPLES = 4800  # of silence: without any, a last word that lasts until the end is not found
@@ -29,9 +29,7 @@ class HmmAligner:
         try:
             from pocketsphinx import Decoder
         except ModuleNotFoundError:
-            raise InputError(
-                "aligner=pocketsphinx: pocketsphinx is not installed: pip install 'asr-transducer[align]'"
-            ) from None
+            raise not_installed("aligner=pocketsphinx: pocketsphinx", "align") from None
         # cmn: over each utterance; the default adapts from one to the next, so that their order would matter.
         self.decoder = Decoder(lm=None, loglevel="FATAL", dither=False, cmn="batch")
 

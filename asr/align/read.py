@@ -7,7 +7,6 @@ business.
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -20,11 +19,11 @@ from lhotse.supervision import AlignmentItem, SupervisionSegment
 
 from asr.data.features import one_line
 from asr.data.words import aligned_words
-from asr.errors import InputError
+from asr.errors import InputError, not_installed
+from asr.files import sound_lines
 
 LONGEST_SECONDS = 1e6  # beyond which a time is a mistake
 ALIGNMENT_TEXT = ".alignment.txt"  # LibriSpeech-Alignments, condensed form
-UTF_16 = codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE
 
 
 @dataclass
@@ -107,7 +106,7 @@ def read_textgrid(path: Path, times: WordTimes) -> None:
     try:
         from praatio import textgrid
     except ModuleNotFoundError:
-        raise InputError(f"{path}: praatio is not installed: pip install 'asr-transducer[align]'") from None
+        raise not_installed(f"{path}: praatio", "align") from None
     try:
         grid = textgrid.openTextgrid(str(path), includeEmptyIntervals=True, duplicateNamesMode="rename")
     except Exception as error:  # praatio has a family of exceptions, and some files escape it
@@ -164,18 +163,12 @@ def word(symbol: str, start: float, duration: float) -> AlignmentItem:
 
 def text_lines(path: Path, times: WordTimes) -> Iterator[tuple[str, str]]:
     """Place and text of each line; a line that is not UTF-8 becomes a fault."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot read it ({error.strerror})") from error
-    if content.startswith(UTF_16):
-        times.faults.append(f"{path}: is UTF-16; convert it: iconv -f UTF-16 -t UTF-8")
-        return
-    for number, line in enumerate(content.removeprefix(codecs.BOM_UTF8).split(b"\n"), 1):
-        try:
-            yield f"{path}:{number}", line.decode().strip()
-        except UnicodeDecodeError:
-            times.faults.append(f"{path}:{number}: not UTF-8: {line[:80]!r}")
+
+    def fault(number: int, reason: str) -> None:
+        times.faults.append(f"{path}:{number}: {reason}" if number else f"{path}: {reason}")
+
+    for number, line in sound_lines(path, fault):
+        yield f"{path}:{number}", line.strip()
 
 
 Reader = Callable[[Path, WordTimes], None]

@@ -104,7 +104,7 @@ def changes(run: RunDirectory) -> Iterator[str]:
 
 def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
     """The lines of JSON of a run's metrics or changes, but one that was cut short."""
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
             yield json.loads(line)
         except ValueError:
@@ -113,7 +113,7 @@ def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
 
 def read_wer(path: Path) -> float:
     """The percentage of a line "%WER 1.23 [ … ]". Raises InputError for another."""
-    words = path.read_text().split()
+    words = path.read_text(encoding="utf-8").split()
     try:
         return float(words[1])
     except (IndexError, ValueError):

@@ -11,20 +11,22 @@ import re
 import tempfile
 import typing
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import hydra
 import yaml  # type: ignore[import-untyped]
+from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from asr.config import COMMANDS
+from asr.config import COMMANDS, VARIANTS
+from asr.config.loss import load_installed
 from asr.config.schema import finished, first_line, is_section, list_options, one_line, typed, unknown
 from asr.errors import InputError
 from asr.options import Option, choose, shown, with_home
@@ -54,9 +56,10 @@ def search_directories(config_dir: Path | None) -> list[Path]:
 
 def list_groups(command: str, directories: Sequence[Path]) -> dict[str, list[str]]:
     """The config groups of a command with their choices, from all directories."""
+    load_installed()
     hints = typing.get_type_hints(COMMANDS[command])
-    sections = (name for name, hint in hints.items() if dataclasses.is_dataclass(hint))
-    groups = {name: _choices(name, directories) for name in sections}
+    sections = {name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
+    groups = {name: _choices(name, directories, VARIANTS.get(hint, {})) for name, hint in sections.items()}  # type: ignore[arg-type]
     return {name: choices for name, choices in groups.items() if choices}
 
 
@@ -119,7 +122,7 @@ def _compose_over(run: Path, overrides: Sequence[str], config_dir: Path | None) 
     saved = _read_saved(run / RUN_CONFIG)
     kept = {name: value for name, value in saved.items() if name not in chosen}
     with tempfile.TemporaryDirectory() as home:
-        Path(home, RUN_CONFIG).write_text(OmegaConf.to_yaml({"defaults": ["_self_"], **kept}))
+        Path(home, RUN_CONFIG).write_text(OmegaConf.to_yaml({"defaults": ["_self_"], **kept}), encoding="utf-8")
         added = [word if word.startswith("++") else f"+{word}" for word in words]
         composed = _composed(TRAIN, Path(RUN_CONFIG).stem, [Path(home), *directories], added)
     return typed(composed, TRAIN)
@@ -263,13 +266,16 @@ def _value_text(text: str) -> str:
 # Hydra
 
 
-def _choices(group: str, directories: Sequence[Path]) -> list[str]:
+def _choices(group: str, directories: Sequence[Path], variants: Iterable[str]) -> list[str]:
+    """The choices of a group, by their YAML; and its variants without, such as losses that were registered."""
     found = {
         path.relative_to(directory / group).with_suffix("").as_posix()
         for directory in directories
         for path in (directory / group).rglob("*.yaml")
     }
-    return sorted(found)
+    for name in set(variants) - found:
+        ConfigStore.instance().store(group=group, name=name, node={"name": name})
+    return sorted(found.union(variants))
 
 
 def _home_first(name: str, directories: Sequence[Path]) -> list[Path]:

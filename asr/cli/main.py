@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -25,6 +26,7 @@ _INTERRUPTED = 130  # what shells report for a program ended by Ctrl-C: 128 + SI
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return the exit status: 0 done, 1 failed or done in part, 2 refused, 130 interrupted."""
+    _print_utf8()
     words = list(sys.argv[1:] if argv is None else argv)
     program = f"asr {words[0]}" if words and words[0] in COMMANDS else "asr"
     with lasting_stderr():
@@ -54,6 +56,13 @@ def _status_of(program: str, words: list[str]) -> int:
         traceback.print_exc()
         what = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         return _complain(f"{program}: error: {what}; this is a fault of the program", 1)
+
+
+def _print_utf8() -> None:
+    """Print text of any language, also where the system would have another encoding, as in a pipe on Windows."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() not in ("utf-8", "utf8"):
+            stream.reconfigure(encoding="utf-8")
 
 
 def _complain(message: str, status: int) -> int:

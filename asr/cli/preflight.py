@@ -18,6 +18,7 @@ from asr.data.memory import BatchSize, fit_weights, limit_for, predict_mb
 from asr.data.tokenizer import load_tokenizer
 from asr.device import choose_device
 from asr.errors import InputError
+from asr.options import require_needed
 from asr.runs.directory import RunDirectory, silent_logger
 from asr.train.data import TrainingData, estimate_normalization
 from asr.train.loop import Trainer
@@ -32,6 +33,7 @@ def main(config: PreflightConfig) -> None:
     Goes through the draws of the first epoch as training will, fits the prediction of `asr.data.memory` to a few small
     batches of noise, and trains one step on the very batch for which it predicts most.
     """
+    require_needed(config.data, "data.")
     device = choose_device(config.train.device)
     tokenizer = load_tokenizer(config.data.tokenizer)
     data = TrainingData(config, tokenizer)

@@ -159,10 +159,46 @@ class SpliceConfig:
 
 
 @dataclass
+class ManifestConfig:
+    """`asr manifest`: make a manifest of a corpus in the form that it lies in."""
+
+    input: str = path_option(
+        MISSING, "folder of audio with NAME.txt beside each, table, JSON lines, Kaldi directory, … (docs/corpus.md)"
+    )
+    output: str = path_option(
+        MISSING, "Lhotse manifest to write, NAME.jsonl.gz; NAME.jsonl.gz.faults.txt names every fault"
+    )
+    form: str = option(
+        "auto",
+        "what the input is; auto: found from it",
+        choices=("auto", "folder", "table", "jsonl", "kaldi", "ljspeech", "lhotse", "stm", "ctm", "rttm"),
+    )
+    audio_dir: str = path_option(
+        "", "directory that names of audio files count from; default: the input's, clips/, wavs/, …"
+    )
+    audio_column: str = option("", "column, or field, with the audio's name; default: path, audio_filepath, …")
+    text_column: str = option("", "column, or field, with the transcript; default: text, sentence, transcript, …")
+    speaker_column: str = option("", "column, or field, with the speaker; default: speaker, client_id, …")
+    case: str = option("keep", "letters of the transcripts", choices=("keep", "lower", "upper"))
+    punctuation: str = option(
+        "keep",
+        "remove: replaced by blanks, but for apostrophes and hyphens inside of words",
+        choices=("keep", "remove"),
+    )
+    split: str = option(
+        "", "parts with speakers of their own, and their shares: dev:0.05,test:0.05; the rest is NAME_train.jsonl.gz"
+    )
+    seed: int = option(0, "seed of the choice of their speakers", low=0)
+    jobs: int = option(4, "audio files that are opened at a time", low=1)
+
+
+@dataclass
 class TokenizerConfig:
     """`asr tokenizer`: train a SentencePiece tokenizer on the transcripts of manifests."""
 
-    cuts: list[str] = path_option([], "Lhotse manifests whose transcripts to train on")
+    cuts: list[str] = path_option(
+        [], "Lhotse manifests whose transcripts to train on; `asr manifest` makes them", needed=True
+    )
     output: str = path_option(MISSING, "directory for the tokenizer")
     kind: str = option("bpe", "units", choices=("bpe", "char"))
     vocab_size: Optional[int] = option(None, "pieces, blank and <unk> included; char: all characters", low=3)
@@ -210,6 +246,7 @@ class SharConfig:
 
 
 COMMANDS: dict[str, type] = {
+    "manifest": ManifestConfig,
     "tokenizer": TokenizerConfig,
     "lm": LmConfig,
     "align": AlignConfig,

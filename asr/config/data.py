@@ -42,9 +42,11 @@ class RoomOptions:
 class DataOptions:
     """Where the cuts are and how they become batches."""
 
-    train_cuts: list[str] = path_option([], "Lhotse manifests, or directories of Shar, to train on")
-    valid_cuts: list[str] = path_option([], "Lhotse manifests, or directories of Shar, to validate on")
-    tokenizer: str = path_option("", "directory made by `asr tokenizer`")
+    train_cuts: list[str] = path_option(
+        [], "Lhotse manifests, or directories of Shar, to train on; `asr manifest` makes them of a corpus", needed=True
+    )
+    valid_cuts: list[str] = path_option([], "Lhotse manifests, or directories of Shar, to validate on", needed=True)
+    tokenizer: str = path_option("", "directory made by `asr tokenizer`", needed=True)
     max_seconds: float = option(100.0, "seconds of audio in a batch at most, padding included", low=0.1)
     max_utterances: Optional[int] = option(None, "utterances in a batch at most", low=1)
     max_memory_mb: Optional[float] = option(

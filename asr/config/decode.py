@@ -44,7 +44,11 @@ class BeamOptions(DecodeOptions):
     phrases: str = path_option(
         "", "text file of phrases to expect, one a line, with a boost of their own after a tab if any"
     )
-    phrase_boost: float = option(1.5, "nats that each token of such a phrase is made likelier by", low=0)
+    phrase_boost: float = option(
+        1.0,
+        "nats that each word of such a phrase is made likelier by, spread over its tokens; 0.5 to 2 is usual",
+        low=0,
+    )
 
 
 @dataclass

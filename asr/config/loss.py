@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.metadata
 from dataclasses import dataclass
 from typing import Optional
 
+from asr.errors import InputError
 from asr.options import MISSING, option
 
 LATTICE_BACKENDS = ("reference", "numba", "triton", "k2")
@@ -111,3 +114,15 @@ LOSSES: dict[str, type[LossOptions]] = {
     "ar": ArLossOptions,
     "pruned": PrunedLossOptions,
 }
+ENTRY_POINTS = "asr.losses"  # by which an installed package names a module that calls `asr.losses.register`
+
+
+@functools.cache
+def load_installed() -> None:
+    """Add the losses of installed packages to LOSSES. Raises InputError where one cannot be imported."""
+    for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        try:
+            point.load()
+        except Exception as error:  # whatever the module's own code raises
+            what = f"{type(error).__name__}: {error}"
+            raise InputError(f"entry point {ENTRY_POINTS}: {point.value} cannot be imported ({what})") from error

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from asr.config import COMMANDS, VARIANTS
+from asr.config.loss import load_installed
 from asr.errors import InputError
 from asr.options import (
     MISSING,
@@ -35,6 +36,7 @@ def list_options(schema: type, chosen: Mapping[str, type] | None = None) -> dict
 
     Of a section with several classes (`asr.config.VARIANTS`) the one in `chosen` counts; all do by default.
     """
+    load_installed()
     found: dict[str, Option] = {}
     for option in _walk(schema, "", chosen):
         found[option.name] = _either(found.get(option.name), option)
@@ -64,6 +66,7 @@ def from_yaml(text: str, command: str) -> Any:
 
 def typed(raw: DictConfig, command: str) -> DictConfig:
     """The composed values in the schema's types; what is not in the schema is refused."""
+    load_installed()
     values = typing.cast(dict[Any, Any], OmegaConf.to_container(raw))
     schema, chosen = OmegaConf.structured(COMMANDS[command]), _variants(COMMANDS[command], values)
     for name, variant in chosen.items():
@@ -82,7 +85,8 @@ def finished(tree: DictConfig, command: str) -> Any:
     options = list_options(COMMANDS[command]).values()
     missing = [option for option in options if _value_at(values, option.name) == MISSING]
     if missing:
-        raise missing_values(missing)
+        empty = [option for option in options if option.needed and not _value_at(values, option.name)]
+        raise missing_values([*missing, *empty])
     try:
         config = OmegaConf.to_object(tree)
     except OmegaConfBaseException as error:

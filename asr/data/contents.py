@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from asr.data.manifest import AGAIN, why_not
+from asr.data.shar import shar_manifests
 from asr.errors import InputError
 
 
@@ -37,10 +39,9 @@ def read_contents(paths: Iterable[str], times_of_words: bool = False) -> Content
 
 def files_of(path: Path) -> list[Path]:
     """The manifest itself, or those of the shards in a directory, in the order in which they are read."""
-    files = sorted(path.glob("cuts.*.jsonl.gz")) if path.is_dir() else [path] * path.is_file()
-    if not files:
-        raise InputError(f"{path}: no such manifest; prepare the corpus first (stage 0 of run.sh)")
-    return files
+    if reason := why_not(path):
+        raise InputError(f"{path}: {reason}")
+    return shar_manifests(path) if path.is_dir() else [path]
 
 
 def read(path: Path) -> Iterator[bytes]:
@@ -49,7 +50,7 @@ def read(path: Path) -> Iterator[bytes]:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             yield from (line for line in file if not line.isspace())
     except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{path}: cannot be read ({error}); prepare the corpus again") from error
+        raise InputError(f"{path}: cannot be read ({error}); {AGAIN}") from error
 
 
 def of_line(line: bytes, times_of_words: bool) -> bytes:

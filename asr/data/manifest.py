@@ -25,10 +25,12 @@ from lhotse.serialization import deserialize_item
 from asr.data.features import one_line
 from asr.data.rows import Row, read_row
 from asr.data.shar import is_shar, read_shar, shar_manifests
+from asr.data.sources.row import AUDIO_ENDINGS
 from asr.errors import InputError
 from asr.files import read_lines
 
 SHOWN = 20  # rows at fault that are named
+AGAIN = "prepare the corpus again (`asr manifest`, or stage 0 of a recipe's run.sh)"
 
 
 def open_cuts(paths: Sequence[str]) -> CutSet:
@@ -40,10 +42,39 @@ def open_cuts(paths: Sequence[str]) -> CutSet:
     if not paths:
         raise InputError("no manifest given: name at least one cuts_*.jsonl.gz")
     for path in paths:
-        if not (Path(path).is_file() or is_shar(Path(path))):
-            raise InputError(f"{path}: no such manifest; prepare the corpus first (stage 0 of run.sh)")
+        if reason := why_not(Path(path)):
+            raise InputError(f"{path}: {reason}")
+        check_kind(path)
     check_rows(paths)
     return CutSet(Manifests(paths))
+
+
+def why_not(path: Path) -> str:
+    """Why what lies at a path cannot be a manifest, and the remedy; empty if it may be one."""
+    if path.is_dir():
+        return "" if is_shar(path) else f"a directory, not a manifest; {how_to_make(path)}"
+    if not path.is_file():
+        return "no such manifest; `asr manifest` makes one of a corpus, stage 0 of run.sh that of a recipe"
+    if path.suffix.lower() in AUDIO_ENDINGS:
+        return f"not a manifest but audio; `asr transcribe {path}` reads audio files"
+    return ""
+
+
+def how_to_make(corpus: Path | str) -> str:
+    """How a manifest of a corpus is made."""
+    return f"make one of it: asr manifest input={corpus} output=cuts.jsonl.gz"
+
+
+def check_kind(path: str) -> None:
+    """Raise InputError where no row of a manifest is a cut, well-formed or not: it is something else."""
+    fault = ""
+    for place, row in rows(path):
+        if row.is_cut:
+            return
+        fault = fault or f"{place}: {', '.join(row.faults)}"
+    if fault:
+        raise InputError(f"{path}: not a manifest of cuts ({fault}); {how_to_make(path)}")
+    raise InputError(f"{path}: holds no cuts; {AGAIN}")
 
 
 def check_rows(paths: Sequence[str]) -> None:
@@ -51,15 +82,11 @@ def check_rows(paths: Sequence[str]) -> None:
     faults: list[tuple[str, str]] = []  # manifest, and what is wrong with which line of it
     count, ids = 0, array("q")
     for path in paths:
-        empty = True
         for place, row in rows(path):
-            empty = False
             ids.append(hash(row.id))
             if row.faults:
                 count += 1
                 faults += [(path, f"{place}: {', '.join(row.faults)}")] if count <= SHOWN else []
-        if empty:
-            raise InputError(f"{path}: holds no cuts; prepare the corpus again")
     if not count:
         faults = list(islice(repeated_ids(paths, ids), SHOWN))
     if faults:
@@ -73,7 +100,7 @@ def summary(faults: list[tuple[str, str]], count: int) -> str:
         by_path.setdefault(path, []).append(fault)
     named = "; ".join(f"{path}: {'; '.join(of_path)}" for path, of_path in by_path.items())
     more = f"; {count - len(faults)} more rows are at fault" if count > len(faults) else ""
-    return f"{named}{more}: correct the manifest, or prepare the corpus again"
+    return f"{named}{more}: correct the manifest, or {AGAIN}"
 
 
 def repeated_ids(paths: Sequence[str], ids: array[int]) -> Iterator[tuple[str, str]]:
@@ -131,4 +158,4 @@ def read_packed(path: str) -> Iterator[Cut]:
     except InputError:
         raise
     except Exception as error:  # tar, gzip, audio and Lhotse each have their own exceptions
-        raise InputError(f"{path}: damaged after {done} cuts ({one_line(error)}); prepare it again") from error
+        raise InputError(f"{path}: damaged after {done} cuts ({one_line(error)}); {AGAIN}") from error

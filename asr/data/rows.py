@@ -38,6 +38,11 @@ class Row:
             return ""
         return self.value["id"] if NAME.right(self.value["id"]) else shown(self.value["id"])
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether the row says that it is a cut, though its fields may be wrong."""
+        return fields_of(self.value) is not None
+
 
 def read_row(line: str) -> Row:
     """A line of a manifest of cuts."""
@@ -238,10 +243,18 @@ MIXED = Fields({"id": NAME, "tracks": list_of(track_faults)}, {}, names(MixedCut
 CUTS: dict[str, Fields] = {"MonoCut": DATA, "Cut": DATA, "MultiCut": DATA, "MixedCut": MIXED}
 
 
+def fields_of(value: Any) -> Fields | None:
+    """The fields of the kind of cut that a row says it is; none where it is no cut."""
+    kind = value.get("type") if isinstance(value, dict) else None
+    return CUTS.get(kind) if isinstance(kind, str) else None
+
+
 def cut_faults(value: Any) -> Iterator[str]:
     """What is wrong with a cut as JSON has it."""
-    kind = value.get("type") if isinstance(value, dict) else None
-    if not isinstance(kind, str) or kind not in CUTS:
-        yield f"no cut: its type is {shown(kind)}, not {' or '.join(CUTS)}" if isinstance(value, dict) else "no object"
+    fields = fields_of(value)
+    if not isinstance(value, dict):
+        yield "no object"
+    elif fields is None:
+        yield f"no cut: its type is {shown(value.get('type'))}, not {' or '.join(CUTS)}"
     else:
-        yield from CUTS[kind](value, "")
+        yield from fields(value, "")

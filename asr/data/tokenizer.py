@@ -19,6 +19,8 @@ Kind = Literal["bpe", "char"]
 
 BLANK_ID = 0
 UNKNOWN_ID = 1
+USUAL_VOCAB_SIZE = 500  # that is tried, to say which sizes the texts allow
+FIRST_SENTENCES = 20_000  # of the texts, which are enough for that
 _BLANK, _UNKNOWN, _SPACE = "<blk>", "<unk>", "\u2581"
 
 # SentencePiece writes a space as U+2581 and, in training, an unknown character as U+2585; it drops
@@ -156,7 +158,7 @@ def train_tokenizer(texts: Iterable[str], kind: Kind, vocab_size: int | None = N
     sentences = [normalised(text) for text in texts if text.strip()]
     if not sentences:
         raise InputError("no text to train a tokenizer on: give at least one transcript that is not blank")
-    size = _check_vocab_size(kind, vocab_size, _smallest_vocab_size(sentences))
+    size = _check_vocab_size(kind, vocab_size, sentences)
     return SentencePieceTokenizer(_train(sentences, kind, size), kind)
 
 
@@ -183,52 +185,80 @@ def pieces_digest(tokenizer: Tokenizer) -> str:
 
 
 def _train(sentences: list[str], kind: Kind, vocab_size: int) -> bytes:
-    model = io.BytesIO()
     try:
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(sentences),
-            model_writer=model,
-            model_type=kind,
-            vocab_size=vocab_size,
-            pad_id=BLANK_ID,
-            pad_piece=_BLANK,
-            unk_id=UNKNOWN_ID,
-            unk_piece=_UNKNOWN,
-            bos_id=-1,
-            eos_id=-1,
-            character_coverage=1.0,
-            normalization_rule_name="identity",
-            max_sentence_length=1 << 30,  # the default silently drops texts longer than 4192 bytes
-            num_threads=1,  # for reproducibility
-            minloglevel=2,
-        )
+        return _sentencepiece(sentences, kind, vocab_size)
     except RuntimeError as error:
-        raise InputError(_training_failure(str(error), vocab_size)) from error
+        largest = _largest(error)
+        if largest is not None:
+            raise _too_large(vocab_size, _smallest_vocab_size(sentences), largest) from error
+        message = " ".join(str(error).split())
+        raise InputError(f"SentencePiece cannot train on these texts: {message}; check the texts") from error
+
+
+def _sentencepiece(sentences: list[str], kind: Kind, vocab_size: int) -> bytes:
+    """A model, serialised. Raises RuntimeError where SentencePiece cannot make one."""
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(sentences),
+        model_writer=model,
+        model_type=kind,
+        vocab_size=vocab_size,
+        pad_id=BLANK_ID,
+        pad_piece=_BLANK,
+        unk_id=UNKNOWN_ID,
+        unk_piece=_UNKNOWN,
+        bos_id=-1,
+        eos_id=-1,
+        character_coverage=1.0,
+        normalization_rule_name="identity",
+        max_sentence_length=1 << 30,  # the default silently drops texts longer than 4192 bytes
+        num_threads=1,  # for reproducibility
+        minloglevel=2,
+    )
     return model.getvalue()
 
 
-def _training_failure(message: str, vocab_size: int) -> str:
-    largest = re.search(r"Vocabulary size too high.*<= (\d+)", message)
-    if largest is None:
-        return f"SentencePiece cannot train on these texts: {' '.join(message.split())}; check the texts"
-    return (
-        f"vocab_size {vocab_size} is too large for the text: "
-        f"the largest possible is {largest[1]}; lower vocab_size or give more text"
+def _largest(error: RuntimeError) -> int | None:
+    """The largest vocabulary that the texts allow, where SentencePiece says so."""
+    found = re.search(r"Vocabulary size too high.*<= (\d+)", str(error))
+    return int(found[1]) if found else None
+
+
+def _too_large(vocab_size: int, smallest: int, largest: int) -> InputError:
+    return InputError(
+        f"vocab_size {vocab_size} is too large for the text: the largest possible is {largest}; "
+        f"give {smallest} to {largest}, or more text"
     )
 
 
-def _check_vocab_size(kind: str, vocab_size: int | None, smallest: int) -> int:
-    """The number of ids to train; `smallest` has one for each character, blank and unknown."""
+def _check_vocab_size(kind: str, vocab_size: int | None, sentences: list[str]) -> int:
+    """The number of ids to train."""
     _check_kind(kind)
+    smallest = _smallest_vocab_size(sentences)
     if kind == "char":
         if vocab_size is not None:
             raise InputError("a char tokenizer takes all characters of the text: leave vocab_size out")
         return smallest
     if vocab_size is None:
-        raise InputError("a bpe tokenizer needs a vocabulary size: set vocab_size, for example to 500")
+        raise InputError(f"a bpe tokenizer needs a vocabulary size: set vocab_size, {_range_of(sentences)}")
     if vocab_size < smallest:
-        raise InputError(f"vocab_size {vocab_size} is too small for the text's characters: the smallest is {smallest}")
+        raise InputError(
+            f"vocab_size {vocab_size} is too small for the text's characters: the smallest is {smallest}; "
+            f"give {_range_of(sentences)}"
+        )
     return vocab_size
+
+
+def _range_of(sentences: list[str]) -> str:
+    """The sizes that a vocabulary of these texts may have, in words."""
+    smallest = _smallest_vocab_size(sentences)
+    tried = max(USUAL_VOCAB_SIZE, smallest)
+    try:
+        _sentencepiece(sentences[:FIRST_SENTENCES], "bpe", tried)
+    except RuntimeError as error:
+        largest = _largest(error)
+        return f"{smallest} to {largest} for these texts" if largest else f"at least {smallest}"
+    return f"at least {smallest} for these texts, for example {tried}"
 
 
 def _check_kind(kind: str) -> None:
@@ -243,7 +273,7 @@ def _smallest_vocab_size(sentences: list[str]) -> int:
 
 
 def normalised(text: str) -> str:
-    """A transcript with its white space collapsed. Raises InputError where it is blank or has a reserved symbol."""
+    """The text, white space stripped and collapsed. Raises InputError where it is blank or has a reserved symbol."""
     text = _collapse(text)
     if not text:
         raise InputError("empty transcript: remove the utterance or give it text")

@@ -39,5 +39,5 @@ def make_scorers(options: BeamOptions, model: Transducer, tokenizer: Tokenizer) 
         scorers.append(internal_lm_scorer(model, options.internal_lm_weight))
     if options.phrases:
         phrases = read_phrases(Path(options.phrases), tokenizer, options.phrase_boost)
-        scorers.append(context_scorer(phrases, tokenizer.vocab_size, device))
+        scorers.append(context_scorer(phrases, tokenizer.pieces, device))
     return scorers

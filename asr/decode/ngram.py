@@ -12,7 +12,7 @@ from torch import Tensor
 
 from asr.data.tokenizer import BLANK_ID, UNKNOWN_ID
 from asr.decode.scorer import Tabulated
-from asr.errors import InputError
+from asr.errors import InputError, not_installed
 from asr.progress import progress
 
 Tokens = tuple[str, ...]
@@ -95,7 +95,7 @@ def _witten_bell(sentences: Sequence[Sequence[str]], counted: list[str], order: 
     try:
         from nltk.lm import NgramCounter, Vocabulary, WittenBellInterpolated
     except ModuleNotFoundError:
-        raise InputError("NLTK is not installed: pip install 'asr-transducer[lm]'") from None
+        raise not_installed("NLTK", "lm") from None
     try:
         counts = NgramCounter(_observed(sentences, counted, order))
     except ValueError as error:  # NLTK counts so many n-grams and no more

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from asr import config
+from asr.config.loss import LossOptions, load_installed
+from asr.errors import InputError
 from asr.losses.ar import ArLoss
 from asr.losses.base import LossOutput, LossSizes, TransducerLoss
 from asr.losses.full import FullLoss
@@ -12,9 +15,10 @@ from asr.losses.optimized import OptimizedLoss
 from asr.losses.pruned import make_pruned
 from asr.options import check_values, make_options
 
-__all__ = ["LossOutput", "TransducerLoss", "make"]
+__all__ = ["LossOptions", "LossOutput", "LossSizes", "TransducerLoss", "make", "register"]
 
-LOSSES: dict[str, Any] = {"full": FullLoss, "optimized": OptimizedLoss, "ar": ArLoss, "pruned": make_pruned}
+Maker = Callable[[LossSizes, Any], TransducerLoss]
+LOSSES: dict[str, Maker] = {"full": FullLoss, "optimized": OptimizedLoss, "ar": ArLoss, "pruned": make_pruned}
 
 
 def make(name: str, *, vocab_size: int, encoder_dim: int, predictor_dim: int, **options: Any) -> TransducerLoss:
@@ -23,7 +27,21 @@ def make(name: str, *, vocab_size: int, encoder_dim: int, predictor_dim: int, **
     vocab_size: V; encoder_dim, predictor_dim: widths of the rows that the joiner is given.
     Raises InputError for an unknown name or option, or a value out of range.
     """
+    load_installed()
     chosen = make_options("loss", name, config.LOSSES, options)
     check_values(chosen, "loss.")
-    loss: TransducerLoss = LOSSES[name](LossSizes(vocab_size, encoder_dim, predictor_dim), chosen)
-    return loss
+    return LOSSES[name](LossSizes(vocab_size, encoder_dim, predictor_dim), chosen)
+
+
+def register(name: str, maker: Maker, options: type[LossOptions]) -> None:
+    """Make a loss known as `loss=NAME` of every command and as `make(NAME, …)`.
+
+    maker: usually a subclass of `TransducerLoss`. options: a dataclass that extends LossOptions, whose `name` is NAME.
+    A package whose losses the commands are to find names the module that calls this as an entry point "asr.losses".
+    Raises InputError where the name is another loss's.
+    """
+    if LOSSES.get(name, maker) is not maker:
+        raise InputError(f"there is a loss called {name} already: give yours another name")
+    if options().name != name:
+        raise InputError(f"options of loss {name}: their name is {options().name!r}; give it {name!r} for a default")
+    LOSSES[name], config.LOSSES[name] = maker, options

@@ -59,7 +59,7 @@ class RunDirectory:
     def write_metrics(self, step: int, metrics: dict[str, Any], prefix: str) -> None:
         """Add `metrics` to metrics.jsonl, and the numbers to TensorBoard under `prefix`/name."""
         line = {"step": step, **{f"{prefix}/{name}": value for name, value in metrics.items()}}
-        with open(self.metrics, "a") as file:
+        with open(self.metrics, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         assert self._writer is not None, "open_logs comes first"
         for name, value in metrics.items():
@@ -112,7 +112,7 @@ def make_logger(path: Path) -> logging.Logger:
     for old in logger.handlers[:]:
         logger.removeHandler(old)
         old.close()
-    console, file = _AboveProgressBar(), logging.FileHandler(path)
+    console, file = _AboveProgressBar(), logging.FileHandler(path, encoding="utf-8")
     console.setFormatter(logging.Formatter("%(message)s"))
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger.addHandler(console)

@@ -176,7 +176,7 @@ def state_file(state: dict[str, Any]) -> bytes:
 def read_sums(path: Path) -> dict[str, str]:
     """The SHA-256 of each file of a checkpoint, as it was written. Raises InputError where there are none."""
     try:
-        lines = (path / SUMS).read_text().removesuffix("\n").split("\n")
+        lines = (path / SUMS).read_text(encoding="utf-8").removesuffix("\n").split("\n")
         return {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
     except (FileNotFoundError, ValueError) as error:  # not OSError: an unreadable disk is no damage
         raise InputError(f"{path}: incomplete checkpoint ({error})") from error

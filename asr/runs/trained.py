@@ -48,7 +48,7 @@ def load_config(run: RunDirectory) -> TrainConfig:
     if not run.config.is_file():
         raise InputError(f"run={run.path}: no config.yaml there, so it is not a run directory of `asr train`")
     try:
-        config = from_yaml(run.config.read_text(), "train")
+        config = from_yaml(run.config.read_text(encoding="utf-8"), "train")
     except InputError as error:
         raise InputError(f"{run.config}: {error}") from None
     assert isinstance(config, TrainConfig)
@@ -76,7 +76,7 @@ def validated_averages(run: RunDirectory) -> dict[str, dict[str, float]]:
     """The metrics of the averages of the present checkpoints that were validated, by name."""
     path = run.checkpoints / AVERAGES
     try:
-        recorded = json.loads(path.read_text()) if path.is_file() else {}
+        recorded = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         return {name: one["metrics"] for name, one in recorded.items() if one["weights"] == digest_of(run, name)}
     except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
         return {}

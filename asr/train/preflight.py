@@ -31,11 +31,11 @@ def measure_peak_mb(step: Callable[[], None], device: torch.device) -> float:
         return torch.cuda.max_memory_allocated(device) / 2**20
     try:
         ctypes.CDLL("libc.so.6").malloc_trim(0)  # what earlier steps have freed
-        CLEAR_PEAK.write_text("5")
+        CLEAR_PEAK.write_text("5", encoding="utf-8")
     except OSError as error:
         raise InputError(f"peak memory on a CPU is only known on Linux ({error}): use train.device=cuda") from error
     step()
-    (line,) = (line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM"))
+    (line,) = (line for line in STATUS.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) / 1024
 
 

@@ -187,7 +187,7 @@ def read_record(run: RunDirectory) -> dict[str, Contents]:
     if not run.data.is_file():
         return {}
     try:
-        return {name: Contents(**one) for name, one in json.loads(run.data.read_text()).items()}
+        return {name: Contents(**one) for name, one in json.loads(run.data.read_text(encoding="utf-8")).items()}
     except (ValueError, TypeError, AttributeError):
         raise InputError(f"{run.data}: damaged; delete it to go on without comparing the training data") from None
 
@@ -196,7 +196,7 @@ def write_record(run: RunDirectory, resumption: Resumption, step: int) -> None:
     """Keep what the training goes on with, and from which step on what was changed."""
     if resumption.changes:
         line = {"step": step, "changed": {one.option: [one.before, one.now] for one in resumption.changes}}
-        with open(run.changes, "a") as file:
+        with open(run.changes, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
     text = json.dumps({name: dataclasses.asdict(one) for name, one in resumption.contents.items()}, indent=1)
     write_atomically(run.data, f"{text}\n".encode())

@@ -13,6 +13,7 @@ from asr.data.tokenizer import load_tokenizer, pieces_digest
 from asr.device import choose_device
 from asr.errors import InputError
 from asr.files import write_atomically
+from asr.options import require_needed
 from asr.runs.directory import RunDirectory, silent_logger
 from asr.train.data import TrainingData, estimate_normalization, warn_of_unaligned
 from asr.train.distributed import Ranks
@@ -33,6 +34,7 @@ from asr.train.task import compile_layers, make_task
 def train(config: TrainConfig, ranks: Ranks) -> None:
     """`main`, as one of the processes that train."""
     run = RunDirectory(Path(config.run))
+    require_needed(config.data, "data.", but=["tokenizer"] if run.tokenizer.is_dir() else [])
     resumption = check_same_run(run, config)
     tokenizer = load_tokenizer(config.data.tokenizer or run.tokenizer)
     check_tokenizer(run, tokenizer, config.data.tokenizer)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
-import resource
+import sys
 from collections.abc import Mapping
 
 import torch
+
+try:
+    import resource
+except ModuleNotFoundError:  # on Windows
+    resource = None  # type: ignore[assignment]
 
 CLOCK = "seconds", "audio", "waited"
 COUNTED = ("skipped",)  # sums that stay sums
@@ -37,4 +42,11 @@ def peak_memory_mb(device: torch.device) -> float:
     """Peak memory so far: allocated on a GPU, resident on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return resident_mb(sys.platform)
+
+
+def resident_mb(system: str) -> float:
+    """Peak memory of this process, which macOS counts in bytes and Linux in kB; NaN on Windows."""
+    if resource is None:
+        return math.nan
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if system == "darwin" else 2**10)

@@ -32,7 +32,7 @@ if stage_is 1 "times of the words, new strings of them, tokenizer and features";
 fi
 
 if stage_is 2 "train"; then
-    asr train --config-dir conf --config-name an4 run="exp/$name" "${hydra[@]}"
+    asr train --config-dir conf --config-name an4 run="exp/$name" ${hydra[@]+"${hydra[@]}"}
 fi
 
 if stage_is 3 "decode and score"; then

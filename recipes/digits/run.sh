@@ -25,7 +25,7 @@ if stage_is 1 "tokenizer and features"; then
 fi
 
 if stage_is 2 "train"; then
-    asr train --config-dir conf --config-name digits run="exp/$name" "${hydra[@]}"
+    asr train --config-dir conf --config-name digits run="exp/$name" ${hydra[@]+"${hydra[@]}"}
 fi
 
 if stage_is 3 "decode and score"; then

@@ -67,7 +67,7 @@ if stage_is 2 "train"; then
     asr train --config-dir conf --config-name "$set" run="exp/$name" "data.tokenizer=$data/bpe_$vocab_size" \
         "data.train_cuts=[$source]" "data.valid_cuts=[$trained/cuts_dev.jsonl.gz]" \
         ${features:+"data.speed_factors=[]"} ${musan:+"data.noise.cuts=[data/musan/cuts_noise.jsonl.gz]"} \
-        ${shar:+data.lookahead=2000} "data.rooms.probability=$rooms" "${hydra[@]}"
+        ${shar:+data.lookahead=2000} "data.rooms.probability=$rooms" ${hydra[@]+"${hydra[@]}"}
 fi
 
 if stage_is 3 "decode and score"; then

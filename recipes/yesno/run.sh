@@ -28,7 +28,7 @@ if stage_is 1 "new strings of the words, tokenizer and features"; then
 fi
 
 if stage_is 2 "train"; then
-    asr train --config-dir conf --config-name yesno run="exp/$name" "${hydra[@]}"
+    asr train --config-dir conf --config-name yesno run="exp/$name" ${hydra[@]+"${hydra[@]}"}
 fi
 
 if stage_is 3 "decode and score"; then

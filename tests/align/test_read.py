@@ -223,3 +223,9 @@ def test_a_ctm_is_read_as_it_was_written(tmp_path):
     assert (tmp_path / "a.ctm").read_text().splitlines()[-1] == "utt 1 1.500 0.123 ü 0.750"
     found = read_words(tmp_path / "a.ctm").by_id["utt"]
     assert [(item.symbol, item.start, item.duration) for item in found][2] == ("ü", 1.5, 0.123)
+
+
+def test_missing_praatio_is_said(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "praatio", None)
+    with pytest.raises(InputError, match=r"utt.TextGrid: praatio is not installed: pip install '.\[align\]'"):
+        read_words(written(tmp_path, "utt.TextGrid", TEXTGRID))

@@ -26,6 +26,7 @@ from asr.errors import InputError
 from asr.options import nearest
 
 MANDATORY = {
+    "manifest": ["input=i", "output=o"],
     "align": ["aligner=ctc", "cuts=c", "output=o"],
     "attach": ["words=w", "cuts=c", "output=o"],
     "splice": ["cuts=c", "output=o", "audio=a"],
@@ -89,7 +90,10 @@ def recipe_refusal(recipe: Path, text: str) -> str:
 # What is composed
 
 
-TEXT = {"name", "checkpoint", "scheduler", "utterance"}  # options of text that are no paths
+TEXT = {  # options of text that are no paths
+    *("name", "checkpoint", "scheduler", "utterance"),
+    *("audio_column", "text_column", "speaker_column", "split"),
+}
 
 
 @pytest.mark.parametrize("command", COMMANDS)

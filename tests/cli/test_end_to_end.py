@@ -512,8 +512,8 @@ def test_outputs_that_would_run_into_each_other_are_refused(trained, tiny_corpus
 
 
 def test_a_search_that_lacks_something_is_refused_before_training(tiny_corpus, tmp_path, capsys):
-    words = [f"run={tmp_path / 'run'}", "model=debug", f"data.tokenizer={tiny_corpus.tokenizer}", "decode=beam"]
-    status, _, err = asr(capsys, "train", *words, "decode.lm=missing.arpa", "train.device=cpu")
+    words = [*training_options(tiny_corpus, tmp_path / "run"), "decode=beam", "decode.lm=missing.arpa"]
+    status, _, err = asr(capsys, "train", *words)
     assert status == 2
     assert "missing.arpa" in err
     assert not (tmp_path / "run").exists()

@@ -88,9 +88,12 @@ def test_lines_that_are_no_cuts_count_as_they_are(tmp_path):
     assert first != read_contents([str(path)])
 
 
-@pytest.mark.parametrize("path", ["missing.jsonl.gz", "."])
-def test_what_is_no_manifest_is_an_input_error(path, tmp_path):
-    with pytest.raises(InputError, match="no such manifest; prepare the corpus first"):
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [("missing.jsonl.gz", "no such manifest; `asr manifest` makes"), (".", "a directory, not a manifest; make one")],
+)
+def test_what_is_no_manifest_is_an_input_error(path, message, tmp_path):
+    with pytest.raises(InputError, match=message):
         read_contents([str(tmp_path / path)])
 
 

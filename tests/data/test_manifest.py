@@ -24,8 +24,23 @@ def test_missing_manifests(tmp_path):
         open_cuts([])
     with pytest.raises(InputError, match="no such manifest"):
         open_cuts([str(tmp_path / "cuts.jsonl.gz")])
-    with pytest.raises(InputError, match="no such manifest"):
-        open_cuts([str(tmp_path)])
+
+
+@pytest.mark.parametrize("content", [b"ID3", b"\xff\xfb\x90\x64"])
+def test_audio_where_a_manifest_is_wanted_is_to_be_transcribed(tmp_path, content):
+    (tmp_path / "talk.mp3").write_bytes(content)
+    with pytest.raises(InputError, match=r"talk.mp3: not a manifest .*`asr transcribe .*talk.mp3` reads audio"):
+        open_cuts([str(tmp_path / "talk.mp3")])
+
+
+@pytest.mark.parametrize("name", ["corpus", "corpus.tsv", "notes.json"])
+def test_a_corpus_where_a_manifest_is_wanted_says_how_to_make_one(tmp_path, name):
+    path = tmp_path / name
+    path.mkdir() if "." not in name else path.write_text("path\tsentence\nx.mp3\tyes\n")
+    with pytest.raises(InputError, match=re.escape(f"asr manifest input={path} output=cuts.jsonl.gz")) as raised:
+        open_cuts([str(path)])
+    assert "run.sh" not in str(raised.value)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +93,7 @@ def test_damage_in_the_middle_is_named_with_its_place_before_any_work(tiny_corpu
     path = damaged(tiny_corpus, tmp_path, change)
     with pytest.raises(InputError) as raised:
         open_cuts([str(tiny_corpus.train), str(path)])
-    assert re.search(rf"cuts.jsonl.gz: {place}.*prepare the corpus again$", str(raised.value))
+    assert re.search(rf"cuts.jsonl.gz: {place}.*prepare the corpus again \(`asr manifest`, .*\)$", str(raised.value))
     assert "\n" not in str(raised.value)
 
 

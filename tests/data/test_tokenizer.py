@@ -112,14 +112,14 @@ def test_the_mark_of_what_nobody_understood_has_a_remedy_of_its_own(tokenizer):
 
 def test_too_large_vocabulary_names_the_largest_which_works():
     texts = ["the cat sat on the mat", "the dog ran far"]
-    with pytest.raises(InputError, match="vocab_size 1000 is too large.*the largest possible is 53;"):
+    with pytest.raises(InputError, match="vocab_size 1000 is too large.*the largest possible is 53; give 16 to 53"):
         train_tokenizer(texts, "bpe", 1000)
     assert train_tokenizer(texts, "bpe", 53).vocab_size == 53
 
 
 def test_too_small_vocabulary_names_the_smallest_which_works():
     texts = ["the cat sat on the mat", "the dog ran far"]
-    with pytest.raises(InputError, match="vocab_size 15 is too small.*the smallest is 16"):
+    with pytest.raises(InputError, match="vocab_size 15 is too small.*the smallest is 16; give 16 to 53 for these"):
         train_tokenizer(texts, "bpe", 15)
     assert train_tokenizer(texts, "bpe", 16).vocab_size == 16
 
@@ -129,10 +129,17 @@ def test_other_impossible_requests_are_refused():
         train_tokenizer(["", " "], "char")
     with pytest.raises(InputError, match="unknown kind of tokenizer 'unigram': use one of bpe, char"):
         train_tokenizer(["A"], "unigram", 10)
-    with pytest.raises(InputError, match="needs a vocabulary size"):
-        train_tokenizer(["A"], "bpe")
     with pytest.raises(InputError, match="leave vocab_size out"):
         train_tokenizer(["A"], "char", 10)
+
+
+def test_the_sizes_that_the_texts_allow_are_said_at_once():
+    with pytest.raises(InputError, match=r"needs a vocabulary size: set vocab_size, 16 to 53 for these texts$"):
+        train_tokenizer(["the cat sat on the mat", "the dog ran far"], "bpe")
+    letters = random.Random(0)
+    many = [" ".join("".join(letters.choices("abcdefg", k=8)) for _ in range(8)) for _ in range(200)]
+    with pytest.raises(InputError, match=r"set vocab_size, at least 10 for these texts, for example 500$"):
+        train_tokenizer(many, "bpe")
 
 
 def test_long_texts_are_not_left_out():

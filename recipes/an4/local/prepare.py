@@ -129,7 +129,7 @@ def _read_transcripts(path: Path) -> Iterator[tuple[str, str]]:
 
 def _read_lines(path: Path) -> list[str]:
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise InputError(f"{path}: cannot read it; --corpus-dir is the folder with etc/ and wav/") from error
     return [line.strip() for line in lines if line.strip()]

@@ -179,7 +179,7 @@ def _is_complete(stamp: Path, settings: dict[str, object]) -> bool:
     if not all((stamp.parent / name).exists() for name in (stamp.name, *MANIFESTS.values())):
         return False
     try:
-        return bool(json.loads(stamp.read_text()) == settings)
+        return bool(json.loads(stamp.read_text(encoding="utf-8")) == settings)
     except ValueError:
         return False
 

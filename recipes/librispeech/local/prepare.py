@@ -125,7 +125,7 @@ def read_part(corpus: Path, name: str) -> Part:
 def transcribed(part: Path) -> Iterator[str]:
     """The ids of all utterances of a part that have a transcript. Raises `InputError` for an empty one."""
     for path in part.rglob("*.trans.txt"):
-        for line in path.read_text().splitlines():
+        for line in path.read_text(encoding="utf-8").splitlines():
             utterance, _, text = line.strip().partition(" ")
             if not text:
                 raise InputError(f"{path}: no transcript in the line {line!r}; restore the file")

@@ -1,0 +1,92 @@
+"""`asr manifest`: make a manifest of a corpus in the form that it lies in."""
+
+from __future__ import annotations
+
+import sys
+from itertools import islice
+from pathlib import Path
+
+from lhotse import MonoCut
+
+from asr.config import ManifestConfig
+from asr.data.corpus import write_cuts
+from asr.data.sources.cuts import make_cuts
+from asr.data.sources.read import read_rows
+from asr.data.sources.row import Fault, Row, Source
+from asr.data.sources.split import divide, parse_split
+from asr.data.sources.text import Spelling
+from asr.errors import InputError
+from asr.files import write_atomically
+
+SHOWN = 20  # faults that are printed; the report has them all
+ENDING = ".jsonl.gz"
+
+
+def main(config: ManifestConfig) -> None:
+    """Write the manifest, or one a part, and the faults. Raises InputError where no utterance can be used."""
+    output = Path(config.output)
+    if not output.name.endswith(ENDING):
+        raise InputError(f"output={output}: a manifest's name ends with {ENDING}")
+    shares = parse_split(config.split)
+    source = source_of(config)
+    rows = read_rows(source, config.form)
+    cuts = list(make_cuts(rows, source, Spelling(config.case, config.punctuation), config.jobs))
+    report_faults(source.faults, output)
+    if not cuts:
+        raise InputError(f"{config.input}: none of {len(rows)} rows can be used, {sorted(source.faults)[0]}")
+    warn(rows, cuts, bool(shares))
+    for name, part in divide(cuts, shares, config.seed).items() if shares else [("", cuts)]:
+        path = output.with_name(output.name.removesuffix(ENDING) + f"_{name}" * bool(name) + ENDING)
+        write_cuts(part, path)
+        print(f"{path}: {described(part)}")
+    print(characters(cuts))
+
+
+def source_of(config: ManifestConfig) -> Source:
+    """The corpus that the options name."""
+    given = {"audio": config.audio_column, "text": config.text_column, "speaker": config.speaker_column}
+    columns = {kind: name for kind, name in given.items() if name}
+    audio = Path(config.audio_dir).absolute() if config.audio_dir else None
+    if audio is not None and not audio.is_dir():
+        raise InputError(f"audio_dir={config.audio_dir}: no such directory")
+    return Source(Path(config.input).absolute(), audio, columns)
+
+
+def report_faults(faults: list[Fault], output: Path) -> None:
+    """Print the first faults, and write all of them, in the order of their places, to OUTPUT.faults.txt."""
+    report = output.with_name(output.name + ".faults.txt")
+    report.unlink(missing_ok=True)
+    if not faults:
+        return
+    lines = [str(fault) for fault in sorted(faults)]
+    for line in islice(lines, SHOWN):
+        print(line, file=sys.stderr)
+    write_atomically(report, "".join(f"{line}\n" for line in lines).encode())
+    print(f"{len(lines)} rows at fault are left out; all are named in {report}", file=sys.stderr)
+
+
+def warn(rows: list[Row], cuts: list[MonoCut], divided: bool) -> None:
+    """Say what has been decided for the user."""
+    several = sum(cut.recording.num_channels > 1 for cut in cuts)
+    if several and all(row.channel is None for row in rows):
+        print(f"{several} utterances have several channels: the first of each is taken", file=sys.stderr)
+    unknown = sum(not cut.supervisions[0].speaker for cut in cuts)
+    if unknown and divided:
+        what = "recordings are divided instead, and a speaker may be in two parts"
+        print(f"{unknown} utterances have no speaker: their {what}", file=sys.stderr)
+
+
+def described(cuts: list[MonoCut]) -> str:
+    """How much there is in a manifest."""
+    seconds = sorted(cut.duration for cut in cuts)
+    speakers = {cut.supervisions[0].speaker for cut in cuts} - {None}
+    return (
+        f"{len(cuts)} utterances, {sum(seconds) / 3600:.2f} hours, {len(speakers) or 'unknown'} speakers, "
+        f"{seconds[0]:.1f} to {seconds[-1]:.1f} s, half of them under {seconds[len(seconds) // 2]:.1f} s"
+    )
+
+
+def characters(cuts: list[MonoCut]) -> str:
+    """The characters of the transcripts: one that should not be there is seen at a glance."""
+    found = sorted({one for cut in cuts for one in cut.supervisions[0].text} - {" "})
+    return f"{len(found)} characters: {' '.join(found[:200])}{' …' * (len(found) > 200)}"

@@ -1,0 +1,120 @@
+"""Which form a corpus is in, and the reader of that form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from asr.data.shar import is_shar
+from asr.data.sources.folder import audio_below, read_folder
+from asr.data.sources.kaldi import read_kaldi
+from asr.data.sources.lhotse import ENDINGS, manifests, read_lhotse
+from asr.data.sources.ljspeech import read_ljspeech
+from asr.data.sources.record import find_fields
+from asr.data.sources.row import Row, Source
+from asr.data.sources.segments import read_ctm, read_rttm, read_stm
+from asr.data.sources.table import cells_of, json_record, read_json_lines, read_table
+from asr.errors import InputError
+from asr.files import sound_lines
+from asr.options import choose
+
+READERS: dict[str, Callable[[Source], Iterator[Row]]] = {
+    "folder": read_folder,
+    "table": read_table,
+    "jsonl": read_json_lines,
+    "kaldi": read_kaldi,
+    "ljspeech": read_ljspeech,
+    "lhotse": read_lhotse,
+    "stm": read_stm,
+    "ctm": read_ctm,
+    "rttm": read_rttm,
+}
+TABLE_ENDINGS = (".tsv", ".csv", ".txt", ".tsv.gz", ".csv.gz")
+LHOTSE_FIELDS = {"recording", "supervisions", "sources", "recording_id"}  # of cuts, recordings, supervisions
+
+
+def read_rows(source: Source, form: str = "auto") -> list[Row]:
+    """All rows of a corpus; those at fault are named in `source.faults`.
+
+    form: a key of READERS, or `auto`. Raises InputError where there is no such file, or its form cannot be told or is
+    another.
+    """
+    if not source.path.exists():
+        raise InputError(f"{source.path}: no such file or directory")
+    found = form_of(source) if form == "auto" else form
+    if found in ("folder", "kaldi") and not source.path.is_dir():
+        raise InputError(f"{source.path}: form={found} is a directory, and this is a file")
+    if found in ("table", "jsonl") and source.path.is_dir():
+        raise InputError(f"{source.path}: form={found} is a file, and this is a directory")
+    rows = list(READERS[found](source))
+    if not rows:
+        reason = f"{source.faults[0]}" if source.faults else "nothing in it describes an utterance"
+        raise InputError(f"{source.path}: no row can be read (form={found}): {reason}")
+    return rows
+
+
+def form_of(source: Source) -> str:
+    """The form of what the user named, by what is in it. Raises InputError where that cannot be told."""
+    return form_of_directory(source) if source.path.is_dir() else form_of_file(source.path)
+
+
+def form_of_directory(source: Source) -> str:
+    """See `form_of`."""
+    path = source.path
+    if is_shar(path):
+        raise InputError(f"{path}: is a directory of Shar, from which `asr train` reads as it is")
+    if (path / "wav.scp").is_file():
+        return "kaldi"
+    if (path / "metadata.csv").is_file() and form_of_file(path / "metadata.csv") == "ljspeech":
+        return "ljspeech"
+    if manifests(source, "recordings") and manifests(source, "supervisions"):
+        return "lhotse"
+    for form in ("stm", "ctm", "rttm"):
+        if any(path.glob(f"*.{form}")):
+            return form
+    audio = list(audio_below(path))
+    if any(one.with_suffix(".txt").is_file() for one in audio):
+        return "folder"
+    raise InputError(f"{path}: {hint(path, len(audio))}")
+
+
+def hint(path: Path, audio: int) -> str:
+    """What the user of a directory of no known form may have meant."""
+    tables = sorted(one.name for one in path.iterdir() if one.name.endswith((*TABLE_ENDINGS, *ENDINGS)))
+    if tables:
+        return f"is a directory with {', '.join(tables[:8])}; name the one to read, input={path / tables[0]}"
+    if audio:
+        return f"{audio} audio files, but no transcripts: write that of NAME.wav to NAME.txt beside it, or make a table"
+    return "neither audio files nor a form of corpus that is known; see docs/corpus.md"
+
+
+def form_of_file(path: Path) -> str:
+    """See `form_of`."""
+    name = path.name.lower()
+    ending = name.removesuffix(".gz").rpartition(".")[2]
+    if ending in ("stm", "ctm", "rttm"):
+        return ending
+    first = next((line for _, line in sound_lines(path, lambda *_: None) if line.strip()), "")
+    if first.lstrip().startswith("{"):
+        return "lhotse" if LHOTSE_FIELDS & set(json_fields(path, first)) else "jsonl"
+    if "|" in first and "\t" not in first and not is_header(first):
+        return "ljspeech"
+    if name.endswith(TABLE_ENDINGS):
+        return "table"
+    raise InputError(f"{path}: its form cannot be told; {choose('', READERS)}: say form=…")
+
+
+def is_header(line: str) -> bool:
+    """Whether a line names columns, divided by `|`, that a table needs."""
+    try:
+        return bool(find_fields(cells_of(line, "|"), {}))
+    except InputError:
+        return False
+
+
+def json_fields(path: Path, line: str) -> list[str]:
+    """The names of the fields of a line of JSON."""
+    try:
+        return list(json_record(line))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error

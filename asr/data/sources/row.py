@@ -1,0 +1,117 @@
+"""What every reader of a corpus hands on: rows, and what is wrong with those that are none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+from lhotse.supervision import AlignmentItem
+
+from asr.errors import InputError
+
+AUDIO_ENDINGS = (
+    *(".wav", ".flac", ".mp3", ".ogg", ".opus", ".sph", ".aiff", ".aif", ".au", ".w64", ".caf"),
+    *(".m4a", ".aac", ".mp4", ".webm", ".wma"),  # which are named where they cannot be read, not passed over
+)
+AUDIO_FOLDERS = ("", "clips", "wavs", "wav", "audio", "sph")  # beside a table, where its audio may lie
+LATEST_SECONDS = 1e6  # beyond which a time is a mistake
+
+
+class Place(NamedTuple):
+    """Where a row is described: a line of a file, counted from 1; 0: the file itself."""
+
+    path: Path
+    line: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.path.name}:{self.line}" if self.line else self.path.name
+
+
+class Fault(NamedTuple):
+    """What is wrong at a place, and the remedy."""
+
+    place: Place
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """An utterance as a corpus describes it: the fields are there, and nothing else has been checked.
+
+    audio: the file; it need not exist. text: the transcript. id: "" where the audio's name and the times are to be it.
+    speaker, language: "" where unknown. start, end: seconds from the beginning of the audio; end None: where it ends.
+    channel: of the audio, from 0; None: the first. words: their times, seconds from `start`; none where unknown.
+    """
+
+    place: Place
+    audio: Path
+    text: str
+    id: str = ""
+    speaker: str = ""
+    language: str = ""
+    start: float = 0.0
+    end: float | None = None
+    channel: int | None = None
+    words: tuple[AlignmentItem, ...] = ()
+
+
+@dataclass
+class Source:
+    """A corpus that is being read.
+
+    path: what the user named. audio_dir: where the names of audio files count from; None: beside the file that names
+    them. columns: names of columns that the user gave, by what they hold. faults: collected on the way.
+    """
+
+    path: Path
+    audio_dir: Path | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+
+    def fault(self, place: Place, reason: str) -> None:
+        """Name a row that cannot be used."""
+        self.faults.append(Fault(place, reason))
+
+    def files(self, ending: str) -> list[Path]:
+        """The file that the user named, or those with this ending in the directory."""
+        return sorted(self.path.glob(f"*{ending}")) if self.path.is_dir() else [self.path]
+
+    @cached_property
+    def folders(self) -> Sequence[Path]:
+        """Where audio may lie."""
+        if self.audio_dir is not None:
+            return [self.audio_dir]
+        home = self.path if self.path.is_dir() else self.path.parent
+        return [folder for folder in (home / name for name in AUDIO_FOLDERS) if folder.is_dir()]
+
+    def locate(self, name: str) -> Path:
+        """The audio file called `name`, whose ending may be left out; where it should be, if there is none."""
+        names = [name, *(name + ending for ending in AUDIO_ENDINGS)]
+        places = (folder / one for one in names for folder in self.folders)
+        return next((place for place in places if place.is_file()), self.folders[0] / name)
+
+
+def seconds(text: object, what: str) -> float:
+    """A time. Raises InputError where it is no number of seconds from 0 on."""
+    try:
+        value = float(text)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        value = -1.0
+    if not 0 <= value <= LATEST_SECONDS:
+        raise InputError(f"{what} {str(text)[:40]!r} is no number of seconds; write one such as 12.34")
+    return value
+
+
+def channel(text: str) -> int:
+    """A channel, counted from 0, of NIST's name for it: 1 or A, 2 or B, and so on. Raises InputError."""
+    name = text.strip().upper()
+    number = ord(name) - ord("A") if len(name) == 1 and name.isalpha() else int(name) - 1 if name.isdigit() else -1
+    if not 0 <= number < 64:
+        raise InputError(f"channel {text!r} is none; write 1 or A for the first")
+    return number

@@ -1,0 +1,48 @@
+"""Transcripts as a model is to write them."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from asr.data.tokenizer import normalised
+from asr.errors import InputError
+
+CASES: dict[str, Callable[[str], str]] = {"keep": str, "lower": str.lower, "upper": str.upper}
+INSIDE = "'’-"  # which belong to a word where there are letters on both sides of them
+REPLACEMENT = "\ufffd"  # what decoders put for bytes that they cannot read
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """case: keep, lower or upper. punctuation: keep or remove, apostrophes and hyphens inside of words excepted."""
+
+    case: str = "keep"
+    punctuation: str = "keep"
+
+    def __call__(self, text: str) -> str:
+        """The text in one Unicode form (NFC), white space collapsed.
+
+        Raises InputError where it is empty, or has a character that stands for no sound.
+        """
+        text = unicodedata.normalize("NFC", text)
+        wrong = next((one for one in text if is_damage(one)), None)
+        if wrong is not None:
+            raise InputError(f"{wrong!a} in its transcript is no letter; restore the text, or remove the character")
+        if self.punctuation == "remove":
+            text = "".join(one if is_spoken(text, place) else " " for place, one in enumerate(text))
+        return normalised(CASES[self.case](text))
+
+
+def is_damage(character: str) -> bool:
+    """Whether a character is a control character, or stands for bytes that were no text."""
+    return character == REPLACEMENT or (unicodedata.category(character) == "Cc" and not character.isspace())
+
+
+def is_spoken(text: str, place: int) -> bool:
+    """Whether the character at a place is no punctuation, or is inside of a word."""
+    if not unicodedata.category(text[place]).startswith(("P", "S")):
+        return True
+    around = text[place - 1 : place] + text[place + 1 : place + 2]
+    return text[place] in INSIDE and len(around) == 2 and around.isalpha()
