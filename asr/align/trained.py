@@ -17,10 +17,10 @@ from asr.data.dataset import Draw, SpeechDataset, transcript
 from asr.data.sampler import frames_needed
 from asr.data.words import frame_seconds
 from asr.errors import InputError
-from asr.nodes.base import Topology, all_nodes
-from asr.ops.joint.chunked import node_arcs
+from asr.nodes.base import all_nodes
+from asr.ops.joint.chunked import node_weights
 from asr.ops.joint.reference import LossInputs
-from asr.ops.lattice.arcs import best_alignment
+from asr.ops.lattice.paths import best_alignment
 from asr.train.task import Task
 
 
@@ -73,11 +73,11 @@ class TrainedAligner:
     def by_lattice(self, batch: Batch) -> list[tuple[int, int]]:
         """The frame that emits each label on the transducer's likeliest path, twice."""
         encoded, frames_B, predicted = self.task.model(batch.features, batch.feature_frames, batch.labels)
-        topology: Topology = self.task.objective.transducer.options.topology  # type: ignore[assignment]
-        check_fit(batch, 1 if topology == "regular" else int(batch.label_lengths[0]), int(frames_B[0]))
+        arcs = self.task.objective.transducer.rules.arcs
+        check_fit(batch, 1 if arcs.topology == "regular" else int(batch.label_lengths[0]), int(frames_B[0]))
         inputs = LossInputs(self.task.model.joiner, encoded, frames_B, predicted, batch.labels, batch.label_lengths)
         nodes = all_nodes(frames_B, batch.label_lengths)
-        frames = best_alignment(nodes, *node_arcs(inputs, nodes), topology)[0].tolist()
+        frames = best_alignment(nodes, node_weights(inputs, nodes, arcs), arcs)[0].tolist()
         return list(zip(frames, frames))
 
 

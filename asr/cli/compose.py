@@ -47,10 +47,17 @@ def search_directories(config_dir: Path | None) -> list[Path]:
 
 def list_groups(command: str, directories: Sequence[Path]) -> dict[str, list[str]]:
     """The config groups of a command with their choices, from all directories."""
-    hints = typing.get_type_hints(COMMANDS[command])
-    sections = (name for name, hint in hints.items() if dataclasses.is_dataclass(hint))
-    groups = {name: _choices(name, directories) for name in sections}
+    sections = list(_sections(COMMANDS[command]))
+    groups = {name: _choices(name, directories, sections) for name in sections}
     return {name: choices for name, choices in groups.items() if choices}
+
+
+def _sections(schema: type, prefix: str = "") -> Iterator[str]:
+    """The sections of a schema, `loss/arcs` for one in another."""
+    for name, hint in typing.get_type_hints(schema).items():
+        if dataclasses.is_dataclass(hint):
+            yield f"{prefix}{name}"
+            yield from _sections(typing.cast(type, hint), f"{prefix}{name}/")
 
 
 def compose(
@@ -199,13 +206,14 @@ def _value_text(text: str) -> str:
 # Hydra
 
 
-def _choices(group: str, directories: Sequence[Path]) -> list[str]:
+def _choices(group: str, directories: Sequence[Path], groups: Sequence[str]) -> list[str]:
+    inner = tuple(f"{other.removeprefix(f'{group}/')}/" for other in groups if other.startswith(f"{group}/"))
     found = {
         path.relative_to(directory / group).with_suffix("").as_posix()
         for directory in directories
         for path in (directory / group).rglob("*.yaml")
     }
-    return sorted(found)
+    return sorted(choice for choice in found if not choice.startswith(inner))
 
 
 def _home_first(name: str, directories: Sequence[Path]) -> list[Path]:

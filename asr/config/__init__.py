@@ -3,6 +3,14 @@
 Nothing heavy is imported here, so that a misspelt option is refused at once.
 """
 
+from asr.config.arcs import (
+    ARCS,
+    ArcOptions,
+    HatArcOptions,
+    MultiBlankArcOptions,
+    StandardArcOptions,
+    TdtArcOptions,
+)
 from asr.config.commands import (
     COMMANDS,
     VARIANTS,
@@ -36,12 +44,14 @@ from asr.config.model import ModelOptions
 from asr.config.train import OptimOptions, TrainOptions
 
 __all__ = [
+    "ARCS",
     "COMMANDS",
     "LOSSES",
     "SEARCHES",
     "VARIANTS",
     "AlignConfig",
     "ArLossOptions",
+    "ArcOptions",
     "AttachConfig",
     "BeamOptions",
     "CompareConfig",
@@ -51,10 +61,12 @@ __all__ = [
     "FeaturesConfig",
     "FullLossOptions",
     "GreedyOptions",
+    "HatArcOptions",
     "K2BeamOptions",
     "LmConfig",
     "LossOptions",
     "ModelOptions",
+    "MultiBlankArcOptions",
     "NoiseOptions",
     "OptimOptions",
     "OptimizedLossOptions",
@@ -67,6 +79,8 @@ __all__ = [
     "SharConfig",
     "SpecAugmentOptions",
     "SpliceConfig",
+    "StandardArcOptions",
+    "TdtArcOptions",
     "TokenizerConfig",
     "TrainConfig",
     "TrainOptions",

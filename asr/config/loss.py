@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Optional
 
+from asr.config.arcs import ArcOptions, StandardArcOptions
 from asr.options import MISSING, option
 
 LATTICE_BACKENDS = ("reference", "numba", "triton", "k2")
@@ -15,6 +16,7 @@ class LossOptions:
     """What every transducer loss has in common; one subclass per file in `conf/loss/`."""
 
     name: str = MISSING
+    arcs: ArcOptions = field(default_factory=StandardArcOptions)
     topology: str = option(
         "regular",
         "labels that a frame may emit: any number; at most one; or at most one, followed by a forced blank",
@@ -27,6 +29,11 @@ class LossOptions:
     def uses_alignment(self) -> bool:
         """Whether utterances are to have the times of their words."""
         return False
+
+    @property
+    def labels_take_frames(self) -> str:
+        """The option by which every label takes a frame of its own; empty where a frame may emit any number."""
+        return f"topology={self.topology}" if self.topology != "regular" else self.arcs.labels_take_frames
 
 
 @dataclass

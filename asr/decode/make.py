@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from asr.config import BeamOptions, DecodeOptions, GreedyOptions, K2BeamOptions
+from asr.config import BeamOptions, DecodeOptions, GreedyOptions, K2BeamOptions, LossOptions
 from asr.data.tokenizer import Tokenizer
 from asr.decode.arpa import read_arpa
 from asr.decode.beam import BeamSearch
@@ -15,11 +15,18 @@ from asr.decode.k2_backend import K2FastBeamSearch
 from asr.decode.ngram import ngram_scorer
 from asr.decode.scorer import LabelScorer
 from asr.decode.search import Search
+from asr.errors import InputError
 from asr.models.transducer import Transducer
 
 
-def make_search(options: DecodeOptions, model: Transducer, topology: str, tokenizer: Tokenizer) -> Search:
-    """The search of `options` for a model trained with `topology`. Raises InputError where it lacks something."""
+def make_search(options: DecodeOptions, model: Transducer, loss: LossOptions, tokenizer: Tokenizer) -> Search:
+    """The search of `options` for a model trained with `loss`. Raises InputError where it lacks something."""
+    if loss.arcs.name != "standard":
+        raise InputError(
+            f"decode.name={options.name}: the model was trained with loss.arcs.name={loss.arcs.name}, and there is no "
+            "search for these arcs yet"
+        )
+    topology = loss.topology
     limit = options.max_symbols_per_frame if topology == "regular" else 1
     if isinstance(options, BeamOptions):
         return BeamSearch(model, options.beam, topology, limit, make_scorers(options, model, tokenizer))

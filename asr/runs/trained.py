@@ -66,7 +66,7 @@ def load_trained(path: str, checkpoint: str, device: torch.device) -> Trained:
         raise InputError(f"checkpoint=ema: {path} was trained without a moving average; train with train.ema=0.999")
     paths = select(run.checkpoints, checkpoint, config.train.average_last)
     weights = [load_weights(chosen, checkpoint) for chosen in paths]
-    model = Transducer(config.model, tokenizer.vocab_size)
+    model = Transducer(config.model, tokenizer.vocab_size, config.loss.arcs.extra_outputs)
     model.load_state_dict(state.average(weights))
     return Trained(model.to(device).eval(), tokenizer, config, " + ".join(checkpoint_names(path, checkpoint)))
 

@@ -24,7 +24,7 @@ def validation_search(task: Task, config: TrainConfig, tokenizer: Tokenizer) -> 
     """
     was_training = task.training
     task.eval()  # a search may evaluate the model as soon as it is made
-    search = make_search(config.decode, task.model, config.loss.topology, tokenizer)
+    search = make_search(config.decode, task.model, config.loss, tokenizer)
     task.train(was_training)
     return search, chunk_frames(config.model, config.decode.chunk_seconds, streaming=False)
 
