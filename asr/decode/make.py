@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from asr.arcs.make import make_arcs
 from asr.config import BeamOptions, DecodeOptions, GreedyOptions, K2BeamOptions, LossOptions
 from asr.data.tokenizer import Tokenizer
 from asr.decode.arpa import read_arpa
@@ -21,19 +22,19 @@ from asr.models.transducer import Transducer
 
 def make_search(options: DecodeOptions, model: Transducer, loss: LossOptions, tokenizer: Tokenizer) -> Search:
     """The search of `options` for a model trained with `loss`. Raises InputError where it lacks something."""
-    if loss.arcs.name != "standard":
+    if loss.arcs.name != "standard" and not isinstance(options, GreedyOptions):
         raise InputError(
-            f"decode.name={options.name}: the model was trained with loss.arcs.name={loss.arcs.name}, and there is no "
-            "search for these arcs yet"
+            f"decode.name={options.name}: knows the standard arcs alone, and the model was trained with "
+            f"loss.arcs.name={loss.arcs.name}: use decode=greedy"
         )
-    topology = loss.topology
-    limit = options.max_symbols_per_frame if topology == "regular" else 1
+    limit = options.max_symbols_per_frame if loss.topology == "regular" else 1
     if isinstance(options, BeamOptions):
-        return BeamSearch(model, options.beam, topology, limit, make_scorers(options, model, tokenizer))
+        return BeamSearch(model, options.beam, loss.topology, limit, make_scorers(options, model, tokenizer))
     if isinstance(options, K2BeamOptions):
         return K2FastBeamSearch(model, options)
     assert isinstance(options, GreedyOptions)
-    return GreedySearch(model, limit)
+    arcs = make_arcs(loss.arcs, loss.topology, model.vocab_size)  # type: ignore[arg-type]
+    return GreedySearch(model, limit, arcs)
 
 
 def make_scorers(options: BeamOptions, model: Transducer, tokenizer: Tokenizer) -> list[LabelScorer]:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from asr import config
+from asr.arcs.make import arc_options
 from asr.losses.ar import ArLoss
-from asr.losses.arcs import arc_options
 from asr.losses.base import LossOutput, LossSizes, TransducerLoss
 from asr.losses.full import FullLoss
 from asr.losses.optimized import OptimizedLoss

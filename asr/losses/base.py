@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from asr.arcs.rules import ArcRules
 from asr.config import LossOptions
 from asr.errors import InputError
-from asr.losses.arcs import make_rules, plain_rules
+from asr.losses.rules import make_rules, plain_rules
 from asr.ops.joint.reference import Joiner, LossInputs
 
 
