@@ -163,6 +163,11 @@ class ArcSet:
         return torch.tensor([arc.labels > 0 for arc in self.arcs])
 
     @property
+    def each_one_choice(self) -> bool:
+        """Whether each arc is the choice of its own number, and nothing else."""
+        return all(arc.choices == (number,) for number, arc in enumerate(self.arcs))
+
+    @property
     def one_softmax(self) -> bool:
         """Whether the only choices are blank and the next label, of one softmax over all outputs."""
         return self.heads == (Softmax((0, NEXT_LABEL), end=self.outputs),)
@@ -181,11 +186,15 @@ class ArcSet:
 
     def weights(self, log_probs: Tensor) -> Tensor:
         """Log-weight of every arc (A,...) from those of the choices (C,...)."""
+        if self.each_one_choice:
+            return log_probs
         made = [[log_probs[choice] for choice in arc.choices] for arc in self.arcs]
         return torch.stack([functools.reduce(torch.add, choices) for choices in made])
 
     def by_choice(self, by_AN: Tensor) -> Tensor:
         """Occupations of choices (C,N) from those of arcs."""
+        if self.each_one_choice:
+            return by_AN
         by_CN = by_AN.new_zeros(sum(head.size for head in self.heads), by_AN.shape[1])
         for arc, by_N in zip(self.arcs, by_AN):
             by_CN[list(arc.choices)] += by_N
