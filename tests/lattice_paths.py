@@ -66,3 +66,23 @@ def moved_paths(frames: int, labels: int, moves: tuple[tuple[int, int], ...]) ->
                 yield from (((arc, t, u), *path) for path in rest(t + dt, u + du))
 
     return list(rest(0, 0))
+
+
+@functools.cache
+def edge_paths(frames: int, labels: int, moves: tuple[tuple[int, int], ...]) -> list[tuple[int, tuple[Arc, ...], int]]:
+    """Every path that may begin at any (t,0) and end at any (t,labels): frames before it, its arcs, frames after it."""
+
+    def to_node(t: int, u: int, end: int) -> Iterator[tuple[Arc, ...]]:
+        if (t, u) == (end, labels):
+            yield ()
+        for arc, (dt, du) in enumerate(moves):
+            if t + dt <= end and u + du <= labels:
+                yield from (((arc, t, u), *path) for path in to_node(t + dt, u + du, end))
+
+    found = []
+    for begin in range(frames):
+        later = moved_paths(frames - begin, labels, moves)
+        found += [(begin, tuple((arc, t + begin, u) for arc, t, u in path), 0) for path in later]
+        for end in range(begin, frames):
+            found += [(begin, path, frames - end) for path in to_node(begin, 0, end)]
+    return found

@@ -73,11 +73,11 @@ class TrainedAligner:
     def by_lattice(self, batch: Batch) -> list[tuple[int, int]]:
         """The frame that emits each label on the transducer's likeliest path, twice."""
         encoded, frames_B, predicted = self.task.model(batch.features, batch.feature_frames, batch.labels)
-        arcs = self.task.objective.transducer.rules.arcs
-        check_fit(batch, 1 if arcs.topology == "regular" else int(batch.label_lengths[0]), int(frames_B[0]))
+        rules = self.task.objective.transducer.rules
+        check_fit(batch, 1 if rules.topology == "regular" else int(batch.label_lengths[0]), int(frames_B[0]))
         inputs = LossInputs(self.task.model.joiner, encoded, frames_B, predicted, batch.labels, batch.label_lengths)
         nodes = all_nodes(frames_B, batch.label_lengths)
-        frames = best_alignment(nodes, node_weights(inputs, nodes, arcs), arcs)[0].tolist()
+        frames = best_alignment(nodes, node_weights(inputs, nodes, rules.arcs), rules.arcs, rules.edges)[0].tolist()
         return list(zip(frames, frames))
 
 

@@ -4,12 +4,15 @@ constrained    label(t,u) := label(t,u) + blank(t,u+1) on the `modified` lattice
                node it passes through (k2's `rnnt_type="constrained"`).
 delay penalty  label(t,u) := label(t,u) + λ·((T−1)/2 − t): early labels are better (Kang et al., ICASSP 2023).
 FastEmit       the gradient of label arcs is 1 + λ times what it would be (Yu et al., ICASSP 2021, equation 9).
+edges          a path may begin at any (t,0) and end at any (t,U), at a price for every frame that it leaves out: for
+               transcripts that begin late or end early (Laptev et al., Interspeech 2023, the W-Transducer).
 sigma          every arc := itself − σ, under-normalised: paths of few arcs, which skip frames, are better (Xu et al.,
                ICASSP 2023, section 3.3).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -26,6 +29,7 @@ IMPOSSIBLE = -1e30  # stands for log 0: finite, so that gradients of unreachable
 class ArcRules:
     """What arcs there are, what their weights are changed by, and what sums over the paths.
 
+    edges: price of a frame, nats; infinite where paths begin at (0,0) and end at (T,U) alone.
     backend: "auto" (triton on a GPU, numba elsewhere), "reference", "numba", "triton" or "k2".
     """
 
@@ -33,6 +37,7 @@ class ArcRules:
     fastemit: float = 0.0
     delay_penalty: float = 0.0
     sigma: float = 0.0
+    edges: float = math.inf
     backend: str = "auto"
 
     @property

@@ -25,6 +25,12 @@ class LossOptions:
     fastemit: float = option(0.0, "share that the gradient of label arcs is raised by (FastEmit)", low=0)
     delay_penalty: float = option(0.0, "nats per frame that a label's log-probability falls with time", low=0)
 
+    edges: Optional[float] = option(
+        None,
+        "nats per frame for which a path may leave out frames before the first label and after the last; null: none",
+        low=0,
+    )
+
     @property
     def uses_alignment(self) -> bool:
         """Whether utterances are to have the times of their words."""

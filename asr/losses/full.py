@@ -10,7 +10,7 @@ from asr.arcs.rules import ArcRules
 from asr.losses.base import LossOutput, TransducerLoss
 from asr.nodes.base import valid_frames
 from asr.ops.joint.reference import LossInputs, grid_logits
-from asr.ops.lattice.reference import log_probability
+from asr.ops.lattice.reference import edge_weights, log_probability
 
 
 class FullLoss(TransducerLoss):
@@ -26,7 +26,8 @@ class FullLoss(TransducerLoss):
         weights = rules.arcs.weights(rules.arcs.log_probs(logits, targets))
         weights = changed(weights, rules, inputs.encoder_frames)
         lengths = inputs.encoder_frames, inputs.label_lengths
-        per_utterance = -log_probability(weights, *lengths, rules.arcs.moves)
+        edges = edge_weights(inputs.encoder_frames, logits.shape[1], rules.edges)
+        per_utterance = -log_probability(weights, *lengths, rules.arcs.moves, edges)
         nodes = logits.shape[:3].numel()
         return LossOutput(per_utterance, {"transducer": per_utterance.detach()}, nodes, nodes)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from asr.arcs.rules import ArcRules
 from asr.losses.base import LossOutput
 from asr.losses.packed import PackedLoss
@@ -25,8 +27,9 @@ class OptimizedLoss(PackedLoss):
 
     def choose_nodes(self, inputs: LossInputs, rules: ArcRules) -> Nodes:
         """All nodes, but for those that are certain not to matter."""
-        # A delay penalty makes log-probabilities positive; with sigma a small loss no longer says that gradients are.
-        unbounded = rules.delay_penalty or rules.sigma
+        # A delay penalty makes log-probabilities positive, edges let mass in at every frame, and with sigma a small
+        # loss no longer says that gradients are.
+        unbounded = rules.delay_penalty or rules.sigma or math.isfinite(rules.edges)
         if not self.settings.gradient_tolerance or unbounded or inputs.encoder_out.device.type == "cuda":
             return all_nodes(inputs.encoder_frames, inputs.label_lengths)
         return live_nodes(inputs, rules.arcs, self.settings.gradient_tolerance)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from asr.arcs.make import make_arcs
@@ -16,7 +17,9 @@ def make_rules(options: LossOptions, vocab_size: int) -> ArcRules:
     """The rules of a loss, as they are outside of training."""
     topology: Topology = options.topology  # type: ignore[assignment]
     arcs = make_arcs(options.arcs, topology, vocab_size)
-    return ArcRules(arcs, options.fastemit, options.delay_penalty, backend=getattr(options, "backend", "reference"))
+    edges = math.inf if options.edges is None else options.edges
+    backend = getattr(options, "backend", "reference")
+    return ArcRules(arcs, options.fastemit, options.delay_penalty, edges=edges, backend=backend)
 
 
 def plain_rules(rules: ArcRules, topology: str, omega: float) -> ArcRules:

@@ -49,16 +49,16 @@ def view_lattice(
     The band is around the utterance's alignment; where that is unknown, around the frames in which the model itself
     emits. The pruned ranges are those of the simple joiner where the task has one, else of the model's joiner.
     """
-    arcs = task.objective.transducer.rules.arcs
+    arcs, edges = task.objective.transducer.rules.arcs, task.objective.transducer.rules.edges
     encoded, frames, predicted = task.model(batch.features, batch.feature_frames, batch.labels)
     inputs = LossInputs(task.model.joiner, encoded, frames, predicted, batch.labels, batch.label_lengths)
     nodes = all_nodes(frames, batch.label_lengths)
     weights = node_weights(inputs, nodes, arcs)
-    log_p, by_AN = occupations(nodes, weights, ArcRules(arcs))
+    log_p, by_AN = occupations(nodes, weights, ArcRules(arcs, edges=edges))
     occupation = on_grid(nodes, by_AN.sum(0))
     alignment = batch.alignment
     if alignment is None or bool(unaligned(alignment, batch.label_lengths)):
-        alignment = best_alignment(nodes, weights, arcs).to(frames.device)
+        alignment = best_alignment(nodes, weights, arcs, edges).to(frames.device)
     band, _ = band_nodes(frames, batch.label_lengths, alignment, left_frames, right_frames, arcs.topology)
     pruned = prune(task, inputs, occupation, prune_range, arcs.topology)
     bounds = {

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from devices import KERNEL_DEVICE
-from lattice_paths import moved_paths
+from lattice_paths import edge_paths, moved_paths
 
 from asr.arcs.standard import standard_arcs
 from asr.errors import InputError
@@ -101,7 +101,7 @@ def written_out(arcs, topology, sigma=0.0):
     return blank_and_label + big
 
 
-def path_sums(arcs, topology, joiner, batch, nodes=None, fastemit=0.0, delay_penalty=0.0, sigma=0.0):
+def path_sums(arcs, topology, joiner, batch, nodes=None, fastemit=0.0, delay_penalty=0.0, sigma=0.0, edges=None):
     """−log P of each utterance, over the paths all of whose nodes are in the set (b,t,u)."""
     kinds = written_out(arcs, topology, sigma)
     losses = []
@@ -125,17 +125,23 @@ def path_sums(arcs, topology, joiner, batch, nodes=None, fastemit=0.0, delay_pen
         if topology == "constrained":  # by the forced blank of the node above
             weights[1] = weights[1][:, :-1] + weights[0][:, 1:]
             weights[1] = torch.nn.functional.pad(weights[1], (0, 1), value=-math.inf)
-        chosen = []
-        for path in moved_paths(frames, labels, tuple(kind[:2] for kind in kinds)):
-            passed = [(t, u) for _, t, u in path]
+        chosen, prices = [], []
+        moves = tuple(kind[:2] for kind in kinds)
+        every = edge_paths(frames, labels, moves)
+        if edges is None:
+            every = ((0, path, 0) for path in moved_paths(frames, labels, moves))
+        for before, path, after in every:
+            passed = [(t, u) for _, t, u in path] + [(before, 0)]
+            passed += [(frames - after, labels)] if after else []
             if topology == "constrained":
                 passed += [(t, u + 1) for k, t, u in path if is_label[k]]
             if nodes is None or all((b, t, u) in nodes for t, u in passed):
                 chosen.append([(k * frames + t) * (labels + 1) + u for k, t, u in path])
+                prices.append((edges or 0.0) * (before + after))
         longest = max(map(len, chosen))
         values = torch.cat([torch.stack(weights).flatten(), z.new_zeros(1)])
         index = torch.tensor([path + [len(values) - 1] * (longest - len(path)) for path in chosen])
-        losses.append(-values[index].sum(1).logsumexp(0))
+        losses.append(-(values[index].sum(1) - torch.tensor(prices, dtype=torch.float64)).logsumexp(0))
     return torch.stack(losses)
 
 
@@ -220,6 +226,48 @@ def test_streaming_changes_nothing(batch, arcs, topology, nodes):
     )
     for value, wanted in zip(streamed, whole, strict=True):
         torch.testing.assert_close(value, wanted, rtol=0, atol=1e-12)
+
+
+# Untranscribed edges
+
+
+@pytest.mark.parametrize("nodes", NODES)
+@pytest.mark.parametrize(("arcs", "topology"), CASES)
+def test_paths_may_leave_out_frames_at_their_edges(batch, arcs, topology, nodes):
+    arcs = ARCS[arcs]
+    for edges in (0.0, 0.7):
+        joiner, loss = make_joiner(arcs), make_loss(nodes, arcs, topology, edges=edges, **REGULARISED)
+        expected = path_sums(arcs, topology, joiner, batch, chosen_nodes(loss, batch), edges=edges, **REGULARISED)
+        found = with_gradients(loss(joiner, **batch).per_utterance, joiner, batch)
+        for value, wanted in zip(found, with_gradients(expected, joiner, batch), strict=True):
+            torch.testing.assert_close(value, wanted, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("backend", ["reference", "triton"])
+@pytest.mark.parametrize("arcs", ["standard", "tdt", "tdt, no 0"])
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # Triton's interpreter: inf − inf, masked out
+def test_every_backend_leaves_out_the_same(batch, arcs, backend):
+    arcs = ARCS[arcs]
+    joiner, loss = make_joiner(arcs), make_loss("ar", arcs, backend=backend, joint="chunked", edges=0.3)
+    expected = path_sums(arcs, "regular", joiner, batch, chosen_nodes(loss, batch), edges=0.3)
+    expected = with_gradients(expected, joiner, batch)
+    if backend == "triton":
+        batch, joiner = on_kernel_device(batch), joiner.to(KERNEL_DEVICE)
+    found = with_gradients(loss(joiner, **batch).per_utterance, joiner, batch)
+    for value, wanted in zip(found, expected, strict=True):
+        torch.testing.assert_close(value.cpu(), wanted, rtol=0, atol=1e-10)
+
+
+def test_a_high_price_leaves_nothing_out(batch):
+    joiner = make_joiner(ARCS["tdt"])
+    losses = [make_loss("optimized", "tdt", edges=edges)(joiner, **batch).per_utterance for edges in (60.0, None)]
+    torch.testing.assert_close(*losses, rtol=0, atol=1e-10)
+
+
+def test_with_edges_all_nodes_are_taken(batch):
+    joiner = make_joiner(ARCS["standard"])
+    out = make_loss("optimized", "standard", edges=0.1, gradient_tolerance=0.1)(joiner, **batch)
+    assert out.nodes == int((batch["encoder_frames"] * (batch["label_lengths"] + 1)).sum())
 
 
 # The ladder

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 SCRIPT = '''
+import itertools
 import sys
 import triton
 import triton.language as tl
@@ -44,8 +45,9 @@ for dtype in ("bf16", "fp32", "fp64"):
         sizes = {"V": vocab_size, "STRIDE": stride, "SUM": type_of_sums}
         compile_for_h100(kernel, sums, dtype, **sizes, **joint.tile_of(stride))
 for moves, climbs in ((REGULAR, 1), (MODIFIED, -1), (TDT, 1)):
-    for kernel in (lattice._forward, lattice._backward):
-        compile_for_h100(kernel, {"weights": "fp32"}, "fp64", MOVES=moves, CLIMBS=climbs, BLOCK=128)
+    for kernel, edges in itertools.product((lattice._forward, lattice._backward), (False, True)):
+        sizes = {"MOVES": moves, "CLIMBS": climbs, "EDGES": edges, "BLOCK": 128}
+        compile_for_h100(kernel, {"weights": "fp32"}, "fp64", **sizes)
 '''
 
 

@@ -153,10 +153,24 @@ def test_the_best_path_may_skip_frames():
     assert best_alignment(nodes, weights, arcs).tolist() == [[1, 4]]
 
 
+def test_the_best_path_may_leave_out_frames():
+    """Both labels are likeliest at frames 4 and 5 of 8; blank is unlikely before and after, but for early labels."""
+    nodes = all_nodes(torch.tensor([8]), torch.tensor([2]))
+    weights = torch.full((2, len(nodes)), -5.0)
+    for arc, t, u in ((1, 4, 0), (0, 4, 1), (1, 5, 1)):
+        weights[arc, 3 * t + u] = 0.0
+    weights[1, :2] = -1.0
+    weights[0, 2:18:3] = -0.1
+    assert best_alignment(nodes, weights, standard_arcs()).tolist() == [[0, 0]]
+    assert best_alignment(nodes, weights, standard_arcs(), edges=0.2).tolist() == [[4, 5]]
+
+
 def test_k2_has_no_arcs_that_skip_frames(k2):
     nodes, arcs = all_nodes(torch.tensor([2]), torch.tensor([1])), tdt_arcs("regular", 4, [0, 1, 2])
     with pytest.raises(InputError, match="loss.backend=k2: k2 has no arcs that skip frames.*use backend=auto"):
         occupations(nodes, torch.zeros(len(arcs.arcs), 4), ArcRules(arcs, backend="k2"))
+    with pytest.raises(InputError, match="loss.backend=k2: k2 knows no loss.edges=0.5; use backend=auto"):
+        occupations(nodes, torch.zeros(2, 4), ArcRules(edges=0.5, backend="k2"))
 
 
 @pytest.mark.parametrize("topology", TOPOLOGIES)

@@ -31,11 +31,19 @@ def _node(first: Array, offset: Array, row: int, position: int) -> int:
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _forward(first: Array, offset: Array, weights: Array, moves: Array, rows: tuple[int, int], alpha: Array) -> None:
+def _entry(frame: int, edges: float) -> float:
+    """Log-weight of beginning at a frame; of frame 0 it is 0, whatever the price."""
+    return -edges * frame if frame > 0 else 0.0
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _forward(
+    first: Array, offset: Array, weights: Array, moves: Array, edges: float, rows: tuple[int, int], alpha: Array
+) -> None:
     for row in range(rows[0], rows[1]):
         for n in range(offset[row], offset[row + 1]):
             position = first[row] + n - offset[row]
-            a = 0.0 if row == rows[0] and position == 0 else -math.inf
+            a = _entry(row - rows[0], edges) if position == 0 else -math.inf
             for k in range(len(moves)):
                 before = row - moves[k, 0]
                 source = _node(first, offset, before, position - moves[k, 1]) if before >= rows[0] else -1
@@ -50,6 +58,7 @@ def _backward(
     offset: Array,
     weights: Array,
     moves: Array,
+    edges: float,
     rows: tuple[int, int],
     labels: int,
     beta: Array,
@@ -59,7 +68,7 @@ def _backward(
     for row in range(rows[1] - 1, rows[0] - 1, -1):
         for n in range(offset[row + 1] - 1, offset[row] - 1, -1):
             position = first[row] + n - offset[row]
-            beta[n] = -math.inf
+            beta[n] = -edges * (rows[1] - row) if position == labels else -math.inf
             for k in range(len(moves)):
                 after, above = row + moves[k, 0], position + moves[k, 1]
                 via[k, n] = weights[k, n] if after == rows[1] and above == labels else -math.inf
@@ -69,18 +78,28 @@ def _backward(
                 beta[n] = _logadd(beta[n], via[k, n])
 
 
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _total(first: Array, offset: Array, edges: float, rows: tuple[int, int], beta: Array) -> float:
+    """log P: the sum over the nodes at which a path may begin."""
+    total = beta[offset[rows[0]]]
+    for row in range(rows[0] + 1, rows[1] if edges < math.inf else rows[0]):
+        if first[row] == 0:
+            total = _logadd(total, _entry(row - rows[0], edges) + beta[offset[row]])
+    return total
+
+
 @numba.njit(cache=True, nogil=True, parallel=True, error_model="numpy")
 def _forward_backward(
-    row_offsets: Array, labels: Array, first: Array, offset: Array, weights: Array, moves: Array
+    row_offsets: Array, labels: Array, first: Array, offset: Array, weights: Array, moves: Array, edges: float
 ) -> tuple[Array, Array]:
     alpha, beta = np.empty(weights.shape[1]), np.empty(weights.shape[1])
     by_arc = np.empty_like(weights)
     total = np.empty(len(row_offsets) - 1)
     for b in numba.prange(len(total)):
         rows = (row_offsets[b], row_offsets[b + 1])
-        _forward(first, offset, weights, moves, rows, alpha)
-        _backward(first, offset, weights, moves, rows, labels[b], beta, by_arc)
-        total[b] = beta[offset[rows[0]]]
+        _forward(first, offset, weights, moves, edges, rows, alpha)
+        _backward(first, offset, weights, moves, edges, rows, labels[b], beta, by_arc)
+        total[b] = _total(first, offset, edges, rows, beta)
         for k in range(len(moves)):
             for n in range(offset[rows[0]], offset[rows[1]]):
                 by_arc[k, n] = math.exp(alpha[n] + by_arc[k, n] - total[b])
@@ -102,16 +121,19 @@ def threads_of_torch() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def forward_backward(nodes: Nodes, weights_AN: Tensor, moves: tuple[tuple[int, int], ...]) -> tuple[Tensor, Tensor]:
+def forward_backward(
+    nodes: Nodes, weights_AN: Tensor, moves: tuple[tuple[int, int], ...], edges: float = math.inf
+) -> tuple[Tensor, Tensor]:
     """log P (B,) and the occupations γ_a (A,N) of every node's arcs, float64.
 
     weights_AN: log-weight of each arc that leaves each node; those of arcs that are not in the set are not read.
-    moves: where the arcs lead, (Δt,Δu); one that stays in its frame leads up.
+    moves: where the arcs lead, (Δt,Δu); one that stays in its frame leads up. edges: price of a frame that a path
+    leaves out at its beginning or end.
     """
     shape = (nodes.row_offsets, nodes.label_lengths_B, nodes.first_R, nodes.node_offsets)
     offsets, labels, first, offset = (array.numpy(force=True) for array in shape)
     weights = weights_AN.double().contiguous().numpy(force=True)
     with threads_of_torch():
-        results = _forward_backward(offsets, labels, first, offset, weights, np.array(moves))
+        results = _forward_backward(offsets, labels, first, offset, weights, np.array(moves), float(edges))
     total, by_AN = (torch.from_numpy(result).to(weights_AN.device) for result in results)
     return total, by_AN

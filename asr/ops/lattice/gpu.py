@@ -8,6 +8,8 @@ does the row.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import triton
 import triton.language as tl
@@ -36,20 +38,24 @@ def _at(values, begin, within, count):
 
 @triton.jit
 def _forward(
-    row_offsets, labels, first, offset, weights, alpha, total, nodes,
-    MOVES: tl.constexpr, CLIMBS: tl.constexpr, BLOCK: tl.constexpr,
+    row_offsets, labels, first, offset, weights, edges, alpha, total, nodes,
+    MOVES: tl.constexpr, CLIMBS: tl.constexpr, EDGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """α of every node, and log P."""
     b = tl.program_id(0)
     begin_row = tl.load(row_offsets + b)
     end = tl.load(row_offsets + b + 1)
     row = begin_row
+    labels_b = tl.load(labels + b)
+    log_p = tl.full((1,), -float("inf"), tl.float64)
     k = tl.arange(0, BLOCK)
     while row < end:
         begin = tl.load(offset + row)
         count = tl.load(offset + row + 1) - begin
         position = tl.load(first + row) + k
         a = tl.where((row == begin_row) & (position == 0), 0.0, -float("inf")).to(tl.float64)
+        if EDGES:
+            a = tl.where(position == 0, -tl.load(edges) * (row - begin_row), a)
         for arc in tl.static_range(len(MOVES)):
             if MOVES[arc][0] > 0:
                 before = row - MOVES[arc][0]
@@ -58,11 +64,13 @@ def _forward(
         if CLIMBS >= 0:
             step = _at(weights + CLIMBS * nodes, begin, k - 1, count)
             _, a = tl.associative_scan((step, a), 0, _then)
+        if EDGES:
+            at_end = tl.max(tl.where((k < count) & (position == labels_b), a, -float("inf")), 0)
+            log_p = _logadd(log_p, at_end - tl.load(edges) * (end - row))
         tl.store(alpha + begin + k, a, mask=k < count)
         tl.debug_barrier()  # rows to come read what other threads have written
         row += 1
-    last = tl.load(labels + b) + tl.zeros((1,), tl.int64)
-    log_p = tl.full((1,), -float("inf"), tl.float64)
+    last = labels_b + tl.zeros((1,), tl.int64)
     for arc in tl.static_range(len(MOVES)):
         if MOVES[arc][0] > 0:
             before = end - MOVES[arc][0]
@@ -83,8 +91,8 @@ def _arriving(first, offset, weights, alpha, begin_row, row, position):
 
 @triton.jit
 def _backward(
-    row_offsets, labels, first, offset, weights, alpha, total, beta, by_arc, nodes,
-    MOVES: tl.constexpr, CLIMBS: tl.constexpr, BLOCK: tl.constexpr,
+    row_offsets, labels, first, offset, weights, edges, alpha, total, beta, by_arc, nodes,
+    MOVES: tl.constexpr, CLIMBS: tl.constexpr, EDGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """β of every node, and the occupations of its arcs."""
     b = tl.program_id(0)
@@ -101,6 +109,8 @@ def _backward(
         inside = k < count
         alpha_here = _at(alpha, begin, k, count)
         here = tl.full((BLOCK,), -float("inf"), tl.float64)
+        if EDGES:
+            here = tl.where(inside & (position == labels_b), -tl.load(edges) * (end - row), here)
         for arc in tl.static_range(len(MOVES)):
             if MOVES[arc][0] > 0:
                 after = row + MOVES[arc][0]
@@ -130,11 +140,14 @@ def _rest(first, offset, beta, row, end, position):
     return _at(beta, begin, position - tl.load(first + row, mask=is_row, other=0), count)
 
 
-def forward_backward(nodes: Nodes, weights_AN: Tensor, moves: tuple[tuple[int, int], ...]) -> tuple[Tensor, Tensor]:
+def forward_backward(
+    nodes: Nodes, weights_AN: Tensor, moves: tuple[tuple[int, int], ...], edges: float = math.inf
+) -> tuple[Tensor, Tensor]:
     """log P (B,) and the occupations γ_a (A,N) of every node's arcs, float64.
 
     weights_AN: log-weight of each arc that leaves each node; those of arcs that are not in the set are not read.
-    moves: where the arcs lead, (Δt,Δu); one that stays in its frame leads up.
+    moves: where the arcs lead, (Δt,Δu); one that stays in its frame leads up. edges: price of a frame that a path
+    leaves out at its beginning or end.
     """
     weights = weights_AN.contiguous()
     by_arc = torch.empty_like(weights, dtype=torch.float64)
@@ -142,8 +155,10 @@ def forward_backward(nodes: Nodes, weights_AN: Tensor, moves: tuple[tuple[int, i
     total = alpha.new_empty(len(nodes.frames_B))
     shape = (nodes.row_offsets, nodes.label_lengths_B.contiguous(), nodes.first_R.contiguous(), nodes.node_offsets)
     climbs = next((arc for arc, (frames, _) in enumerate(moves) if frames == 0), -1)
-    options = {"MOVES": moves, "CLIMBS": climbs, "BLOCK": triton.next_power_of_2(int(nodes.count_R.max()))}
+    price = alpha.new_tensor([edges])  # as an argument it would be float32
+    options = {"MOVES": moves, "CLIMBS": climbs, "EDGES": math.isfinite(edges)}
+    options["BLOCK"] = triton.next_power_of_2(int(nodes.count_R.max()))
     grid = (len(total),)
-    _forward[grid](*shape, weights, alpha, total, len(nodes), **options)
-    _backward[grid](*shape, weights, alpha, total, beta, by_arc, len(nodes), **options)
+    _forward[grid](*shape, weights, price, alpha, total, len(nodes), **options)
+    _backward[grid](*shape, weights, price, alpha, total, beta, by_arc, len(nodes), **options)
     return total, by_arc

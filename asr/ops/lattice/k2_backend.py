@@ -6,6 +6,8 @@ modified topology. Nodes outside of the set get arcs of log-probability −inf, 
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -13,16 +15,20 @@ from asr.errors import InputError
 from asr.nodes.base import Nodes
 
 
-def forward_backward(nodes: Nodes, weights_AN: Tensor, moves: tuple[tuple[int, int], ...]) -> tuple[Tensor, Tensor]:
+def forward_backward(
+    nodes: Nodes, weights_AN: Tensor, moves: tuple[tuple[int, int], ...], edges: float = math.inf
+) -> tuple[Tensor, Tensor]:
     """log P (B,) and the occupations γ_a (2,N) of every node's arcs, float64.
 
     weights_AN: log-weight of the blank and of the label arc that leave each node; those of arcs that are not in the set
-    are not read. moves: where they lead, (Δt,Δu). Raises InputError for arcs that k2 does not know.
+    are not read. moves: where they lead, (Δt,Δu). Raises InputError for arcs, and edges, that k2 does not know.
     """
     import k2
 
     if moves not in (((1, 0), (0, 1)), ((1, 0), (1, 1))):
         raise InputError("loss.backend=k2: k2 has no arcs that skip frames, as these of loss.arcs; use backend=auto")
+    if math.isfinite(edges):
+        raise InputError(f"loss.backend=k2: k2 knows no loss.edges={edges}; use backend=auto")
     blank_N, label_N = weights_AN
     b, t, u = nodes.coordinates()
     batch, frames, labels = len(nodes.frames_B), int(nodes.frames_B.max()), int(nodes.label_lengths_B.max())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from importlib import import_module
@@ -16,7 +17,7 @@ from asr.errors import InputError
 from asr.nodes.base import Nodes
 
 Moves = tuple[tuple[int, int], ...]
-ForwardBackward = Callable[[Nodes, Tensor, Moves], tuple[Tensor, Tensor]]
+ForwardBackward = Callable[[Nodes, Tensor, Moves, float], tuple[Tensor, Tensor]]
 
 MODULES = {"reference": "reference", "numba": "cpu", "triton": "gpu", "k2": "k2_backend"}
 INSTALLATION = {
@@ -34,11 +35,11 @@ def occupations(nodes: Nodes, weights_AN: Tensor, rules: ArcRules) -> tuple[Tens
     FastEmit γ of label arcs is the raised one.
     """
     forward_backward = find_backend(rules.backend, weights_AN.device)
-    log_p, by_AN = forward_backward(nodes, rules.changed(nodes, weights_AN), rules.arcs.moves)
+    log_p, by_AN = forward_backward(nodes, rules.changed(nodes, weights_AN), rules.arcs.moves, rules.edges)
     return log_p, rules.credited(by_AN)
 
 
-def best_alignment(nodes: Nodes, weights_AN: Tensor, arcs: ArcSet) -> Tensor:
+def best_alignment(nodes: Nodes, weights_AN: Tensor, arcs: ArcSet, edges: float = math.inf) -> Tensor:
     """The frame that emits each label on the likeliest path, (B,U) on the CPU; 0 beyond an utterance's labels.
 
     The lattice under max instead of sum: log Σ exp(s/τ) · τ goes to the maximum of s as τ goes to 0, and the
@@ -46,7 +47,7 @@ def best_alignment(nodes: Nodes, weights_AN: Tensor, arcs: ArcSet) -> Tensor:
     """
     nodes = Nodes(*(values.cpu() for values in vars(nodes).values()))
     weights_AN = weights_AN.detach().cpu().double() / TEMPERATURE
-    _, by_AN = occupations(nodes, weights_AN, ArcRules(arcs, backend="numba"))
+    _, by_AN = occupations(nodes, weights_AN, ArcRules(arcs, edges=edges / TEMPERATURE, backend="numba"))
     by_label = by_AN[arcs.emits_A].sum(0)
     shape = len(nodes.frames_B), int(nodes.frames_B.max()), int(nodes.label_lengths_B.max()) + 1
     emitted_BTU = by_label.new_zeros(shape).index_put(nodes.coordinates(), by_label)[:, :, :-1]
