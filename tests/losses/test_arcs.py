@@ -8,6 +8,7 @@ from devices import KERNEL_DEVICE
 from lattice_paths import edge_paths, moved_paths
 
 from asr.arcs.standard import standard_arcs
+from asr.config import FullLossOptions, TdtArcOptions
 from asr.errors import InputError
 from asr.losses import make
 from asr.models.joiner import Joiner
@@ -433,6 +434,14 @@ def test_labels_without_duration_0_need_a_frame_each(batch, nodes):
         InputError, match=r"has 4 labels, more than its frames: arcs.durations=\[3, 1, 2\] needs a frame"
     ):
         make_loss(nodes, ARCS["tdt, no 0"])(make_joiner(ARCS["tdt, no 0"]), **batch)
+
+
+def test_utterances_with_too_few_frames_are_known_before_training():
+    """What `asr.data.sampler.Admission` is told."""
+    assert FullLossOptions().labels_take_frames == ""
+    assert FullLossOptions(arcs=TdtArcOptions()).labels_take_frames == ""
+    assert FullLossOptions(arcs=TdtArcOptions(durations=[1, 2])).labels_take_frames == "arcs.durations=[1, 2]"
+    assert FullLossOptions(topology="modified").labels_take_frames == "topology=modified"
 
 
 def test_the_fused_joiner_knows_the_standard_arcs_alone(batch):

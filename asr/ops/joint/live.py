@@ -13,7 +13,9 @@ under way falls below the mass that is lost within a few frames, and the search 
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -75,12 +77,15 @@ class Search:
         frames = min(BLOCK_FRAMES, self.first_BT.shape[1] - begin)
         self.first_BT[active, begin : begin + frames] = position_AW[:, :1]
         self.last_BT[active, begin : begin + frames] = position_AW[:, -1:].minimum(self.labels_B[active, None])
-        weights = self.weights(active, begin, frames, position_AW)
-        for f in range(frames):
-            read_A = begin + f < self.frames_B[active]
-            after_ARW, over_A = step(alpha_ARW, [weights_AFW[:, f] for weights_AFW in weights], self.arcs.moves)
-            alpha_ARW = after_ARW.where(read_A[:, None, None], alpha_ARW)
-            self.lose(active, over_A.where(read_A, -math.inf))
+        weights = zip(*(weights_AFW.unbind(1) for weights_AFW in self.weights(active, begin, frames, position_AW)))
+        frames_A1, lost_A = self.frames_B[active, None], self.lost_B[active]
+        alpha = list(alpha_ARW.unbind(1))
+        for frame, weights_AW in enumerate(weights, begin):
+            read_A1 = frame < frames_A1
+            after, over_A = step(alpha, weights_AW, self.arcs.moves)
+            alpha = [after_AW.where(read_A1, alpha_AW) for after_AW, alpha_AW in zip(after, alpha)]
+            lost_A = torch.logaddexp(lost_A, over_A.where(read_A1[:, 0], -math.inf))
+        self.lost_B[active], alpha_ARW = lost_A, torch.stack(alpha, 1)
         self.arrive(active, begin + frames, alpha_ARW, position_AW)
         self.move(active, alpha_ARW, position_AW)
         return True
@@ -106,10 +111,6 @@ class Search:
             weights[LABEL] = weights[LABEL] + torch.nn.functional.pad(weights[BLANK][:, :, 1:], (0, 1))
         return weights
 
-    def lose(self, active: Tensor, mass_A: Tensor) -> None:
-        """Count mass (log) that leaves the windows."""
-        self.lost_B[active] = torch.logaddexp(self.lost_B[active], mass_A)
-
     def arrive(self, active: Tensor, read: int, alpha_ARW: Tensor, position_AW: Tensor) -> None:
         """Note log P of utterances whose last frame has been read, and search them no more."""
         at_end = (self.frames_B[active] <= read)[:, None] & (position_AW == self.labels_B[active, None])
@@ -118,16 +119,17 @@ class Search:
 
     def move(self, active: Tensor, alpha_ARW: Tensor, position_AW: Tensor) -> None:
         """Leave positions with next to no mass behind; give up where too much is lost."""
-        under_way_A = alpha_ARW.logsumexp((1, 2))
+        under_way_A = alpha_ARW.flatten(1).logsumexp(1)
         live_AW = (alpha_ARW >= under_way_A[:, None, None] - MARGIN).any(1)
         index_W = torch.arange(alpha_ARW.shape[2], device=active.device)
         lowest_A1 = live_AW.int().argmax(1, keepdim=True)
         highest_A1 = (live_AW * index_W).amax(1, keepdim=True)
         kept_AW = (index_W >= lowest_A1) & (index_W <= highest_A1)
         goes_on_A = self.active_B[active]
-        left_A = alpha_ARW.masked_fill(kept_AW[:, None], -math.inf).logsumexp((1, 2))
-        self.lose(active, left_A.where(goes_on_A, -math.inf))
-        too_much_A = self.lost_B[active] > under_way_A + math.log(self.tolerance)
+        left_A = alpha_ARW.masked_fill(kept_AW[:, None], -math.inf).flatten(1).logsumexp(1)
+        lost_A = torch.logaddexp(self.lost_B[active], left_A.where(goes_on_A, -math.inf))
+        too_much_A = lost_A > under_way_A + math.log(self.tolerance)
+        self.lost_B[active] = lost_A
         self.active_B[active] = goes_on_A & ~too_much_A & under_way_A.isfinite()
         source_AW = lowest_A1 + torch.arange(int((highest_A1 - lowest_A1).max()) + 1, device=active.device)
         source_ARW = source_AW.clamp(max=alpha_ARW.shape[2] - 1)[:, None].expand(-1, alpha_ARW.shape[1], -1)
@@ -151,21 +153,28 @@ class Search:
         return complete_nodes(self.frames_B, self.labels_B, first_BT, last_BT, self.arcs.topology)[0]
 
 
-def step(alpha_ARW: Tensor, weights: list[Tensor], moves: tuple[tuple[int, int], ...]) -> tuple[Tensor, Tensor]:
-    """α from the next frame on, and log of the mass that climbs out of the window; weights: of each arc (A,W)."""
-    alpha_AW = alpha_ARW[:, 0]
-    over_A = torch.full_like(alpha_AW[:, 0], -math.inf)
-    after = [*alpha_ARW[:, 1:].unbind(1), torch.full_like(alpha_AW, -math.inf)]
+def step(
+    alpha: Sequence[Tensor], weights: Sequence[Tensor], moves: tuple[tuple[int, int], ...]
+) -> tuple[list[Tensor], Tensor]:
+    """α (A,W) of the frames that follow, and log of the mass that climbs out of the window (A,).
+
+    alpha: of this frame, and of those after it, as far as an arc leads. weights: of each arc (A,W).
+    """
+    alpha_AW, *later = alpha
+    over = []
     for weights_AW in (weights_AW for weights_AW, (frames, _) in zip(weights, moves) if frames == 0):
         alpha_AW, over_A = climb(alpha_AW, weights_AW)
+        over.append(over_A)
+    arriving: list[list[Tensor]] = [*([alpha_AW] for alpha_AW in later), []]
     for weights_AW, (frames, labels) in zip(weights, moves):
         if frames:
-            arriving_AW = alpha_AW + weights_AW
+            moved_AW = alpha_AW + weights_AW
             if labels:
-                over_A = torch.logaddexp(over_A, arriving_AW[:, -1])
-                arriving_AW = torch.nn.functional.pad(arriving_AW[:, :-1], (1, 0), value=-math.inf)
-            after[frames - 1] = torch.logaddexp(after[frames - 1], arriving_AW)
-    return torch.stack(after, 1), over_A
+                over.append(moved_AW[:, -1])
+                moved_AW = torch.nn.functional.pad(moved_AW[:, :-1], (1, 0), value=-math.inf)
+            arriving[frames - 1].append(moved_AW)
+    after = [functools.reduce(torch.logaddexp, alphas) for alphas in arriving]
+    return after, functools.reduce(torch.logaddexp, over)
 
 
 def climb(alpha_AW: Tensor, label_AW: Tensor) -> tuple[Tensor, Tensor]:
