@@ -43,7 +43,7 @@ def main() -> None:
     searches = {"greedy": GreedyOptions(), **{f"beam {k}": BeamOptions(beam=k) for k in (2, 4, 8)}}
     taken = {}
     for name, decode in searches.items():
-        search = make_search(decode, trained.model, trained.config.loss.topology, trained.tokenizer)
+        search = make_search(decode, trained.model, trained.config.loss, trained.tokenizer)
         taken[name] = timed(lambda search=search: search_batches(search, encoded), options.repeats)  # type: ignore[misc]
         whole = taken[name] + seconds
         print(

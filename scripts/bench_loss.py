@@ -6,6 +6,7 @@
     python scripts/bench_loss.py --utterances 30 --dtype bfloat16 --device cuda --repeats 20 --output docs/bench/gpu \\
         --only torchaudio "optimized streamed" "optimized streamed, tolerance"
     python scripts/bench_loss.py --only optimized torchaudio --lattice peaked
+    python scripts/bench_loss.py --arcs tdt --only full "optimized streamed" --output docs/bench/tdt
     python scripts/bench_loss.py --budget-mb 2000 --only full ar --output docs/bench/batch
 
 Every case runs in a process of its own. Two lattices: of random weights, and one in which each label is nearly
@@ -105,6 +106,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--dtype", nargs="+", choices=("float32", "bfloat16"), default=["float32"])
     parser.add_argument("--lattice", nargs="+", choices=("random", "peaked"), default=["random", "peaked"])
     parser.add_argument("--joint", choices=("auto", "chunked", "fused"), default="auto", help="see loss.joint")
+    parser.add_argument("--arcs", choices=("standard", "hat", "multi_blank", "tdt"), default="standard", help="of ours")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--only", nargs="+", choices=tuple(IMPLEMENTATIONS), default=list(IMPLEMENTATIONS))
     parser.add_argument("--repeats", type=int, default=3)
@@ -121,7 +123,11 @@ def make_cases(options: argparse.Namespace) -> Any:
         implementation, more = IMPLEMENTATIONS[name]
         if importlib.util.find_spec(implementation) is None:
             continue
-        if options.joint != "auto" and implementation == "asr" and name != "full":
+        if options.arcs != "standard":
+            if implementation != "asr":
+                continue
+            name, more = f"{name}, {options.arcs}", {**more, "arcs": options.arcs}
+        if options.joint != "auto" and implementation == "asr" and more["name"] != "full":
             name, more = f"{name}, {options.joint}", {**more, "joint": options.joint}
         yield Case(
             name, implementation, more, lattice, vocab, dtype, options.device, options.joiner_dim, shapes,
@@ -281,6 +287,7 @@ class Problem:
     def __init__(self, case: Case, shapes: list[tuple[int, int]]) -> None:
         import torch
 
+        from asr.arcs.make import arc_options
         from asr.models.joiner import Joiner
 
         self.case, self.device = case, torch.device(case.device)
@@ -289,7 +296,8 @@ class Problem:
         self.labels = torch.randint(1, case.vocab, (batch, most_labels), device=self.device)
         spread = (torch.arange(most_labels, device=self.device) + 0.5) * (self.frames / self.label_lengths)[:, None]
         self.alignment = spread.long().minimum(self.frames[:, None] - 1)
-        self.joiner = Joiner(case.joiner_dim, case.vocab).to(self.device)
+        extra_outputs = arc_options(case.options.get("arcs", "standard")).extra_outputs
+        self.joiner = Joiner(case.joiner_dim, case.vocab + extra_outputs).to(self.device)
         encoder_out = torch.randn(batch, int(self.frames.max()), case.joiner_dim, device=self.device)
         predictor_out = torch.randn(batch, most_labels + 1, case.joiner_dim, device=self.device)
         if case.lattice == "peaked":

@@ -1,10 +1,13 @@
 """The oracle of every lattice test: all paths of a transducer lattice, one by one."""
 
+import functools
 import itertools
 import math
 from collections.abc import Iterator
 
 import numpy as np
+
+Arc = tuple[int, int, int]  # its place in a list of moves, and the node (t,u) that it leaves
 
 
 def paths(frames: int, labels: int, topology: str = "regular") -> Iterator[list[tuple[str, int, int]]]:
@@ -46,3 +49,40 @@ def sum_paths(
         for kind, t, u in path:
             occupations[kind][t, u] += math.exp(score - log_p)
     return log_p, occupations["blank"], occupations["label"]
+
+
+@functools.cache
+def moved_paths(frames: int, labels: int, moves: tuple[tuple[int, int], ...]) -> list[tuple[Arc, ...]]:
+    """Every path from (0,0) to (frames,labels) along arcs (Δt,Δu), by recursion: all first arcs, then all the rest.
+
+    Every arc but the last leads to a node, (t,u) with t < frames.
+    """
+
+    def rest(t: int, u: int) -> Iterator[tuple[Arc, ...]]:
+        for arc, (dt, du) in enumerate(moves):
+            if (t + dt, u + du) == (frames, labels):
+                yield ((arc, t, u),)
+            elif t + dt < frames and u + du <= labels:
+                yield from (((arc, t, u), *path) for path in rest(t + dt, u + du))
+
+    return list(rest(0, 0))
+
+
+@functools.cache
+def edge_paths(frames: int, labels: int, moves: tuple[tuple[int, int], ...]) -> list[tuple[int, tuple[Arc, ...], int]]:
+    """Every path that may begin at any (t,0) and end at any (t,labels): frames before it, its arcs, frames after it."""
+
+    def to_node(t: int, u: int, end: int) -> Iterator[tuple[Arc, ...]]:
+        if (t, u) == (end, labels):
+            yield ()
+        for arc, (dt, du) in enumerate(moves):
+            if t + dt <= end and u + du <= labels:
+                yield from (((arc, t, u), *path) for path in to_node(t + dt, u + du, end))
+
+    found = []
+    for begin in range(frames):
+        later = moved_paths(frames - begin, labels, moves)
+        found += [(begin, tuple((arc, t + begin, u) for arc, t, u in path), 0) for path in later]
+        for end in range(begin, frames):
+            found += [(begin, path, frames - end) for path in to_node(begin, 0, end)]
+    return found

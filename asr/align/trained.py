@@ -18,10 +18,10 @@ from asr.data.sampler import frames_needed
 from asr.data.words import frame_seconds
 from asr.device import enough_memory
 from asr.errors import InputError
-from asr.nodes.base import Topology, all_nodes
-from asr.ops.joint.chunked import node_arcs
+from asr.nodes.base import all_nodes
+from asr.ops.joint.chunked import node_weights
 from asr.ops.joint.reference import LossInputs
-from asr.ops.lattice.arcs import best_alignment
+from asr.ops.lattice.paths import best_alignment
 from asr.train.task import Task
 
 LONGEST_SECONDS = 200.0  # of an utterance: attention and the lattice need memory as its square
@@ -81,11 +81,11 @@ class TrainedAligner:
     def by_lattice(self, batch: Batch) -> list[tuple[int, int]]:
         """The frame that emits each label on the transducer's likeliest path, twice."""
         encoded, frames_B, predicted = self.task.model(batch.features, batch.feature_frames, batch.labels)
-        topology: Topology = self.task.objective.transducer.options.topology  # type: ignore[assignment]
-        check_fit(batch, 1 if topology == "regular" else int(batch.label_lengths[0]), int(frames_B[0]))
+        rules = self.task.objective.transducer.rules
+        check_fit(batch, 1 if rules.topology == "regular" else int(batch.label_lengths[0]), int(frames_B[0]))
         inputs = LossInputs(self.task.model.joiner, encoded, frames_B, predicted, batch.labels, batch.label_lengths)
         nodes = all_nodes(frames_B, batch.label_lengths)
-        frames = best_alignment(nodes, *node_arcs(inputs, nodes), topology)[0].tolist()
+        frames = best_alignment(nodes, node_weights(inputs, nodes, rules.arcs), rules.arcs, rules.edges)[0].tolist()
         return list(zip(frames, frames))
 
 

@@ -7,6 +7,7 @@ checked before Hydra runs, so that a misspelt option costs no time. Every refusa
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import tempfile
 import typing
@@ -57,10 +58,19 @@ def search_directories(config_dir: Path | None) -> list[Path]:
 def list_groups(command: str, directories: Sequence[Path]) -> dict[str, list[str]]:
     """The config groups of a command with their choices, from all directories."""
     load_installed()
-    hints = typing.get_type_hints(COMMANDS[command])
-    sections = {name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
-    groups = {name: _choices(name, directories, VARIANTS.get(hint, {})) for name, hint in sections.items()}  # type: ignore[arg-type]
+    sections = dict(_sections(COMMANDS[command]))
+    groups = {
+        name: _choices(name, directories, list(sections), VARIANTS.get(hint, {})) for name, hint in sections.items()
+    }
     return {name: choices for name, choices in groups.items() if choices}
+
+
+def _sections(schema: type, prefix: str = "") -> Iterator[tuple[str, type]]:
+    """The sections of a schema and their classes, `loss/arcs` for one in another."""
+    for name, hint in typing.get_type_hints(schema).items():
+        if dataclasses.is_dataclass(hint):
+            yield f"{prefix}{name}", typing.cast(type, hint)
+            yield from _sections(typing.cast(type, hint), f"{prefix}{name}/")
 
 
 def compose(
@@ -119,8 +129,9 @@ def _compose_over(run: Path, overrides: Sequence[str], config_dir: Path | None) 
     directories = search_directories(config_dir)
     words = _hydra_overrides(TRAIN, overrides, directories)
     chosen = {word.partition("=")[0] for word in words if not word.startswith("++")}
-    saved = _read_saved(run / RUN_CONFIG)
-    kept = {name: value for name, value in saved.items() if name not in chosen}
+    kept = _read_saved(run / RUN_CONFIG)
+    for *sections, last in (group.split("/") for group in chosen):
+        functools.reduce(lambda values, name: values.get(name, {}), sections, kept).pop(last, None)
     with tempfile.TemporaryDirectory() as home:
         Path(home, RUN_CONFIG).write_text(OmegaConf.to_yaml({"defaults": ["_self_"], **kept}), encoding="utf-8")
         added = [word if word.startswith("++") else f"+{word}" for word in words]
@@ -266,13 +277,16 @@ def _value_text(text: str) -> str:
 # Hydra
 
 
-def _choices(group: str, directories: Sequence[Path], variants: Iterable[str]) -> list[str]:
-    """The choices of a group, by their YAML; and its variants without, such as losses that were registered."""
+def _choices(group: str, directories: Sequence[Path], groups: Sequence[str], variants: Iterable[str]) -> list[str]:
+    """The choices of a group, by their YAML, not those of groups in it; and its variants without, such as losses that
+    were registered."""
+    inner = tuple(f"{other.removeprefix(f'{group}/')}/" for other in groups if other.startswith(f"{group}/"))
     found = {
         path.relative_to(directory / group).with_suffix("").as_posix()
         for directory in directories
         for path in (directory / group).rglob("*.yaml")
     }
+    found = {choice for choice in found if not choice.startswith(inner)}
     for name in set(variants) - found:
         ConfigStore.instance().store(group=group, name=name, node={"name": name})
     return sorted(found.union(variants))

@@ -3,6 +3,14 @@
 Nothing heavy is imported here, so that a misspelt option is refused at once.
 """
 
+from asr.config.arcs import (
+    ARCS,
+    ArcOptions,
+    HatArcOptions,
+    MultiBlankArcOptions,
+    StandardArcOptions,
+    TdtArcOptions,
+)
 from asr.config.commands import (
     COMMANDS,
     VARIANTS,
@@ -37,12 +45,14 @@ from asr.config.model import ModelOptions
 from asr.config.train import OptimOptions, TrainOptions
 
 __all__ = [
+    "ARCS",
     "COMMANDS",
     "LOSSES",
     "SEARCHES",
     "VARIANTS",
     "AlignConfig",
     "ArLossOptions",
+    "ArcOptions",
     "AttachConfig",
     "BeamOptions",
     "CompareConfig",
@@ -52,11 +62,13 @@ __all__ = [
     "FeaturesConfig",
     "FullLossOptions",
     "GreedyOptions",
+    "HatArcOptions",
     "K2BeamOptions",
     "LmConfig",
     "LossOptions",
     "ManifestConfig",
     "ModelOptions",
+    "MultiBlankArcOptions",
     "NoiseOptions",
     "OptimOptions",
     "OptimizedLossOptions",
@@ -69,6 +81,8 @@ __all__ = [
     "SharConfig",
     "SpecAugmentOptions",
     "SpliceConfig",
+    "StandardArcOptions",
+    "TdtArcOptions",
     "TokenizerConfig",
     "TrainConfig",
     "TrainOptions",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
+from asr.config.arcs import ARCS, ArcOptions
 from asr.config.data import DataOptions
 from asr.config.decode import SEARCHES, DecodeOptions, GreedyOptions
 from asr.config.loss import LOSSES, FullLossOptions, LossOptions
@@ -21,7 +22,7 @@ CHECKPOINT = (
 UNIT = "what errors are counted in: words, or characters (CER) as for scripts without blanks"
 
 # Sections whose class depends on their `name`.
-VARIANTS: dict[type, dict[str, Any]] = {LossOptions: LOSSES, DecodeOptions: SEARCHES}
+VARIANTS: dict[type, dict[str, Any]] = {LossOptions: LOSSES, ArcOptions: ARCS, DecodeOptions: SEARCHES}
 
 
 @dataclass

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Optional
 
+from asr.config.arcs import ArcOptions, StandardArcOptions
 from asr.errors import InputError
 from asr.options import MISSING, option
 
@@ -18,6 +19,7 @@ class LossOptions:
     """What every transducer loss has in common; one subclass per file in `conf/loss/`."""
 
     name: str = MISSING
+    arcs: ArcOptions = field(default_factory=StandardArcOptions)
     topology: str = option(
         "regular",
         "labels that a frame may emit: any number; at most one; or at most one, followed by a forced blank",
@@ -26,10 +28,21 @@ class LossOptions:
     fastemit: float = option(0.0, "share that the gradient of label arcs is raised by (FastEmit)", low=0)
     delay_penalty: float = option(0.0, "nats per frame that a label's log-probability falls with time", low=0)
 
+    edges: Optional[float] = option(
+        None,
+        "nats per frame for which a path may leave out frames before the first label and after the last; null: none",
+        low=0,
+    )
+
     @property
     def uses_alignment(self) -> bool:
         """Whether utterances are to have the times of their words."""
         return False
+
+    @property
+    def labels_take_frames(self) -> str:
+        """The option by which every label takes a frame of its own; empty where a frame may emit any number."""
+        return f"topology={self.topology}" if self.topology != "regular" else self.arcs.labels_take_frames
 
 
 @dataclass

@@ -70,7 +70,7 @@ def typed(raw: DictConfig, command: str) -> DictConfig:
     values = typing.cast(dict[Any, Any], OmegaConf.to_container(raw))
     schema, chosen = OmegaConf.structured(COMMANDS[command]), _variants(COMMANDS[command], values)
     for name, variant in chosen.items():
-        schema[name] = OmegaConf.structured(variant)
+        OmegaConf.update(schema, name, OmegaConf.structured(variant), merge=False)
     options = list_options(COMMANDS[command], chosen)
     _check_names(values, "", command, options)
     try:
@@ -122,20 +122,34 @@ def is_section(name: str, options: Mapping[str, Option]) -> bool:
 
 
 def unknown(text: str, name: str, command: str, names: Iterable[str]) -> InputError:
-    section, _, rest = name.partition(".")
-    classes = VARIANTS.get(typing.get_type_hints(COMMANDS[command]).get(section, object), {})
-    owners = [key for key, one in classes.items() if rest in {field.name for field in dataclasses.fields(one)}]
+    section, _, last = name.rpartition(".")
+    classes = VARIANTS.get(_hint_at(COMMANDS[command], section), {})
+    owners = [key for key, one in classes.items() if last in {field.name for field in dataclasses.fields(one)}]
     if owners:
-        return InputError(f"{text}: unknown option; there is one of {section}={' or '.join(owners)}: choose that, too")
+        group = section.replace(".", "/")
+        return InputError(f"{text}: unknown option; there is one of {group}={' or '.join(owners)}: choose that, too")
     return InputError(f"{text}: unknown option; {did_you_mean(name, names) or f'see `asr {command} --help`'}")
 
 
-def _variants(schema: type, values: Mapping[Any, Any]) -> dict[str, type]:
-    """The class of each section that has several, by what the section's `name` is."""
-    sections = ((name, VARIANTS[hint]) for name, hint in typing.get_type_hints(schema).items() if hint in VARIANTS)
-    return {
-        name: _variant(name, classes, values.get(name), type(getattr(schema(), name))) for name, classes in sections
-    }
+def _hint_at(schema: type, section: str) -> Any:
+    """The type of the section of this full name; `object` where there is none."""
+    hint: Any = schema
+    for part in section.split("."):
+        hint = typing.get_type_hints(hint).get(part, object)
+    return hint
+
+
+def _variants(schema: type, values: Mapping[Any, Any], prefix: str = "") -> dict[str, type]:
+    """The class of each section that has several, by what the section's `name` is; outer sections first."""
+    found: dict[str, type] = {}
+    for name, hint in typing.get_type_hints(schema).items():
+        if dataclasses.is_dataclass(hint):
+            section, inner = f"{prefix}{name}", values.get(name)
+            kind = typing.cast(type, hint)
+            if hint in VARIANTS:
+                kind = found[section] = _variant(section, VARIANTS[kind], inner, type(getattr(schema(), name)))
+            found |= _variants(kind, inner if isinstance(inner, dict) else {}, f"{section}.")
+    return found
 
 
 def _variant(section: str, classes: Mapping[str, type], value: Any, default: type) -> type:

@@ -30,7 +30,7 @@ class Admission:
 
     encoder_frames: feature frames → frames after subsampling.
     ctc: a CTC loss is trained too, which needs a frame per label and one more between equal labels.
-    modified: the lattice's topology is, which needs a frame per label.
+    modified: the lattice needs a frame per label.
     limit: of the memory of a batch.
     """
 

@@ -61,7 +61,7 @@ class Decoder:
         model = trained.config.model
         self.trained, self.options, self.device, self.streaming = trained, options, device, streaming
         self.chunk = chunk_frames(model, options.chunk_seconds, streaming)
-        self.search = make_search(options, trained.model, trained.config.loss.topology, trained.tokenizer)
+        self.search = make_search(options, trained.model, trained.config.loss, trained.tokenizer)
         self.dataset = SpeechDataset(model.mel_bins, MIN_FRAMES)
         self.clock = Clock()
 

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from asr.arcs.base import ArcSet
+from asr.arcs.standard import standard_arcs
 from asr.decode.search import Hypothesis, Session
 from asr.models.transducer import Transducer
 
@@ -19,83 +21,96 @@ class GreedySearch:
 
     Label-looping (Xu et al., arXiv 2406.06220): until the next label the predictor's output stays what it is, so
     several frames of each utterance are evaluated ahead, up to that label, and the predictor only where there is one.
+    Where arcs skip frames, one frame at a time: the encoder's output of a frame that is skipped is never joined.
     """
 
-    def __init__(self, model: Transducer, max_symbols_per_frame: int) -> None:
-        self.model = model
-        self.max_symbols_per_frame = max_symbols_per_frame
+    def __init__(self, model: Transducer, max_symbols_per_frame: int, arcs: ArcSet | None = None) -> None:
+        self.model, self.max_symbols_per_frame = model, max_symbols_per_frame
+        self.arcs = arcs or standard_arcs()
 
     def begin(self, batch: int) -> Session:
         """See `Search`."""
-        return GreedySession(self.model, self.max_symbols_per_frame, batch)
+        return GreedySession(self, batch)
 
 
 class GreedySession:
     """The state of B utterances.
 
     context_BC: last labels; predicted_BJ: the predictor's output for them. score_B: log-probability of the path.
-    emitted_B: labels of the frame being read. read_B: frames that were read before this chunk.
+    emitted_B: labels of the frame being read. read_B: frames that were read before this chunk. skipped_B: frames of the
+    next chunk that the last arc leads over.
     labels: for each step whether there was a label (B,), and its token, frame and log-probability.
     """
 
-    def __init__(self, model: Transducer, max_symbols_per_frame: int, batch: int) -> None:
-        self.model, self.limit = model, max_symbols_per_frame
-        device = model.joiner.output.weight.device
-        self.context_BC = model.predictor.start(batch, device)
-        self.predicted_BJ = model.predict_next(self.context_BC)
+    def __init__(self, search: GreedySearch, batch: int) -> None:
+        self.model, self.arcs, self.limit = search.model, search.arcs, search.max_symbols_per_frame
+        device = self.model.joiner.output.weight.device
+        self.context_BC = self.model.predictor.start(batch, device)
+        self.predicted_BJ = self.model.predict_next(self.context_BC)
         self.score_B = self.predicted_BJ.new_zeros(batch)
         self.emitted_B = torch.zeros(batch, dtype=torch.long, device=device)
-        self.read_B = torch.zeros_like(self.emitted_B)
+        self.read_B, self.skipped_B = torch.zeros_like(self.emitted_B), torch.zeros_like(self.emitted_B)
         self.row_B1 = torch.arange(batch, device=device)[:, None]
-        self.ahead_F = torch.arange(min(max(ROWS // batch, 1), MOST_AHEAD), device=device)
+        self.frames_A, self.emits_A = torch.tensor(self.arcs.moves, device=device).T
+        self.emits_A = self.emits_A > 0
+        ahead = min(max(ROWS // batch, 1), MOST_AHEAD) if int(self.frames_A.max()) == 1 else 1
+        self.ahead_F = torch.arange(ahead, device=device)
         self.labels: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
 
     @torch.inference_mode()
     def read(self, encoder_out_BTJ: Tensor, frames_B: Tensor) -> None:
         """See `Session`."""
-        frame_B = torch.zeros_like(frames_B)
+        frame_B = self.skipped_B
         while bool((frame_B < frames_B).any()):
             frame_B = self.to_next_label(encoder_out_BTJ, frames_B, frame_B)
-        self.read_B = self.read_B + frames_B
+        self.read_B, self.skipped_B = self.read_B + frames_B, frame_B - frames_B
 
     def to_next_label(self, encoder_out_BTJ: Tensor, frames_B: Tensor, frame_B: Tensor) -> Tensor:
         """Go on from `frame_B`, over blanks to the next label of each utterance if it is near; the frame after (B,)."""
         frame_BF = frame_B[:, None] + self.ahead_F
         inside_BF = frame_BF < frames_B[:, None]
         encoded_BFJ = encoder_out_BTJ[self.row_B1, frame_BF.clamp(max=encoder_out_BTJ.shape[1] - 1)]
-        log_prob_BF, token_BF = self.likeliest(encoded_BFJ)
-        is_label_BF = (token_BF != 0) & inside_BF
+        weight_BF, arc_BF, token_BF, log_prob_BF = self.likeliest(encoded_BFJ)
+        is_label_BF = self.emits_A[arc_BF] & inside_BF
         before_BF = inside_BF & (is_label_BF.cumsum(1) == 0)
         blanks_B, found_B = before_BF.sum(1), is_label_BF.any(1)
-        self.score_B = self.score_B + log_prob_BF.where(before_BF, 0.0).sum(1)
+        frames_BF = self.frames_A[arc_BF]
         at_B1 = blanks_B[:, None].clamp(max=len(self.ahead_F) - 1)
-        self.take(found_B, token_BF.gather(1, at_B1)[:, 0], frame_B + blanks_B, log_prob_BF.gather(1, at_B1)[:, 0])
-        return frame_B + blanks_B + self.count(found_B, blanks_B)
+        token_B, log_prob_B, step_B = (values.gather(1, at_B1)[:, 0] for values in (token_BF, log_prob_BF, frames_BF))
+        taken_BF = before_BF | (is_label_BF & (is_label_BF.cumsum(1) == 1))
+        self.score_B = self.score_B + weight_BF.where(taken_BF, 0.0).sum(1)
+        frame_B = frame_B + frames_BF.where(before_BF, 0).sum(1)
+        self.take(found_B, token_B, frame_B, log_prob_B)
+        return frame_B + self.count(found_B, blanks_B, step_B)
 
-    def likeliest(self, encoded_BFJ: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probability and token (B,F) of the likeliest arc of some frames."""
+    def likeliest(self, encoded_BFJ: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Of the likeliest arc of some frames: its log-weight, and which it is (B,F); and of the likeliest label: its
+        token, and its log-probability by whatever arc.
+        """
         logits = self.model.joiner(encoded_BFJ, self.predicted_BJ[:, None])
-        highest, token = logits.max(2)
-        return highest - logits.logsumexp(2), token
+        token = 1 + logits[..., 1 : self.model.vocab_size].argmax(2)
+        weights = self.arcs.weights(self.arcs.log_probs(logits, token))
+        highest, arc = weights.max(0)
+        return highest, arc, token, weights[self.emits_A].logsumexp(0)
 
     def take(self, found_B: Tensor, token_B: Tensor, frame_B: Tensor, log_prob_B: Tensor) -> None:
         """Emit the labels that were found."""
         if not found_B.any():
             return
         self.labels.append((found_B, token_B, self.read_B + frame_B, log_prob_B))
-        self.score_B = self.score_B + log_prob_B.where(found_B, 0.0)
         extended = torch.cat((self.context_BC[:, 1:], token_B[:, None]), dim=1)
         self.context_BC = extended.where(found_B[:, None], self.context_BC)
         self.predicted_BJ = self.model.predict_next(self.context_BC)
 
-    def count(self, found_B: Tensor, blanks_B: Tensor) -> Tensor:
-        """Count the labels of the frame; 1 (B,) where it may emit no more, and the next one is due."""
-        if self.limit == 1:
-            return found_B.long()
+    def count(self, found_B: Tensor, blanks_B: Tensor, step_B: Tensor) -> Tensor:
+        """Count the labels of the frame; how many frames further the next node is (B,), at least 1 from a full frame.
+
+        step_B: frames that the label's arc advances.
+        """
         emitted_B = self.emitted_B.where(blanks_B == 0, 0) + found_B
-        full_B = emitted_B == self.limit
-        self.emitted_B = emitted_B.where(~full_B, 0)
-        return full_B.long()
+        step_B = step_B.where(found_B, 0).maximum((emitted_B >= self.limit).long())
+        self.emitted_B = emitted_B.where(step_B == 0, 0)
+        return step_B
 
     def best(self) -> list[list[Hypothesis]]:
         """See `Session`."""

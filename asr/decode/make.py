@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from asr.config import BeamOptions, DecodeOptions, GreedyOptions, K2BeamOptions
+from asr.arcs.make import make_arcs
+from asr.config import BeamOptions, DecodeOptions, GreedyOptions, K2BeamOptions, LossOptions
 from asr.data.tokenizer import Tokenizer
 from asr.decode.arpa import read_arpa
 from asr.decode.beam import BeamSearch
@@ -15,18 +16,25 @@ from asr.decode.k2_backend import K2FastBeamSearch
 from asr.decode.ngram import ngram_scorer
 from asr.decode.scorer import LabelScorer
 from asr.decode.search import Search
+from asr.errors import InputError
 from asr.models.transducer import Transducer
 
 
-def make_search(options: DecodeOptions, model: Transducer, topology: str, tokenizer: Tokenizer) -> Search:
-    """The search of `options` for a model trained with `topology`. Raises InputError where it lacks something."""
-    limit = options.max_symbols_per_frame if topology == "regular" else 1
+def make_search(options: DecodeOptions, model: Transducer, loss: LossOptions, tokenizer: Tokenizer) -> Search:
+    """The search of `options` for a model trained with `loss`. Raises InputError where it lacks something."""
+    if loss.arcs.name != "standard" and not isinstance(options, GreedyOptions):
+        raise InputError(
+            f"decode.name={options.name}: knows the standard arcs alone, and the model was trained with "
+            f"loss.arcs.name={loss.arcs.name}: use decode=greedy"
+        )
+    limit = options.max_symbols_per_frame if loss.topology == "regular" else 1
     if isinstance(options, BeamOptions):
-        return BeamSearch(model, options.beam, topology, limit, make_scorers(options, model, tokenizer))
+        return BeamSearch(model, options.beam, loss.topology, limit, make_scorers(options, model, tokenizer))
     if isinstance(options, K2BeamOptions):
         return K2FastBeamSearch(model, options)
     assert isinstance(options, GreedyOptions)
-    return GreedySearch(model, limit)
+    arcs = make_arcs(loss.arcs, loss.topology, model.vocab_size)  # type: ignore[arg-type]
+    return GreedySearch(model, limit, arcs)
 
 
 def make_scorers(options: BeamOptions, model: Transducer, tokenizer: Tokenizer) -> list[LabelScorer]:

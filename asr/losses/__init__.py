@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from asr import config
+from asr.arcs.make import arc_options
 from asr.config.loss import LossOptions, load_installed
 from asr.errors import InputError
 from asr.losses.ar import ArLoss
@@ -21,14 +22,23 @@ Maker = Callable[[LossSizes, Any], TransducerLoss]
 LOSSES: dict[str, Maker] = {"full": FullLoss, "optimized": OptimizedLoss, "ar": ArLoss, "pruned": make_pruned}
 
 
-def make(name: str, *, vocab_size: int, encoder_dim: int, predictor_dim: int, **options: Any) -> TransducerLoss:
+def make(
+    name: str,
+    *,
+    vocab_size: int,
+    encoder_dim: int,
+    predictor_dim: int,
+    arcs: str | Mapping[str, Any] = "standard",
+    **options: Any,
+) -> TransducerLoss:
     """The loss called `name`, with the options of `conf/loss/<name>.yaml`.
 
-    vocab_size: V; encoder_dim, predictor_dim: widths of the rows that the joiner is given.
+    vocab_size: V; encoder_dim, predictor_dim: widths of the rows that the joiner is given. arcs: the name of a set of
+    arcs, or its options, as {"name": "tdt", "durations": [0, 1, 2]}; see `conf/loss/arcs`.
     Raises InputError for an unknown name or option, or a value out of range.
     """
     load_installed()
-    chosen = make_options("loss", name, config.LOSSES, options)
+    chosen = make_options("loss", name, config.LOSSES, {**options, "arcs": arc_options(arcs)})
     check_values(chosen, "loss.")
     return LOSSES[name](LossSizes(vocab_size, encoder_dim, predictor_dim), chosen)
 

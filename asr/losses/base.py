@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
+from asr.arcs.rules import ArcRules
 from asr.config import LossOptions
 from asr.errors import InputError
+from asr.losses.rules import make_rules, plain_rules
 from asr.ops.joint.reference import Joiner, LossInputs
 
 
@@ -49,7 +51,7 @@ class LossSizes:
 
 
 class TransducerLoss(nn.Module):
-    """A transducer loss. Subclasses choose nodes and how the logits of those nodes are held.
+    """A transducer loss. Subclasses choose nodes and how the logits of those nodes are held; options choose the arcs.
 
     Parameters that a loss needs for itself (a simple joiner, say) are its own and train with the model.
 
@@ -61,6 +63,9 @@ class TransducerLoss(nn.Module):
     def __init__(self, sizes: LossSizes, options: LossOptions) -> None:
         super().__init__()
         self.sizes, self.options = sizes, options
+        self.rules = make_rules(options, sizes.vocab_size)
+        self.sigma, self.omega = (getattr(options.arcs, name, 0.0) for name in ("sigma", "omega"))
+        self.plain_rules = plain_rules(self.rules, options.topology, self.omega) if self.omega else self.rules
 
     def forward(
         self,
@@ -74,7 +79,7 @@ class TransducerLoss(nn.Module):
     ) -> LossOutput:
         """Loss of a batch.
 
-        joiner: (rows (N,D), rows (N,D)) → logits (N,V).
+        joiner: (rows (N,D), rows (N,D)) → logits (N,K): V, and what else the arcs read.
         encoder_out: (B,T,D); encoder_frames: (B,), valid frames of each utterance, at least 1.
         predictor_out: (B,U+1,D), one row per label position.
         labels: (B,U), each in [1,V); label_lengths: (B,), may be 0. Blank is 0.
@@ -84,17 +89,26 @@ class TransducerLoss(nn.Module):
         """
         check_lengths(encoder_out, encoder_frames, predictor_out, labels, label_lengths)
         check_labels(labels, label_lengths, self.sizes.vocab_size)
-        if self.options.topology != "regular":
+        if self.rules.topology != "regular":
             too_many = label_lengths > encoder_frames
-            what = f"labels, more than its frames: topology={self.options.topology} needs a frame each"
+            what = f"labels, more than its frames: {self.options.labels_take_frames} needs a frame each"
             refuse_first(too_many, label_lengths, what)
         out = self.compute(
-            LossInputs(joiner, encoder_out, encoder_frames, predictor_out, labels, label_lengths, alignment)
+            LossInputs(joiner, encoder_out, encoder_frames, predictor_out, labels, label_lengths, alignment),
+            self.drawn_rules(),
         )
         check_finite(out.per_utterance)
         return out
 
-    def compute(self, inputs: LossInputs) -> LossOutput:
+    def drawn_rules(self) -> ArcRules:
+        """The rules for a batch: in training under-normalised, or in a share omega of batches those of plain RNN-T."""
+        if not (self.training and torch.is_grad_enabled()):
+            return self.rules
+        if self.omega and float(torch.rand(())) < self.omega:
+            return self.plain_rules
+        return replace(self.rules, sigma=self.sigma)
+
+    def compute(self, inputs: LossInputs, rules: ArcRules) -> LossOutput:
         """The loss of checked inputs."""
         raise NotImplementedError
 

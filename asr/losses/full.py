@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from asr.arcs.base import BLANK, LABEL
+from asr.arcs.rules import ArcRules
 from asr.losses.base import LossOutput, TransducerLoss
-from asr.nodes.base import Topology
+from asr.nodes.base import valid_frames
 from asr.ops.joint.reference import LossInputs, grid_logits
-from asr.ops.lattice.reference import log_probability
+from asr.ops.lattice.reference import edge_weights, log_probability
 
 
 class FullLoss(TransducerLoss):
@@ -17,33 +19,43 @@ class FullLoss(TransducerLoss):
     Holds logits, log-probabilities and their gradients of all B·T·(U+1) nodes at once.
     """
 
-    def compute(self, inputs: LossInputs) -> LossOutput:
+    def compute(self, inputs: LossInputs, rules: ArcRules) -> LossOutput:
         """See `TransducerLoss.compute`."""
         logits = grid_logits(inputs.joiner, inputs.encoder_out, inputs.predictor_out)
-        blank, label = arc_log_probs(logits, inputs.labels)
-        if self.options.delay_penalty:
-            early_BT1 = earliness(inputs.encoder_frames, label.shape[1])[..., None].to(label.dtype)
-            label = label + self.options.delay_penalty * early_BT1
-        if self.options.fastemit:
-            # The value of `label` with 1 + λ times its gradient (Yu et al., ICASSP 2021, equation 9).
-            label = (1 + self.options.fastemit) * label - self.options.fastemit * label.detach()
-        topology: Topology = "regular" if self.options.topology == "regular" else "modified"
-        if self.options.topology == "constrained":
-            label = label + blank[:, :, 1:]
-        per_utterance = -log_probability(blank, label, inputs.encoder_frames, inputs.label_lengths, topology)
+        targets = next_labels(inputs).expand(logits.shape[:3])
+        weights = rules.arcs.weights(rules.arcs.log_probs(logits, targets))
+        weights = changed(weights, rules, inputs.encoder_frames)
+        lengths = inputs.encoder_frames, inputs.label_lengths
+        edges = edge_weights(inputs.encoder_frames, logits.shape[1], rules.edges)
+        per_utterance = -log_probability(weights, *lengths, rules.arcs.moves, edges)
         nodes = logits.shape[:3].numel()
         return LossOutput(per_utterance, {"transducer": per_utterance.detach()}, nodes, nodes)
+
+
+def next_labels(inputs: LossInputs) -> Tensor:
+    """The label that a node's label arcs emit, (B,1,U+1); 0 where they emit none."""
+    labels_BU = torch.nn.functional.pad(inputs.labels, (0, 1))
+    return labels_BU.where(valid_frames(inputs.label_lengths, labels_BU.shape[1]), 0)[:, None]
+
+
+def changed(weights_ABTU: Tensor, rules: ArcRules, frames_B: Tensor) -> Tensor:
+    """Weights of arcs (A,B,T,U+1) as `ArcRules` changes them, and with FastEmit their gradients."""
+    weights_ABTU = weights_ABTU - rules.sigma
+    emits = rules.arcs.emits_A.to(weights_ABTU.device)[:, None, None, None]
+    if rules.delay_penalty:
+        early_BT1 = earliness(frames_B, weights_ABTU.shape[2])[..., None].to(weights_ABTU.dtype)
+        weights_ABTU = weights_ABTU + emits * early_BT1 * rules.delay_penalty
+    if rules.fastemit:
+        # The value with 1 + λ times its gradient (Yu et al., ICASSP 2021, equation 9).
+        raised = (1 + rules.fastemit) * weights_ABTU - rules.fastemit * weights_ABTU.detach()
+        weights_ABTU = raised.where(emits, weights_ABTU)
+    if rules.topology == "constrained":
+        forced = torch.nn.functional.pad(weights_ABTU[BLANK, :, :, 1:], (0, 1))
+        by_arc = [w + forced if arc == LABEL else w for arc, w in enumerate(weights_ABTU)]
+        weights_ABTU = torch.stack(by_arc)
+    return weights_ABTU
 
 
 def earliness(frames_B: Tensor, frames: int) -> Tensor:
     """(T_b−1)/2 − t, (B,T): what a delay penalty multiplies (Kang et al., ICASSP 2023)."""
     return (frames_B[:, None] - 1) / 2 - torch.arange(frames, device=frames_B.device)
-
-
-def arc_log_probs(logits_BTUV: Tensor, labels_BU: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-probabilities of blank arcs (B,T,U+1) and label arcs (B,T,U), at least in float32."""
-    dtype = torch.promote_types(logits_BTUV.dtype, torch.float32)
-    log_probs = logits_BTUV.log_softmax(dim=-1, dtype=dtype)
-    index = labels_BU.clamp(0, logits_BTUV.shape[-1] - 1)[:, None, :, None]
-    label = log_probs[:, :, :-1].gather(3, index.expand(-1, logits_BTUV.shape[1], -1, 1))
-    return log_probs[..., 0], label[..., 0]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+from asr.arcs.rules import ArcRules
 from asr.losses.base import LossOutput
 from asr.losses.packed import PackedLoss
 from asr.nodes.base import Nodes, all_nodes
@@ -16,15 +19,17 @@ class OptimizedLoss(PackedLoss):
     on a GPU: there the search is dozens of small kernels and two waits for every four frames, and the forward is cheap.
     """
 
-    def compute(self, inputs: LossInputs) -> LossOutput:
+    def compute(self, inputs: LossInputs, rules: ArcRules) -> LossOutput:
         """See `TransducerLoss.compute`."""
-        nodes = self.choose_nodes(inputs)
-        per_utterance, kept = self.packed_loss(inputs, nodes)
+        nodes = self.choose_nodes(inputs, rules)
+        per_utterance, kept = self.packed_loss(inputs, nodes, rules)
         return LossOutput(per_utterance, {"transducer": per_utterance.detach()}, len(nodes), kept)
 
-    def choose_nodes(self, inputs: LossInputs) -> Nodes:
+    def choose_nodes(self, inputs: LossInputs, rules: ArcRules) -> Nodes:
         """All nodes, but for those that are certain not to matter."""
-        unbounded = self.rules.delay_penalty  # makes log-probabilities positive
+        # A delay penalty makes log-probabilities positive, edges let mass in at every frame, and with sigma a small
+        # loss no longer says that gradients are.
+        unbounded = rules.delay_penalty or rules.sigma or math.isfinite(rules.edges)
         if not self.settings.gradient_tolerance or unbounded or inputs.encoder_out.device.type == "cuda":
             return all_nodes(inputs.encoder_frames, inputs.label_lengths)
-        return live_nodes(inputs, self.rules.topology, self.settings.gradient_tolerance)
+        return live_nodes(inputs, rules.arcs, self.settings.gradient_tolerance)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
+from asr.arcs.rules import ArcRules
 from asr.config import PackedLossOptions
 from asr.errors import InputError
 from asr.losses.base import LossOutput, LossSizes, TransducerLoss
@@ -12,7 +15,7 @@ from asr.nodes.band import unaligned
 from asr.nodes.base import Nodes
 from asr.ops.joint.chunked import PackedSettings, joint_on, packed_loss
 from asr.ops.joint.reference import Joiner, LossInputs
-from asr.ops.lattice.arcs import ArcRules, backend_on, check_installed
+from asr.ops.lattice.paths import backend_on, check_installed
 
 
 class PackedLoss(TransducerLoss):
@@ -21,24 +24,25 @@ class PackedLoss(TransducerLoss):
     def __init__(self, sizes: LossSizes, options: PackedLossOptions) -> None:
         super().__init__(sizes, options)
         check_installed(options.backend)
-        self.rules = ArcRules(options.topology, options.fastemit, options.delay_penalty, options.backend)  # type: ignore[arg-type]
+        outputs = sizes.vocab_size + options.arcs.extra_outputs
         self.settings = PackedSettings(
-            options.chunk_nodes, options.gradient_tolerance, self.rules, sizes.vocab_size, options.joint
+            options.chunk_nodes, options.gradient_tolerance, self.rules, outputs, options.joint
         )
 
     def backends(self, joiner: Joiner, device: torch.device) -> str:
         """See `TransducerLoss.backends`."""
-        joint = joint_on(joiner, self.settings.joint, device)
+        joint = joint_on(joiner, self.settings, device)
         return f"{joint} joiner, lattice by {backend_on(self.rules.backend, device)}"
 
-    def packed_loss(self, inputs: LossInputs, nodes: Nodes) -> tuple[Tensor, int]:
+    def packed_loss(self, inputs: LossInputs, nodes: Nodes, rules: ArcRules) -> tuple[Tensor, int]:
         """−log P over the paths inside `nodes`, (B,), and of how many nodes the gradient is evaluated."""
         if not isinstance(inputs.joiner, nn.Module):
             raise InputError(
                 f"loss {self.options.name}: the joiner must be a torch.nn.Module, or its weights would get no gradient"
             )
+        settings = replace(self.settings, rules=rules)
         per_utterance, kept = packed_loss(
-            inputs.joiner, nodes, inputs.encoder_out, inputs.predictor_out, inputs.labels, self.settings
+            inputs.joiner, nodes, inputs.encoder_out, inputs.predictor_out, inputs.labels, settings
         )
         return per_utterance, int(kept)
 
@@ -50,14 +54,14 @@ class AlignedLoss(PackedLoss):
     `LossOutput.unaligned`; one whose nodes allow no path gets more, and is counted in `LossOutput.widened`.
     """
 
-    def compute(self, inputs: LossInputs) -> LossOutput:
+    def compute(self, inputs: LossInputs, rules: ArcRules) -> LossOutput:
         """See `TransducerLoss.compute`. Raises InputError where there is no alignment."""
         if inputs.alignment is None:
             raise InputError(
                 f"loss {self.options.name} needs `alignment`, the frame of each label (B,U); -1 where it is unknown"
             )
         nodes, widened_B = self.choose_nodes(inputs.encoder_frames, inputs.label_lengths, inputs.alignment)
-        per_utterance, kept = self.packed_loss(inputs, nodes)
+        per_utterance, kept = self.packed_loss(inputs, nodes, rules)
         unaligned_B = unaligned(inputs.alignment, inputs.label_lengths)
         counts = int(widened_B.sum()), int(unaligned_B.sum())
         return LossOutput(per_utterance, {"transducer": per_utterance.detach()}, len(nodes), kept, *counts)

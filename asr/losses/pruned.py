@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
+from asr.arcs.rules import ArcRules
+from asr.arcs.standard import standard_arcs
 from asr.config import PrunedLossOptions
 from asr.errors import InputError
 from asr.losses.base import LossOutput, LossSizes, TransducerLoss
@@ -13,7 +17,7 @@ from asr.losses.simple import SimpleJoiner
 from asr.nodes.base import Nodes, all_nodes
 from asr.nodes.pruned import aligned_nodes, fixed_width_nodes, massive_nodes
 from asr.ops.joint.reference import LossInputs
-from asr.ops.lattice.arcs import lattice_loss
+from asr.ops.lattice.paths import lattice_loss
 
 WARMUP_START = 1.0, 0.1  # weights of the simple and of the pruned loss at the first batch
 
@@ -42,7 +46,8 @@ class PrunedLoss(PackedLoss):
 
     The simple loss is that of `SimpleJoiner` over all nodes; where its paths pass decides which nodes the
     pruned loss is computed on. Both weights move to their final values over the first `warmup_batches` training
-    batches, since the choice is poor at first; outside of training they are final.
+    batches, since the choice is poor at first; outside of training they are final. The simple joiner's arcs are the
+    standard ones, whatever the others are.
     """
 
     batches: Tensor
@@ -54,15 +59,16 @@ class PrunedLoss(PackedLoss):
         self.simple = SimpleJoiner(
             sizes.vocab_size, sizes.encoder_dim, sizes.predictor_dim, options.lm_scale, options.am_scale
         )
+        self.simple_rules = replace(self.rules, arcs=standard_arcs(self.rules.topology))
         self.prune_range, self.prune_mass = options.prune_range, options.prune_mass
         self.scales, self.warmup_batches = (options.simple_scale, options.pruned_scale), options.warmup_batches
         self.register_buffer("batches", torch.zeros((), dtype=torch.long))
 
-    def compute(self, inputs: LossInputs) -> LossOutput:
+    def compute(self, inputs: LossInputs, rules: ArcRules) -> LossOutput:
         """See `TransducerLoss.compute`."""
         simple, occupation_BTU = self.simple_loss(inputs)
         nodes, widened_B = self.choose_nodes(inputs, occupation_BTU)
-        pruned, kept = self.packed_loss(inputs, nodes)
+        pruned, kept = self.packed_loss(inputs, nodes, rules)
         simple_scale, pruned_scale = self.current_scales()
         return LossOutput(
             simple_scale * simple + pruned_scale * pruned,
@@ -77,7 +83,8 @@ class PrunedLoss(PackedLoss):
         nodes = all_nodes(inputs.encoder_frames, inputs.label_lengths)
         where = nodes.coordinates()
         blank_BTU, label_BTU = self.simple(inputs)
-        per_utterance, occupation_N = lattice_loss(nodes, blank_BTU[where], label_BTU[where], self.rules)
+        weights_AN = torch.stack((blank_BTU[where], label_BTU[where]))
+        per_utterance, occupation_N = lattice_loss(nodes, weights_AN, self.simple_rules)
         occupation_BTU = torch.zeros_like(blank_BTU).index_put(where, occupation_N.to(blank_BTU.dtype))
         return per_utterance, occupation_BTU.detach()
 

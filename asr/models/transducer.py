@@ -13,9 +13,12 @@ from asr.models.predictor import StatelessPredictor
 
 
 class Transducer(nn.Module):
-    """A neural transducer (Graves, 2012). Knows no loss: a loss takes what `encode` and `predict` return."""
+    """A neural transducer (Graves, 2012). Knows no loss: a loss takes what `encode` and `predict` return.
 
-    def __init__(self, options: ModelOptions, vocab_size: int) -> None:
+    extra_outputs: of the joiner, after those of the vocabulary; what they mean is for the arcs of the loss to say.
+    """
+
+    def __init__(self, options: ModelOptions, vocab_size: int, extra_outputs: int = 0) -> None:
         super().__init__()
         check_model(options)
         self.vocab_size = vocab_size
@@ -27,7 +30,7 @@ class Transducer(nn.Module):
         self.predictor_projection = nn.Linear(options.predictor_dim, options.joiner_dim)
         initialize(self)
         quieten(self.encoder.branch_outputs())
-        self.joiner = Joiner(options.joiner_dim, vocab_size)
+        self.joiner = Joiner(options.joiner_dim, vocab_size + extra_outputs)
 
     def encode(self, features_BTF: Tensor, lengths_B: Tensor, chunk: int | None = None) -> tuple[Tensor, Tensor]:
         """Filterbanks and their frames → (B,T',J) and frames after subsampling (B,). chunk: see `Conformer`."""

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from asr.arcs.rules import ArcRules
 from asr.data.batch import Batch
 from asr.losses.pruned import PrunedLoss
 from asr.nodes.band import band_nodes, unaligned
 from asr.nodes.base import Nodes, Topology, all_nodes
 from asr.nodes.pruned import fixed_width_nodes
-from asr.ops.joint.chunked import node_arcs
+from asr.ops.joint.chunked import node_weights
 from asr.ops.joint.reference import LossInputs
-from asr.ops.lattice.arcs import ArcRules, best_alignment, occupations
+from asr.ops.lattice.paths import best_alignment, occupations
 from asr.train.task import Task
 
 if TYPE_CHECKING:
@@ -48,18 +49,18 @@ def view_lattice(
     The band is around the utterance's alignment; where that is unknown, around the frames in which the model itself
     emits. The pruned ranges are those of the simple joiner where the task has one, else of the model's joiner.
     """
-    topology = task.objective.transducer.options.topology
+    arcs, edges = task.objective.transducer.rules.arcs, task.objective.transducer.rules.edges
     encoded, frames, predicted = task.model(batch.features, batch.feature_frames, batch.labels)
     inputs = LossInputs(task.model.joiner, encoded, frames, predicted, batch.labels, batch.label_lengths)
     nodes = all_nodes(frames, batch.label_lengths)
-    arcs = node_arcs(inputs, nodes)
-    log_p, by_blank, by_label = occupations(nodes, *arcs, ArcRules(topology))  # type: ignore[arg-type]
-    occupation = on_grid(nodes, by_blank + by_label)
+    weights = node_weights(inputs, nodes, arcs)
+    log_p, by_AN = occupations(nodes, weights, ArcRules(arcs, edges=edges))
+    occupation = on_grid(nodes, by_AN.sum(0))
     alignment = batch.alignment
     if alignment is None or bool(unaligned(alignment, batch.label_lengths)):
-        alignment = best_alignment(nodes, *arcs, topology).to(frames.device)  # type: ignore[arg-type]
-    band, _ = band_nodes(frames, batch.label_lengths, alignment, left_frames, right_frames, topology)  # type: ignore[arg-type]
-    pruned = prune(task, inputs, occupation, prune_range, topology)  # type: ignore[arg-type]
+        alignment = best_alignment(nodes, weights, arcs, edges).to(frames.device)
+    band, _ = band_nodes(frames, batch.label_lengths, alignment, left_frames, right_frames, arcs.topology)
+    pruned = prune(task, inputs, occupation, prune_range, arcs.topology)
     bounds = {
         f"ar: {left_frames} frames before, {right_frames} after": of_rows(band),
         f"pruned: {prune_range} labels a frame": of_rows(pruned),

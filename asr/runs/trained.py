@@ -134,15 +134,16 @@ def load_trained(path: str, checkpoint: str, device: torch.device) -> Trained:
     if checkpoint == EMA and not config.train.ema:
         raise InputError(f"checkpoint=ema: {path} was trained without a moving average; train with train.ema=0.999")
     paths = select(run.checkpoints, checkpoint, config.train.average_last)
-    weights = [load_weights(chosen, checkpoint, tokenizer) for chosen in paths]
-    model = Transducer(config.model, tokenizer.vocab_size)
+    extra = config.loss.arcs.extra_outputs
+    weights = [load_weights(chosen, checkpoint, tokenizer, extra) for chosen in paths]
+    model = Transducer(config.model, tokenizer.vocab_size, extra)
     model.load_state_dict(state.average(weights))
     names = " + ".join(names_of(paths, checkpoint))
     return Trained(model.to(device).eval(), tokenizer, config, names, digest_of_all(paths), paths[-1])
 
 
-def load_weights(path: Path, checkpoint: str, tokenizer: Tokenizer) -> dict[str, Tensor]:
-    """The model's weights in the checkpoint at `path`, or their moving average.
+def load_weights(path: Path, checkpoint: str, tokenizer: Tokenizer, extra_outputs: int = 0) -> dict[str, Tensor]:
+    """The model's weights in the checkpoint at `path`, or their moving average. extra_outputs: beside the vocabulary.
 
     Raises InputError where they were trained with another tokenizer.
     """
@@ -150,7 +151,7 @@ def load_weights(path: Path, checkpoint: str, tokenizer: Tokenizer) -> dict[str,
     loaded = state.load(path, [part])
     weights: dict[str, Tensor] = loaded.parts[part]["weights"] if checkpoint == EMA else loaded.parts[part]
     known = loaded.info.get("tokenizer", pieces_digest(tokenizer))  # older checkpoints do not tell
-    size = len(weights["joiner.output.weight"])
+    size = len(weights["joiner.output.weight"]) - extra_outputs
     if known != pieces_digest(tokenizer) or size != tokenizer.vocab_size:
         differs = f"{size} pieces, it has {tokenizer.vocab_size}" if size != tokenizer.vocab_size else "other pieces"
         raise InputError(

@@ -62,7 +62,7 @@ class TrainingData:
             config.data.max_duration,
             encoder_frames,
             config.train.ctc_weight > 0,
-            config.loss.topology != "regular",
+            bool(config.loss.labels_take_frames),
             self.limit,
         )
         self.train_cuts = open_cuts(config.data.train_cuts).filter(self.admission)

@@ -88,7 +88,9 @@ def make_task(config: TrainConfig, vocab_size: int) -> Task:
     width = config.model.joiner_dim
     options = dataclasses.asdict(config.loss)
     loss = make_loss(options.pop("name"), vocab_size=vocab_size, encoder_dim=width, predictor_dim=width, **options)
-    return Task(Transducer(config.model, vocab_size), Objective(loss, width, vocab_size, config.train.ctc_weight))
+    model = Transducer(config.model, vocab_size, config.loss.arcs.extra_outputs)
+    objective = Objective(loss, width, vocab_size, config.train.ctc_weight)
+    return Task(model, objective)
 
 
 def compile_layers(model: Transducer) -> None:

@@ -16,6 +16,7 @@ from asr.align.make import Aligned, align_all, words_journal
 from asr.align.read import read_words
 from asr.align.trained import TrainedAligner, runs
 from asr.align.words import word_times
+from asr.arcs.standard import standard_arcs
 from asr.data.batch import Skipped
 from asr.data.dataset import SpeechDataset
 from asr.data.tokenizer import load_tokenizer
@@ -23,7 +24,7 @@ from asr.data.words import frame_seconds, subsampled_frame
 from asr.device import enough_memory
 from asr.errors import InputError
 from asr.nodes.base import all_nodes
-from asr.ops.lattice.arcs import best_alignment
+from asr.ops.lattice.paths import best_alignment
 
 
 def small_an4(shared_data, tmp_path, load_prepare):
@@ -90,14 +91,14 @@ def test_the_best_alignment_is_that_of_the_likeliest_path(topology):
 
         best = max(paths(frames, labels, topology), key=score)
         expected = [t for kind, t, u in best if kind == "label"]
-        assert best_alignment(nodes, blank, label, topology)[0].tolist() == expected
+        assert best_alignment(nodes, torch.stack((blank, label)), standard_arcs(topology))[0].tolist() == expected
 
 
 def test_the_best_alignment_of_a_batch_with_padding():
     nodes = all_nodes(torch.tensor([2, 3]), torch.tensor([0, 2]))
     blank = torch.zeros(len(nodes))
     label = torch.tensor([0.0, 0.0, -1.0, -3.0, 0.0, -3.0, -3.0, 0.0, -3.0, -1.0, 0.0])
-    assert best_alignment(nodes, blank, label, "regular").tolist() == [[0, 0], [0, 2]]
+    assert best_alignment(nodes, torch.stack((blank, label)), standard_arcs()).tolist() == [[0, 0], [0, 2]]
 
 
 def test_runs_of_a_ctc_path():

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from asr.cli.compose import compose, compose_tree, conf_directory, list_groups, search_directories
 from asr.config import (
+    ARCS,
     COMMANDS,
     LOSSES,
     SEARCHES,
@@ -18,6 +19,9 @@ from asr.config import (
     GreedyOptions,
     LossOptions,
     OptimOptions,
+    PrunedLossOptions,
+    StandardArcOptions,
+    TdtArcOptions,
     TrainConfig,
     TrainOptions,
 )
@@ -43,7 +47,7 @@ MANDATORY = {
     "compare": [],
 }
 TRAIN = "defaults: [train, _self_]\nrun: r\n"  # a recipe's config begins like this
-FILES = sorted(conf_directory().glob("*/*.yaml"))
+FILES = sorted([*conf_directory().glob("*/*.yaml"), *conf_directory().glob("*/*/*.yaml")])
 CHOICES = [
     (command, group, choice)
     for command in COMMANDS
@@ -158,9 +162,33 @@ def test_defaults_of_small_commands_are_the_schemas(command: str) -> None:
 def test_choices_are_whole_or_build_on_another(file: Path) -> None:
     values = OmegaConf.load(file)
     group = file.parent.name
-    variants = {"loss": LOSSES, "decode": SEARCHES}
+    variants = {"loss": LOSSES, "arcs": ARCS, "decode": SEARCHES}
     schema = variants[group][file.stem] if group in variants else type(getattr(TrainConfig(), group))
-    assert "defaults" in values or set(values) == {field.name for field in dataclasses.fields(schema)}
+    groups_inside = {path.name for path in file.parent.iterdir() if path.is_dir()}
+    options = {field.name for field in dataclasses.fields(schema)} - groups_inside
+    assert "defaults" in values or set(values) == options
+
+
+@pytest.mark.parametrize("name", ARCS)
+def test_arcs_of_a_loss_are_a_group_of_their_own(recipe: Path, name: str) -> None:
+    config = compose("train", ["loss=pruned", f"loss/arcs={name}"], recipe, "digits")
+    assert config.loss == PrunedLossOptions(arcs=ARCS[name]())
+    assert from_yaml(to_yaml(config), "train") == config
+
+
+def test_arcs_are_no_loss_and_their_options_have_the_arcs_name() -> None:
+    assert refusal("train", ["run=r", "loss=arcs/tdt"]).startswith("loss=arcs/tdt: unknown choice")
+    message = refusal("train", ["run=r", "loss.arcs.durations=[0,1]"])
+    assert message.startswith("loss.arcs.durations=[0, 1]: unknown option; there is one of loss/arcs=tdt")
+    message = refusal("train", ["run=r", "loss/arcs=tdt", "loss.arcs.durations=[0,-1]"])
+    assert message.startswith("loss.arcs.durations=[0, -1]: must be >= 0")
+    assert "did you mean tdt" in refusal("train", ["run=r", "loss/arcs=td"])
+    config = compose("train", ["run=r", "loss/arcs=tdt", "loss.arcs.durations=[0,1]"])
+    assert config.loss.arcs == TdtArcOptions(durations=[0, 1])
+
+
+def test_a_config_saved_without_arcs_has_the_standard_ones() -> None:
+    assert from_yaml("run: r\nloss: {name: optimized}\n", "train").loss.arcs == StandardArcOptions()
 
 
 def test_overrides_reach_the_config() -> None:

@@ -64,6 +64,26 @@ def test_every_loss_trains_in_half_precision(tiny_corpus, tmp_path, loss):
     assert all(0 < line["train/loss"] < 100 for line in lines if "train/loss" in line)
 
 
+@pytest.mark.parametrize(("arcs", "options"), [("tdt", ["loss.arcs.omega=0.5"]), ("multi_blank", []), ("hat", [])])
+def test_a_model_of_other_arcs_is_trained_and_decoded_as_what_it_is(tiny_corpus, tmp_path, capsys, arcs, options):
+    run = tmp_path / "run"
+    words = [*training_options(tiny_corpus, run), "loss=pruned", f"loss/arcs={arcs}", *options, "train.steps=2"]
+    assert main(["train", *words, "train.validate_every=2"]) == 0
+    metrics = (run / "metrics.jsonl").read_text()
+    assert "validation/wer" in metrics
+    given = [f"run={run}", f"cuts={tiny_corpus.dev}", "device=cpu"]
+    assert asr(capsys, "decode", *given, f"output={tmp_path / 'greedy'}")[0] == 0
+    status, _, err = asr(capsys, "decode", *given, f"output={tmp_path / 'beam'}", "decode=beam")
+    assert status == 2
+    assert (
+        f"decode.name=beam: knows the standard arcs alone, and the model was trained with loss.arcs.name={arcs}" in err
+    )
+    assert len(err.strip().splitlines()) == 1
+    assert asr(capsys, "plot", "lattice", *given, f"output={tmp_path / 'lattice.png'}")[0] == 0
+    aligned = [f"run={run}", f"cuts={tiny_corpus.dev}", f"output={tmp_path / 'words.ctm'}", "aligner=transducer"]
+    assert asr(capsys, "align", *aligned, "device=cpu", "jobs=1")[0] == 0
+
+
 def test_a_finished_run_is_left_alone(trained, tiny_corpus, capsys):
     before = (trained / "metrics.jsonl").read_bytes()
     status, _, err = asr(capsys, "train", *training_options(tiny_corpus, trained))

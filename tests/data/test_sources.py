@@ -225,7 +225,10 @@ def test_columns_of_other_names_are_named(tmp_path):
 GOOD = 985
 FAULTY = [  # cells after the number of the row, and what is said of it
     (["none.wav", "a word", "ann", "", ""], "none.wav: no such file; add it, remove the row, or say where"),
-    (["garbage.wav", "a word", "ann", "", ""], "garbage.wav: not a readable audio file (Format not recognised); restore it, or convert"),
+    (
+        ["garbage.wav", "a word", "ann", "", ""],
+        "garbage.wav: not a readable audio file (Format not recognised); restore it",
+    ),
     (["empty.wav", "a word", "ann", "", ""], "empty.wav: holds no samples; restore it"),
     (["", "a word", "ann", "", ""], "names no audio file; write its name, or remove the row"),
     (["folder", "a word", "ann", "", ""], "folder: "),

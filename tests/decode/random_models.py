@@ -7,10 +7,11 @@ from torch import Tensor
 from asr.models.transducer import Transducer
 
 
-def random_model(seed: int, vocab_size: int | None = None) -> Transducer:
+def random_model(seed: int, vocab_size: int | None = None, extra_outputs: int = 0) -> Transducer:
     """A model in float64, so that no tie depends on the batch; blank is as likely as the labels together."""
     torch.manual_seed(seed)
-    model = Transducer(small_options(layers=1, context_size=1 + seed % 3), vocab_size=vocab_size or 4 + seed % 3)
+    options = small_options(layers=1, context_size=1 + seed % 3)
+    model = Transducer(options, vocab_size or 4 + seed % 3, extra_outputs)
     torch.nn.init.normal_(model.joiner.output.weight)
     torch.nn.init.normal_(model.predictor_projection.weight)
     model.joiner.output.bias.data[0] += 1.5

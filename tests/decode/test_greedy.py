@@ -1,13 +1,30 @@
 """Batched greedy search against one utterance and one frame at a time."""
 
+import math
+
 import pytest
 import torch
 from random_models import random_encoded, random_model
 from torch import Tensor
 
+from asr.arcs.base import ArcSet
+from asr.arcs.hat import hat_arcs
+from asr.arcs.multi_blank import multi_blank_arcs
+from asr.arcs.tdt import tdt_arcs
+from asr.config import (
+    BeamOptions,
+    FullLossOptions,
+    GreedyOptions,
+    HatArcOptions,
+    K2BeamOptions,
+    MultiBlankArcOptions,
+    TdtArcOptions,
+)
 from asr.decode import greedy
 from asr.decode.greedy import GreedySearch
+from asr.decode.make import make_search
 from asr.decode.search import Hypothesis, search_all
+from asr.errors import InputError
 from asr.models.transducer import Transducer
 
 LONGEST = 12
@@ -31,9 +48,11 @@ def naive_greedy(model: Transducer, encoder_out_TJ: Tensor, limit: int) -> Hypot
     return Hypothesis(tokens, frames, score, confidences)
 
 
-def decode(model: Transducer, limit: int, encoded: Tensor, frames: Tensor) -> list[Hypothesis]:
+def decode(
+    model: Transducer, limit: int, encoded: Tensor, frames: Tensor, arcs: ArcSet | None = None
+) -> list[Hypothesis]:
     """What greedy search finds, one hypothesis for each utterance."""
-    found = search_all(GreedySearch(model, limit), encoded, frames)
+    found = search_all(GreedySearch(model, limit, arcs), encoded, frames)
     assert all(len(hypotheses) == 1 for hypotheses in found)
     return [hypothesis for (hypothesis,) in found]
 
@@ -120,3 +139,117 @@ def test_reading_in_parts_gives_the_result_of_the_whole(sizes, limit):
         begin += size
     for (hypothesis,), expected in zip(session.best(), decode(model, limit, encoded, frames), strict=True):
         assert_same(hypothesis, expected)
+
+
+# Arcs that are not the standard ones
+
+DURATIONS, BIG_BLANKS, VOCAB = [0, 1, 2, 4], [2, 3], 6
+OTHERS = {
+    "tdt": (tdt_arcs("regular", VOCAB, DURATIONS), 4),
+    "tdt modified": (tdt_arcs("modified", VOCAB, DURATIONS), 4),
+    "multi_blank": (multi_blank_arcs("regular", VOCAB, BIG_BLANKS), 2),
+    "multi_blank modified": (multi_blank_arcs("modified", VOCAB, BIG_BLANKS), 2),
+    "hat": (hat_arcs("regular", VOCAB), 0),
+    "hat modified": (hat_arcs("modified", VOCAB), 0),
+}
+
+
+def all_arcs(kind: str, z: Tensor) -> dict[tuple[int, int], float]:
+    """Log-probability of every (token, frames to go on) of a node, as the papers define it."""
+    step = int(kind.endswith("modified"))
+    log_probs = z[:VOCAB].log_softmax(0).tolist()
+    if kind.startswith("tdt"):
+        durations = dict(zip(DURATIONS, z[VOCAB:].log_softmax(0).tolist()))
+        pairs = ((k, d) for k in range(VOCAB) for d in DURATIONS if d >= (step if k else 1))
+        return {(k, d): log_probs[k] + durations[d] for k, d in pairs}
+    if kind.startswith("hat"):
+        label = torch.nn.functional.logsigmoid(-z[0]) + z[1:].log_softmax(0)
+        return {
+            (0, 1): float(torch.nn.functional.logsigmoid(z[0])),
+            **{(k, step): float(label[k - 1]) for k in range(1, VOCAB)},
+        }
+    log_probs = z.log_softmax(0).tolist()
+    big = {(0, frames): log_probs[VOCAB + i] for i, frames in enumerate(BIG_BLANKS)}
+    return {(0, 1): log_probs[0], **{(k, step): log_probs[k] for k in range(1, VOCAB)}, **big}
+
+
+@torch.no_grad()
+def naive_path(model: Transducer, kind: str, encoder_out_TJ: Tensor, limit: int) -> tuple[Hypothesis, list[int]]:
+    """From the likeliest arc to the likeliest arc, for one utterance; and the frames at which there was a node."""
+    found, read = Hypothesis([], [], 0.0, []), []
+    t = emitted = 0
+    score = 0.0
+    while t < len(encoder_out_TJ):
+        read.append(t)
+        predicted = model.predict(torch.tensor([found.tokens], dtype=torch.long))[0, -1]
+        arcs = all_arcs(kind, model.joiner(encoder_out_TJ[t], predicted))
+        token, frames = max(arcs, key=arcs.__getitem__)
+        score += arcs[token, frames]
+        if token:
+            found.tokens.append(token)
+            found.frames.append(t)
+            found.confidences.append(sum(math.exp(value) for (k, _), value in arcs.items() if k == token))
+            emitted += 1
+            frames = max(frames, int(emitted == limit))
+        t, emitted = t + frames, 0 if frames else emitted
+    return Hypothesis(found.tokens, found.frames, score, found.confidences), read
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize("seed", range(8))
+def test_the_likeliest_arc_of_any_kind_is_followed(seed, kind):
+    arcs, extra = OTHERS[kind]
+    model, (encoded, frames) = random_model(seed, VOCAB, extra), random_encoded(seed)
+    model.joiner.output.bias.data[0] -= 2.0 * kind.startswith("hat")  # or blank is likelier than all labels together
+    limit = 1 + seed % 3
+    expected = [naive_path(model, kind, row[:length], limit)[0] for row, length in zip(encoded, frames)]
+    assert any(hypothesis.tokens for hypothesis in expected)
+    for hypothesis, wanted in zip(decode(model, limit, encoded, frames, arcs), expected, strict=True):
+        assert_same(hypothesis, wanted)
+    for size in (1, 3):  # whatever is in the batch
+        parts = zip(encoded.split(size), frames.split(size))
+        found = [h for rows, lengths in parts for h in decode(model, limit, rows[:, : lengths.max()], lengths, arcs)]
+        for hypothesis, wanted in zip(found, expected, strict=True):
+            assert_same(hypothesis, wanted)
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize("sizes", [[1] * LONGEST, [5, 0, 7], [2, 3, 1, 6]])
+def test_arcs_may_lead_over_the_end_of_a_part(sizes, kind):
+    arcs, extra = OTHERS[kind]
+    model, (encoded, frames) = random_model(3, VOCAB, extra), random_encoded(3)
+    session, begin = GreedySearch(model, 2, arcs).begin(len(frames)), 0
+    for size in sizes:
+        session.read(encoded[:, begin : begin + size], (frames - begin).clamp(0, size))
+        begin += size
+    for (hypothesis,), expected in zip(session.best(), decode(model, 2, encoded, frames, arcs), strict=True):
+        assert_same(hypothesis, expected)
+
+
+@pytest.mark.parametrize("kind", ["tdt", "tdt modified", "multi_blank", "multi_blank modified"])
+def test_frames_that_are_skipped_are_never_joined(kind):
+    arcs, extra = OTHERS[kind]
+    model, (encoded, _) = random_model(5, VOCAB, extra), random_encoded(5, batch=1, longest=40)
+    encoded = torch.randn(1, 40, 8, generator=torch.Generator().manual_seed(0)).double()
+    seen = []
+    hook = model.joiner.register_forward_pre_hook(lambda module, rows: seen.append(rows[0].flatten(0, -2)))
+    decode(model, 3, encoded, torch.tensor([40]), arcs)
+    hook.remove()
+    joined = [int((encoded[0] == row).all(1).nonzero()) for row in torch.cat(seen)]
+    _, read = naive_path(model, kind, encoded[0], 3)
+    assert joined == read
+    assert len(set(joined)) < 40
+
+
+@pytest.mark.parametrize("search", [BeamOptions(), K2BeamOptions()], ids=["beam", "k2"])
+@pytest.mark.parametrize(
+    "arcs", [TdtArcOptions(), MultiBlankArcOptions(), HatArcOptions()], ids=["tdt", "multi", "hat"]
+)
+def test_a_model_is_never_read_as_if_it_had_other_arcs(arcs, search):
+    model = random_model(0, VOCAB, arcs.extra_outputs)
+    with pytest.raises(
+        InputError, match=f"knows the standard arcs alone, .* loss.arcs.name={arcs.name}: use decode=greedy"
+    ):
+        make_search(search, model, FullLossOptions(arcs=arcs), tokenizer=None)
+    made = make_search(GreedyOptions(), model, FullLossOptions(arcs=arcs), tokenizer=None)
+    assert made.arcs.name == arcs.name

@@ -341,7 +341,8 @@ def test_the_library_needs_neither_hydra_nor_lhotse():
         "for name in ('hydra', 'omegaconf', 'lhotse', 'sentencepiece', 'soundfile', 'matplotlib', 'tensorboard'):\n"
         "    sys.modules[name] = None\n"
         "import asr.losses\n"
-        "asr.losses.make('pruned', vocab_size=5, encoder_dim=3, predictor_dim=3, prune_range=5)\n"
+        "for arcs in ('standard', 'hat', 'multi_blank', 'tdt'):\n"
+        "    asr.losses.make('pruned', vocab_size=5, encoder_dim=3, predictor_dim=3, prune_range=5, arcs=arcs)\n"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 

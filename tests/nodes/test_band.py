@@ -8,8 +8,10 @@ import pytest
 import torch
 from lattice_paths import paths
 
+from asr.arcs.rules import ArcRules
+from asr.arcs.standard import standard_arcs
 from asr.nodes.band import band_nodes
-from asr.ops.lattice.arcs import ArcRules, occupations
+from asr.ops.lattice.paths import occupations
 
 TOPOLOGIES = ["regular", "modified", "constrained"]
 
@@ -70,7 +72,9 @@ def test_ten_thousand_lattices_sum_over_the_paths_in_their_windows(topology):
         alignment = torch.randint(0, frames, (cases, labels), generator=generator).sort(1).values
         arcs = torch.randn(2, cases, frames, labels + 1, generator=generator, dtype=torch.float64)
         nodes, widened = band_nodes(frames_B, labels_B, alignment, left, right, topology)
-        found, _, _ = occupations(nodes, *(arc[nodes.coordinates()] for arc in arcs), ArcRules(topology))
+        found, _ = occupations(
+            nodes, torch.stack([arc[nodes.coordinates()] for arc in arcs]), ArcRules(standard_arcs(topology))
+        )
         expected = sum_of_paths_in_windows(*arcs, alignment, left, right, topology)
         assert torch.equal(widened, expected.isinf())
         torch.testing.assert_close(found[~widened], expected[~widened], rtol=0, atol=1e-10)

@@ -5,11 +5,15 @@ import math
 import pytest
 import torch
 
+from asr.arcs.hat import hat_arcs
+from asr.arcs.multi_blank import multi_blank_arcs
+from asr.arcs.rules import ArcRules
+from asr.arcs.standard import standard_arcs
+from asr.arcs.tdt import tdt_arcs
 from asr.nodes.base import all_nodes
-from asr.ops.joint.chunked import PackedSettings, evaluate_arcs, index_nodes, largest, merged_gradient, packed_loss
-from asr.ops.joint.chunked import gradient_norms as norms_without_logits
+from asr.ops.joint.chunked import PackedSettings, evaluate, index_nodes, largest, packed_loss
 from asr.ops.joint.reference import grid_logits
-from asr.ops.lattice.arcs import ArcRules, occupations
+from asr.ops.lattice.paths import occupations
 
 VOCAB, DIM = 5, 3
 
@@ -40,7 +44,7 @@ def streamed(inputs, chunk_nodes, topology="regular"):
     """Loss and gradients of a weighted sum, so that the utterances' gradients differ."""
     joiner, encoder_out, predictor_out, labels, frames, lengths = inputs
     nodes = all_nodes(frames, lengths)
-    settings = PackedSettings(chunk_nodes, 0.0, ArcRules(topology))
+    settings = PackedSettings(chunk_nodes, 0.0, ArcRules(standard_arcs(topology)))
     loss, kept = packed_loss(joiner, nodes, encoder_out, predictor_out, labels, settings)
     assert int(kept) == len(nodes)
     weights = torch.tensor([1.0, 3.0, -0.5], dtype=torch.double)
@@ -50,12 +54,13 @@ def streamed(inputs, chunk_nodes, topology="regular"):
 @pytest.mark.parametrize("topology", ["regular", "modified"])
 @pytest.mark.parametrize("chunk_nodes", [0, 1, 7, 1000])
 def test_streamed_loss_and_gradients_are_those_of_the_full_grid(inputs, chunk_nodes, topology):
-    from asr.losses.full import arc_log_probs
     from asr.ops.lattice.reference import log_probability
 
     joiner, encoder_out, predictor_out, labels, frames, lengths = inputs
-    blank, label = arc_log_probs(grid_logits(joiner, encoder_out, predictor_out), labels)
-    loss = -log_probability(blank, label, frames, lengths, topology)
+    log_probs = grid_logits(joiner, encoder_out, predictor_out).log_softmax(-1)
+    targets = torch.nn.functional.pad(labels, (0, 1))[:, None, :, None].expand(-1, 5, -1, 1)
+    weights = torch.stack((log_probs[..., 0], log_probs.gather(3, targets)[..., 0]))
+    loss = -log_probability(weights, frames, lengths, standard_arcs(topology).moves)
     weights = torch.tensor([1.0, 3.0, -0.5], dtype=torch.double)
     leaves = [encoder_out, predictor_out, *joiner.parameters()]
     expected = [loss, *torch.autograd.grad((loss * weights).sum(), leaves)]
@@ -123,17 +128,31 @@ def test_half_precision_of_the_caller_holds_in_the_backward(inputs):
     assert all(torch.isfinite(leaf.grad).all() and leaf.grad.any() for leaf in leaves)
 
 
-@pytest.mark.parametrize("rules", [ArcRules(), ArcRules("modified", 0.5, 0.1), ArcRules("constrained", 0.2)], ids=str)
+RULES = [
+    ArcRules(),
+    ArcRules(standard_arcs("modified"), 0.5, 0.1),
+    ArcRules(standard_arcs("constrained"), 0.2),
+    ArcRules(hat_arcs("regular"), 0.1),
+    ArcRules(hat_arcs("constrained")),
+    ArcRules(multi_blank_arcs("regular", 3, [4, 2]), sigma=0.1),
+    ArcRules(tdt_arcs("regular", 3, [1, 0])),
+    ArcRules(tdt_arcs("modified", 3, [0, 1]), 0.3),
+]
+
+
+@pytest.mark.parametrize("rules", RULES, ids=str)
 def test_the_norm_of_a_nodes_gradient_is_known_without_its_logits(inputs, rules):
     joiner, encoder_out, predictor_out, labels, frames, lengths = inputs
+    labels = labels % 2 + 1  # below V = 3 of those arcs that read further outputs
     nodes = all_nodes(frames, lengths)
     index = index_nodes(nodes, encoder_out.shape[1], labels)
     rows = encoder_out.flatten(0, 1), predictor_out.flatten(0, 1)
-    blank, label = evaluate_arcs(joiner, index, 0, *rows)
-    _, *by_arc = occupations(nodes, blank.detach(), label.detach(), rules)
+    log_probs = evaluate(joiner, rules.arcs, index, 0, *rows).detach()
+    _, by_arc = occupations(nodes, rules.arcs.weights(log_probs), rules)
+    by_choice = rules.arcs.by_choice(by_arc)
     logits = joiner(rows[0][index.encoder_row_N], rows[1][index.predictor_row_N])
-    gradient = merged_gradient(logits, index.target_N, *by_arc)
-    found = norms_without_logits(blank, label, *by_arc, index)
+    gradient = rules.arcs.gradient(logits, index.target_N, by_choice)
+    found = rules.arcs.norms(log_probs, by_choice, index.target_N > 0)
     torch.testing.assert_close(found, gradient.abs().sum(1), rtol=0, atol=1e-12)
 
 

@@ -10,6 +10,8 @@ import torch
 from devices import KERNEL_DEVICE
 from torch import nn
 
+from asr.arcs.rules import ArcRules
+from asr.arcs.standard import standard_arcs
 from asr.errors import InputError
 from asr.models.joiner import Joiner
 from asr.nodes.base import make_nodes
@@ -21,7 +23,6 @@ from asr.ops.joint.chunked import (
     packed_loss,
 )
 from asr.ops.joint.reference import grid_logits, linear_after_tanh
-from asr.ops.lattice.arcs import ArcRules
 
 FRAMES, LENGTHS = (6, 2, 3), (4, 0, 2)  # the second utterance has no label
 # A share of the norm that a result may be further off than plain PyTorch in the same dtype.
@@ -112,8 +113,8 @@ class Batch:
         settings = PackedSettings(chunk_nodes, 0.0, ArcRules(), joint=joint)
         with torch.autocast(KERNEL_DEVICE, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
             way = choose_joint(self.joiner, settings, self.trained, rows[0].device)
-            arcs = way.arcs(self.index, *rows)
-        return [*arcs, *way.gradients(self.index, *rows, self.by_blank, self.by_label)]
+            arcs = way.log_probs(self.index, *rows)
+        return [*arcs, *way.gradients(self.index, *rows, torch.stack((self.by_blank, self.by_label)))]
 
 
 def relative_error(found, exact):
@@ -190,7 +191,7 @@ def test_a_fused_loss_is_the_chunked_one(tolerance):
     weights = torch.tensor([1.0, 3.0, -0.5], device=KERNEL_DEVICE, dtype=torch.float64)
 
     def run(joint):
-        settings = PackedSettings(7, tolerance, ArcRules("modified", 0.2, 0.1), joint=joint)
+        settings = PackedSettings(7, tolerance, ArcRules(standard_arcs("modified"), 0.2, 0.1), joint=joint)
         loss, kept = packed_loss(batch.joiner, batch.nodes, *leaves[:2], batch.labels, settings)
         return [kept, loss, *torch.autograd.grad((loss * weights).sum(), leaves)]
 
@@ -266,7 +267,7 @@ def test_kernels_that_cannot_run_are_refused(monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     with pytest.raises(InputError, match="loss.joint=fused: needs a GPU, but the logits are on cpu; use joint=chunked"):
         choose_joint(Joiner(4, 6), settings, [], torch.device("cpu"))
-    monkeypatch.setattr("asr.ops.lattice.arcs.find_spec", lambda name: None)
+    monkeypatch.setattr("asr.ops.lattice.paths.find_spec", lambda name: None)
     with pytest.raises(InputError, match="loss.joint=fused: triton is not installed .*; or use joint=chunked"):
         choose_joint(Joiner(4, 6), settings, [], torch.device("cuda"))
 

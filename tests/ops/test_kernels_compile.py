@@ -7,6 +7,7 @@ import sys
 import pytest
 
 SCRIPT = '''
+import itertools
 import sys
 import triton
 import triton.language as tl
@@ -18,7 +19,8 @@ from asr.ops.lattice import gpu as lattice
 
 INDICES = {"encoder_row", "predictor_row", "target", "order", "start", "row_offsets", "labels", "first", "offset"}
 SUMS = ("blank", "label", "by_blank", "by_label", "total")
-SIZES = {"size", "first_node"}
+SIZES = {"size", "first_node", "nodes"}
+REGULAR, MODIFIED, TDT = ((1, 0), (0, 1)), ((1, 0), (1, 1)), ((1, 0), (0, 1), (2, 0), (1, 1), (2, 1))
 
 
 def compile_for_h100(kernel, dtypes, dtype, **constants):
@@ -42,9 +44,10 @@ for dtype in ("bf16", "fp32", "fp64"):
     for kernel in (joint._arcs, joint._merged_gradient):
         sizes = {"V": vocab_size, "STRIDE": stride, "SUM": type_of_sums}
         compile_for_h100(kernel, sums, dtype, **sizes, **joint.tile_of(stride))
-for modified in (False, True):
-    for kernel in (lattice._forward, lattice._backward):
-        compile_for_h100(kernel, {"blank": "fp32", "label": "fp32"}, "fp64", MODIFIED=modified, BLOCK=128)
+for moves, climbs in ((REGULAR, 1), (MODIFIED, -1), (TDT, 1)):
+    for kernel, edges in itertools.product((lattice._forward, lattice._backward), (False, True)):
+        sizes = {"MOVES": moves, "CLIMBS": climbs, "EDGES": edges, "BLOCK": 128}
+        compile_for_h100(kernel, {"weights": "fp32"}, "fp64", **sizes)
 '''
 
 

@@ -13,12 +13,16 @@ import numpy as np
 import pytest
 import torch
 from devices import KERNEL_DEVICE
-from lattice_paths import paths
+from lattice_paths import moved_paths, paths
 
+from asr.arcs.multi_blank import multi_blank_arcs
+from asr.arcs.rules import ArcRules
+from asr.arcs.standard import standard_arcs
+from asr.arcs.tdt import tdt_arcs
 from asr.errors import InputError
 from asr.nodes.base import all_nodes, make_nodes
 from asr.ops.lattice import cpu
-from asr.ops.lattice.arcs import ArcRules, lattice_loss, occupations
+from asr.ops.lattice.paths import best_alignment, lattice_loss, occupations
 
 BACKENDS = ["reference", "numba", "triton"]
 TOPOLOGIES = ["regular", "modified", "constrained"]
@@ -74,7 +78,8 @@ def test_occupations_are_sums_over_the_paths_inside_the_set(seed, topology, back
     label = [arcs[i][1][j, k] if k < sizes[i][1] else math.nan for i, j, k in zip(b, t, u)]
     blank, label = (torch.tensor(values, device=device) for values in (blank, label))
     fastemit, delay = (0.3, 0.2) if changed else (0.0, 0.0)
-    total, by_blank, by_label = occupations(nodes, blank, label, ArcRules(topology, fastemit, delay, backend))
+    rules = ArcRules(standard_arcs(topology), fastemit, delay, backend=backend)
+    total, (by_blank, by_label) = occupations(nodes, torch.stack((blank, label)), rules)
     for i, (frames, labels) in enumerate(sizes):
         late = delay * ((frames - 1) / 2 - np.arange(frames))[:, None]
         log_p, expected = sum_inside(arcs[i][0], arcs[i][1] + late, *sets[i], topology)
@@ -85,19 +90,102 @@ def test_occupations_are_sums_over_the_paths_inside_the_set(seed, topology, back
             assert float(by_blank[n]) == pytest.approx(expected["blank"][t[n], u[n]], abs=1e-10)
 
 
+SKIPPING = {
+    "multi_blank regular": multi_blank_arcs("regular", 4, [2, 4]),
+    "multi_blank modified": multi_blank_arcs("modified", 4, [4, 3]),
+    "tdt 0-4": tdt_arcs("regular", 4, [0, 1, 2, 3, 4]),
+    "tdt 0-4 modified": tdt_arcs("modified", 4, [0, 1, 2, 3, 4]),
+    "tdt 1, 3": tdt_arcs("regular", 4, [1, 3]),
+}
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # Triton's interpreter: inf − inf, masked out
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("arcs", SKIPPING)
+@pytest.mark.parametrize("seed", range(4))
+def test_occupations_of_arcs_that_skip_frames(seed, arcs, backend):
+    arcs, draw = SKIPPING[arcs], random.Random(seed)
+    sizes = [(frames := draw.randint(1, 6), draw.randint(0, min(frames, 4))) for _ in range(3)]
+    sets = [random_nodes(draw, *size, arcs.topology) for size in sizes]
+    device = torch.device(KERNEL_DEVICE if backend == "triton" else "cpu")
+    frames_B, labels_B = torch.tensor(sizes, device=device).T
+    first_BT, last_BT = (padded(bounds).to(device) for bounds in zip(*sets))
+    nodes = make_nodes(frames_B, labels_B, first_BT, last_BT, arcs.topology)
+    where = list(zip(*(axis.tolist() for axis in nodes.coordinates())))
+    weights = torch.randn(len(arcs.arcs), len(nodes), generator=torch.Generator().manual_seed(seed)).double() - 1
+    expected_p, expected = torch.zeros(3).double(), torch.zeros_like(weights)
+    for b, (frames, labels) in enumerate(sizes):
+        place = {(t, u): n for n, (i, t, u) in enumerate(where) if i == b}
+        every = moved_paths(frames, labels, arcs.moves)
+        inside = [path for path in every if all((t, u) in place for _, t, u in path)]
+        scores = [math.fsum(float(weights[arc, place[t, u]]) for arc, t, u in path) for path in inside]
+        expected_p[b] = torch.tensor(scores, dtype=torch.float64).logsumexp(0)
+        for path, score in zip(inside, scores):
+            for arc, t, u in path:
+                expected[arc, place[t, u]] += math.exp(score - float(expected_p[b]))
+    at_end = torch.tensor([u == sizes[b][1] for b, _, u in where])
+    weights[arcs.emits_A[:, None] & at_end] = math.nan  # there is no such arc, so nothing may read it
+    total, by_arc = occupations(nodes, weights.to(device), ArcRules(arcs, backend=backend))
+    torch.testing.assert_close(total.cpu(), expected_p, rtol=0, atol=1e-10)
+    torch.testing.assert_close(by_arc.cpu(), expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_durations_of_blank_1_and_labels_0_are_the_regular_topology(backend):
+    torch.manual_seed(0)
+    nodes = all_nodes(torch.tensor([5, 3]), torch.tensor([3, 4]))
+    regular = torch.randn(2, len(nodes)).double()
+    arcs = tdt_arcs("regular", 4, [0, 1])
+    assert arcs.moves == ((1, 0), (0, 1), (1, 1))
+    forced = torch.cat((regular, torch.full_like(regular[:1], -math.inf if backend != "reference" else -1e30)))
+    total, by_arc = occupations(nodes, forced, ArcRules(arcs, backend=backend))
+    expected_p, expected = occupations(nodes, regular, ArcRules(backend="reference"))
+    torch.testing.assert_close(total, expected_p, rtol=0, atol=1e-10)
+    torch.testing.assert_close(by_arc[:2], expected, rtol=0, atol=1e-10)
+    assert not by_arc[2].any()
+
+
+def test_the_best_path_may_skip_frames():
+    """A label each at frames 1 and 4, with durations 3 and 2, and a blank that skips frame 0."""
+    nodes, arcs = all_nodes(torch.tensor([6]), torch.tensor([2])), tdt_arcs("regular", 4, [0, 1, 2, 3])
+    weights = torch.full((len(arcs.arcs), len(nodes)), -5.0)
+    for move, t, u in (((1, 0), 0, 0), ((3, 1), 1, 0), ((2, 1), 4, 1)):
+        weights[arcs.moves.index(move), 3 * t + u] = 0.0
+    assert best_alignment(nodes, weights, arcs).tolist() == [[1, 4]]
+
+
+def test_the_best_path_may_leave_out_frames():
+    """Both labels are likeliest at frames 4 and 5 of 8; blank is unlikely before and after, but for early labels."""
+    nodes = all_nodes(torch.tensor([8]), torch.tensor([2]))
+    weights = torch.full((2, len(nodes)), -5.0)
+    for arc, t, u in ((1, 4, 0), (0, 4, 1), (1, 5, 1)):
+        weights[arc, 3 * t + u] = 0.0
+    weights[1, :2] = -1.0
+    weights[0, 2:18:3] = -0.1
+    assert best_alignment(nodes, weights, standard_arcs()).tolist() == [[0, 0]]
+    assert best_alignment(nodes, weights, standard_arcs(), edges=0.2).tolist() == [[4, 5]]
+
+
+def test_k2_has_no_arcs_that_skip_frames(k2):
+    nodes, arcs = all_nodes(torch.tensor([2]), torch.tensor([1])), tdt_arcs("regular", 4, [0, 1, 2])
+    with pytest.raises(InputError, match="loss.backend=k2: k2 has no arcs that skip frames.*use backend=auto"):
+        occupations(nodes, torch.zeros(len(arcs.arcs), 4), ArcRules(arcs, backend="k2"))
+    with pytest.raises(InputError, match="loss.backend=k2: k2 knows no loss.edges=0.5; use backend=auto"):
+        occupations(nodes, torch.zeros(2, 4), ArcRules(edges=0.5, backend="k2"))
+
+
 @pytest.mark.parametrize("topology", TOPOLOGIES)
 def test_lattice_loss_has_the_finite_difference_as_its_gradient(topology):
     torch.manual_seed(0)
     nodes = all_nodes(torch.tensor([4, 3]), torch.tensor([2, 3]))
-    arcs = [torch.randn(len(nodes), dtype=torch.double).requires_grad_() for _ in range(2)]
-    rules = ArcRules(topology, delay_penalty=0.1)
-    assert torch.autograd.gradcheck(lambda blank, label: lattice_loss(nodes, blank, label, rules)[0], arcs)
+    weights = torch.randn(2, len(nodes), dtype=torch.double).requires_grad_()
+    rules = ArcRules(standard_arcs(topology), delay_penalty=0.1)
+    assert torch.autograd.gradcheck(lambda weights: lattice_loss(nodes, weights, rules)[0], weights)
 
 
 def test_every_frame_of_a_path_is_occupied_once():
     nodes = all_nodes(torch.tensor([4, 3]), torch.tensor([2, 0]))
-    blank, label = torch.randn(2, len(nodes))
-    _, occupation = lattice_loss(nodes, blank, label, ArcRules("modified"))
+    _, occupation = lattice_loss(nodes, torch.randn(2, len(nodes)), ArcRules(standard_arcs("modified")))
     per_row = [float(part.sum()) for part in occupation.split(nodes.count_R.tolist())]
     assert per_row == pytest.approx([1.0] * 7, abs=1e-6)
 
@@ -105,9 +193,9 @@ def test_every_frame_of_a_path_is_occupied_once():
 def test_float32_arcs_of_a_long_utterance_are_summed_without_loss():
     torch.manual_seed(0)
     nodes = all_nodes(torch.tensor([900]), torch.tensor([150]))
-    blank, label = -3 * torch.rand(2, len(nodes))
-    exact = occupations(nodes, blank.double(), label.double(), ArcRules(backend="reference"))
-    found = occupations(nodes, blank, label, ArcRules(backend="numba"))
+    weights = -3 * torch.rand(2, len(nodes))
+    exact = occupations(nodes, weights.double(), ArcRules(backend="reference"))
+    found = occupations(nodes, weights, ArcRules(backend="numba"))
     for value, wanted in zip(found, exact):
         torch.testing.assert_close(value, wanted, rtol=1e-9, atol=1e-12)
 
@@ -118,7 +206,7 @@ def test_torch_keeps_its_number_of_threads():
         "import torch\n"
         "from asr.nodes.base import all_nodes\n"
         "from asr.ops.lattice.cpu import forward_backward\n"
-        "forward_backward(all_nodes(torch.tensor([2]), torch.tensor([1])), torch.zeros(4), torch.zeros(4))\n"
+        "forward_backward(all_nodes(torch.tensor([2]), torch.tensor([1])), torch.zeros(2, 4), ((1, 0), (0, 1)))\n"
         "assert torch.get_num_threads() == 1, torch.get_num_threads()\n"
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -126,18 +214,18 @@ def test_torch_keeps_its_number_of_threads():
 
 
 def test_a_backend_that_is_missing_is_named(monkeypatch):
-    monkeypatch.setattr("asr.ops.lattice.arcs.find_spec", lambda name: None)
+    monkeypatch.setattr("asr.ops.lattice.paths.find_spec", lambda name: None)
     nodes = all_nodes(torch.tensor([2]), torch.tensor([1]))
     for name in ("triton", "k2"):
         with pytest.raises(InputError, match=f"loss.backend={name}: {name} is not installed .*; or use backend=auto"):
-            occupations(nodes, torch.zeros(4), torch.zeros(4), ArcRules(backend=name))
+            occupations(nodes, torch.zeros(2, 4), ArcRules(backend=name))
 
 
 def test_triton_without_a_gpu_is_refused(monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     nodes = all_nodes(torch.tensor([2]), torch.tensor([1]))
     with pytest.raises(InputError, match="loss.backend=triton: needs a GPU, but the logits are on cpu"):
-        occupations(nodes, torch.zeros(4), torch.zeros(4), ArcRules(backend="triton"))
+        occupations(nodes, torch.zeros(2, 4), ArcRules(backend="triton"))
 
 
 def by_documentation(px, py, boundary, return_grad):
@@ -170,7 +258,7 @@ def k2(monkeypatch):
         assert os.environ.get("ASR_REQUIRE_K2") != "1", "ASR_REQUIRE_K2=1, but k2 is not installed"
         stand_in = types.SimpleNamespace(mutual_information_recursion=by_documentation)
         monkeypatch.setitem(sys.modules, "k2", stand_in)
-        monkeypatch.setattr("asr.ops.lattice.arcs.find_spec", lambda name: "found")
+        monkeypatch.setattr("asr.ops.lattice.paths.find_spec", lambda name: "found")
 
 
 @pytest.mark.parametrize("topology", TOPOLOGIES)
@@ -182,8 +270,8 @@ def test_k2_gives_the_same(k2, topology):
     nodes = make_nodes(frames_B, labels_B, padded([s[0] for s in sets]), padded([s[1] for s in sets]), topology)
     torch.manual_seed(0)
     arcs = -3 * torch.rand(2, len(nodes))
-    rules = [ArcRules(topology, 0.1, 0.2, backend) for backend in ("k2", "numba")]
-    for found, wanted in zip(*(occupations(nodes, *arcs, rule) for rule in rules)):
+    rules = [ArcRules(standard_arcs(topology), 0.1, 0.2, backend=backend) for backend in ("k2", "numba")]
+    for found, wanted in zip(*(occupations(nodes, arcs, rule) for rule in rules)):
         torch.testing.assert_close(found, wanted, rtol=0, atol=1e-6)
 
 

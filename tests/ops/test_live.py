@@ -11,22 +11,31 @@ TOPOLOGIES = ["regular", "modified", "constrained"]
 VOCAB, WIDTH = 20, 24
 
 
+SIZES = {"vocab_size": VOCAB, "encoder_dim": WIDTH, "predictor_dim": WIDTH}
+SKIPPING = {  # arcs, and how many outputs they read beyond the vocabulary
+    "hat": ({"name": "hat"}, 0),
+    "multi_blank": ({"name": "multi_blank", "big_blanks": [2, 4]}, 2),
+    "tdt": ({"name": "tdt", "durations": [0, 1, 2, 3, 4]}, 5),
+    "tdt, no 0": ({"name": "tdt", "durations": [1, 3, 5]}, 3),
+}
+
+
 class Logits(torch.nn.Module):
     """Logits are a linear map of the sum of both rows."""
 
-    def __init__(self):
+    def __init__(self, extra=0):
         super().__init__()
-        self.output = torch.nn.Linear(WIDTH, VOCAB)
+        self.output = torch.nn.Linear(WIDTH, VOCAB + extra)
 
     def forward(self, encoder_rows, predictor_rows):
         return self.output(torch.tanh(encoder_rows + predictor_rows))
 
 
-def learnt(topology, steps, seed=0, shapes=((60, 12), (35, 9), (3, 1))):
+def learnt(topology, steps, seed=0, shapes=((60, 12), (35, 9), (3, 1)), arcs="standard", extra=0):
     """A joiner and inputs, trained together for some steps."""
     torch.manual_seed(seed)
     frames, lengths = torch.tensor(shapes).T
-    joiner = Logits().double()
+    joiner = Logits(extra).double()
     encoder_out = torch.randn(len(shapes), int(frames.max()), WIDTH).double().requires_grad_()
     predictor_out = torch.randn(len(shapes), int(lengths.max()) + 1, WIDTH).double().requires_grad_()
     labels = torch.randint(1, VOCAB, (len(shapes), int(lengths.max())))
@@ -37,7 +46,7 @@ def learnt(topology, steps, seed=0, shapes=((60, 12), (35, 9), (3, 1))):
         "labels": labels,
         "label_lengths": lengths,
     }
-    loss = make("optimized", vocab_size=VOCAB, encoder_dim=WIDTH, predictor_dim=WIDTH, topology=topology)
+    loss = make("optimized", **SIZES, topology=topology, arcs=arcs)
     optimizer = torch.optim.Adam([encoder_out, predictor_out, *joiner.parameters()], lr=0.1)
     for _ in range(steps):
         optimizer.zero_grad()
@@ -46,10 +55,9 @@ def learnt(topology, steps, seed=0, shapes=((60, 12), (35, 9), (3, 1))):
     return joiner, batch
 
 
-def run(joiner, batch, topology, tolerance):
+def run(joiner, batch, topology, tolerance, loss="optimized", **options):
     """The output and the gradients of encoder, predictor and joiner."""
-    sizes = {"vocab_size": VOCAB, "encoder_dim": WIDTH, "predictor_dim": WIDTH}
-    out = make("optimized", **sizes, topology=topology, gradient_tolerance=tolerance)(joiner, **batch)
+    out = make(loss, **SIZES, topology=topology, gradient_tolerance=tolerance, **options)(joiner, **batch)
     leaves = [batch["encoder_out"], batch["predictor_out"], *joiner.parameters()]
     return out, torch.autograd.grad(out.per_utterance.sum(), leaves)
 
@@ -69,13 +77,53 @@ def test_gradients_are_within_the_tolerance_at_every_stage_of_training(steps, to
     assert out.kept <= out.nodes <= exact_out.nodes
 
 
+@pytest.mark.parametrize("topology", ["regular", "modified"])
+@pytest.mark.parametrize("arcs", SKIPPING)
+@pytest.mark.parametrize("steps", [0, 20, 200])
+def test_gradients_of_all_arcs_are_within_the_tolerance(steps, arcs, topology):
+    arcs, extra = SKIPPING[arcs]
+    joiner, batch = learnt(topology, steps, arcs=arcs, extra=extra)
+    exact_out, exact = run(joiner, batch, topology, 0.0, arcs=arcs)
+    out, found = run(joiner, batch, topology, 1e-3, arcs=arcs)
+    assert max(relative_errors(found, exact)) <= 1e-3
+    torch.testing.assert_close(out.per_utterance, exact_out.per_utterance, rtol=1e-6, atol=1e-9)
+    assert out.kept < exact_out.kept
+    assert out.nodes <= exact_out.nodes
+    if steps == 200 and arcs["name"] == "tdt":  # which is the surest of its path
+        assert out.nodes < 0.85 * exact_out.nodes
+
+
+@pytest.mark.parametrize("loss", ["ar", "pruned"])
+@pytest.mark.parametrize("arcs", SKIPPING)
+def test_gradients_on_few_nodes_are_within_the_tolerance(arcs, loss):
+    arcs, extra = SKIPPING[arcs]
+    joiner, batch = learnt("regular", 60, arcs=arcs, extra=extra)
+    batch["alignment"] = (torch.arange(12) * 5).minimum(batch["encoder_frames"][:, None] - 1)
+    options = {"bounds": "alignment"} if loss == "pruned" else {}
+    exact_out, exact = run(joiner, batch, "regular", 0.0, loss, arcs=arcs, **options)
+    out, found = run(joiner, batch, "regular", 1e-3, loss, arcs=arcs, **options)
+    assert 0 < max(relative_errors(found, exact)) <= 1e-3
+    assert out.kept < exact_out.kept == out.nodes
+
+
+def test_with_sigma_nothing_is_left_out_in_the_forward():
+    """The loss of a path then grows with its length, and says no more how large gradients are."""
+    arcs = {"name": "tdt", "sigma": 0.05}
+    joiner, batch = learnt("regular", 200, arcs=arcs, extra=5)
+    exact_out, exact = run(joiner, batch, "regular", 0.0, arcs=arcs)
+    out, found = run(joiner, batch, "regular", 1e-3, arcs=arcs)
+    assert out.nodes == exact_out.nodes
+    assert out.kept < exact_out.kept
+    assert max(relative_errors(found, exact)) <= 1e-3
+
+
 def test_there_is_no_search_on_a_gpu():
     loss = make("optimized", vocab_size=VOCAB, encoder_dim=WIDTH, predictor_dim=WIDTH, gradient_tolerance=1e-3)
     on_gpu = SimpleNamespace(device=torch.device("cuda"))
     inputs = SimpleNamespace(
         encoder_out=on_gpu, encoder_frames=torch.tensor([5, 3]), label_lengths=torch.tensor([2, 0])
     )
-    assert len(loss.choose_nodes(inputs)) == 5 * 3 + 3
+    assert len(loss.choose_nodes(inputs, loss.rules)) == 5 * 3 + 3
 
 
 class Sum(torch.nn.Module):

@@ -1,17 +1,15 @@
 """The joiner on packed nodes, a slice at a time: the logits of one slice are all that is ever held.
 
-The forward keeps two numbers per node, log p(blank) and log p(label). The backward evaluates a slice's
-logits once more and turns them into gradients at once, by the merged gradient (Li et al., ASRU 2019)
+The forward keeps a few numbers per node, the log-probabilities of what its arcs choose: log p(blank) and log p(label)
+of the standard ones. The backward evaluates a slice's logits once more and turns them into gradients at once, by the
+merged gradient (Li et al., ASRU 2019; `asr.arcs.base`), which for the standard arcs is
 
     ∂L/∂z_k = γ·softmax(z)_k − γ_blank·[k = blank] − γ_label·[k = y_{u+1}],   γ = γ_blank + γ_label.
 
-The L1 norm of that gradient is known before any logit is evaluated again:
-
-    ‖∂L/∂z‖ = γ·(1 − p_blank − p_label) + |γ·p_blank − γ_blank| + |γ·p_label − γ_label|
-
-so the backward can leave out the nodes with the least of it, up to a share of an utterance's total. Gradients of
-different nodes cancel, so an error of that share in the logits' gradient can be a larger one in the gradient of what
-they come from: up to 4 times as large on random lattices and on those trained to a loss of 0.01. `SAFETY` is for that.
+The L1 norm of that gradient is known before any logit is evaluated again, so the backward can leave out the nodes
+with the least of it, up to a share of an utterance's total. Gradients of different nodes cancel, so an error of that
+share in the logits' gradient can be a larger one in the gradient of what they come from: up to 4 times as large on
+random lattices and on those trained to a loss of 0.01. `SAFETY` is for that.
 """
 
 from __future__ import annotations
@@ -24,10 +22,12 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from asr.arcs.base import ArcSet
+from asr.arcs.rules import ArcRules
 from asr.errors import InputError
 from asr.nodes.base import Nodes, valid_frames
 from asr.ops.joint.reference import Joiner, LossInputs, linear_after_tanh
-from asr.ops.lattice.arcs import ArcRules, check_triton, occupations
+from asr.ops.lattice.paths import check_triton, occupations
 
 SAFETY = 8  # of the gradient tolerance
 CHUNK_LOGITS = {"cpu": 2**19, "cuda": 2**23}  # few enough to stay in a CPU's cache, enough to fill a GPU
@@ -69,14 +69,14 @@ class PackedSettings:
 
     chunk_nodes: nodes whose logits are held at a time; 0: all; None: as many as make `CHUNK_LOGITS` logits.
     gradient_tolerance: relative error that the gradients may have, for leaving out nodes in the backward; 0: none
-    is left out. rules: see `ArcRules`. vocab_size: V, for chunk_nodes=None. joint: what evaluates the joiner, see
-    `choose_joint`.
+    is left out. rules: see `ArcRules`. outputs: K, of the joiner, for chunk_nodes=None. joint: what evaluates the
+    joiner, see `choose_joint`.
     """
 
     chunk_nodes: int | None
     gradient_tolerance: float
     rules: ArcRules
-    vocab_size: int = 500
+    outputs: int = 500
     joint: str = "auto"
 
     def chunk_on(self, device: torch.device) -> int:
@@ -84,7 +84,7 @@ class PackedSettings:
         if self.chunk_nodes is not None:
             return self.chunk_nodes
         logits = CHUNK_LOGITS.get(device.type, CHUNK_LOGITS["cpu"])
-        return max(logits // self.vocab_size, FEWEST_CHUNK_NODES)
+        return max(logits // self.outputs, FEWEST_CHUNK_NODES)
 
 
 class Joint(Protocol):
@@ -93,29 +93,32 @@ class Joint(Protocol):
     It is made where the forward is, and goes by the autocast in force there: the backward runs outside of it.
     """
 
-    def arcs(self, index: PackedIndex, encoder_rows: Tensor, predictor_rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probability of blank and of the label (N,) at every node."""
+    def log_probs(self, index: PackedIndex, encoder_rows: Tensor, predictor_rows: Tensor) -> Tensor:
+        """Log-probability of each choice (C,N) at every node."""
 
     def gradients(
-        self, index: PackedIndex, encoder_rows: Tensor, predictor_rows: Tensor, by_blank_N: Tensor, by_label_N: Tensor
+        self, index: PackedIndex, encoder_rows: Tensor, predictor_rows: Tensor, by_CN: Tensor
     ) -> list[Tensor]:
-        """Of encoder rows, predictor rows and every trained parameter, from the occupations (N,) of the arcs."""
+        """Of encoder rows, predictor rows and every trained parameter, from the occupations (C,N) of the choices."""
 
 
 class ChunkedJoint:
-    """Any joiner, by autograd: each slice is a graph of its own."""
+    """Any joiner, by autograd, and any arcs: each slice is a graph of its own."""
 
-    def __init__(self, joiner: Joiner, chunk_nodes: int, parameters: Sequence[Tensor], device: torch.device) -> None:
-        self.joiner, self.chunk_nodes, self.parameters = joiner, chunk_nodes, parameters
+    def __init__(
+        self, joiner: Joiner, settings: PackedSettings, parameters: Sequence[Tensor], device: torch.device
+    ) -> None:
+        self.joiner, self.arcs, self.parameters = joiner, settings.rules.arcs, parameters
+        self.chunk_nodes = settings.chunk_on(device)
         kind = device.type
         self.precision = torch.autocast(kind, torch.get_autocast_dtype(kind), enabled=torch.is_autocast_enabled(kind))
 
-    def arcs(self, index: PackedIndex, encoder_rows: Tensor, predictor_rows: Tensor) -> tuple[Tensor, Tensor]:
+    def log_probs(self, index: PackedIndex, encoder_rows: Tensor, predictor_rows: Tensor) -> Tensor:
         """See `Joint`."""
-        return evaluate_arcs(self.joiner, index, self.chunk_nodes, encoder_rows, predictor_rows)
+        return evaluate(self.joiner, self.arcs, index, self.chunk_nodes, encoder_rows, predictor_rows)
 
     def gradients(
-        self, index: PackedIndex, encoder_rows: Tensor, predictor_rows: Tensor, by_blank_N: Tensor, by_label_N: Tensor
+        self, index: PackedIndex, encoder_rows: Tensor, predictor_rows: Tensor, by_CN: Tensor
     ) -> list[Tensor]:
         """See `Joint`."""
         totals = [torch.zeros_like(values) for values in (encoder_rows, predictor_rows, *self.parameters)]
@@ -126,7 +129,7 @@ class ChunkedJoint:
                 rows.requires_grad_()
             with torch.enable_grad(), self.precision:
                 logits = self.joiner(*inputs)
-            grad = merged_gradient(logits.detach(), index.target_N[part], by_blank_N[part], by_label_N[part])
+            grad = self.arcs.gradient(logits.detach(), index.target_N[part], by_CN[:, part])
             grads = torch.autograd.grad(logits, [*inputs, *self.parameters], grad, materialize_grads=True)
             totals[0].index_add_(0, encoder_part, grads[0])
             totals[1].index_add_(0, predictor_part, grads[1])
@@ -137,13 +140,17 @@ class ChunkedJoint:
 
 def choose_joint(joiner: Joiner, settings: PackedSettings, parameters: Sequence[Tensor], device: torch.device) -> Joint:
     """What evaluates `joiner` on `device`: "fused", "chunked", or, with settings.joint "auto", fused on a GPU where
-    the joiner is the standard one (`linear_after_tanh`), and else chunked.
+    the joiner (`linear_after_tanh`) and the arcs are the standard ones, and else chunked.
 
     Raises InputError where "fused" is not possible.
     """
+    if joint_on(joiner, settings, device) == "chunked":
+        return ChunkedJoint(joiner, settings, parameters, device)
     linear = linear_after_tanh(joiner)
-    if joint_on(joiner, settings.joint, device) == "chunked":
-        return ChunkedJoint(joiner, settings.chunk_on(device), parameters, device)
+    if not settings.rules.arcs.one_softmax:
+        raise InputError(
+            f"loss.joint=fused: the kernels know the standard arcs, and not {settings.rules.arcs.name}; use joint=auto"
+        )
     if linear is None:
         raise InputError(
             f"loss.joint=fused: {type(joiner).__name__} is not known to be tanh(encoder + predictor) and then one "
@@ -154,11 +161,12 @@ def choose_joint(joiner: Joiner, settings: PackedSettings, parameters: Sequence[
     return fused
 
 
-def joint_on(joiner: Joiner, name: str, device: torch.device) -> str:
+def joint_on(joiner: Joiner, settings: PackedSettings, device: torch.device) -> str:
     """The name of what evaluates a joiner, or what "auto" stands for on a device."""
-    if name != "auto":
-        return name
-    return "fused" if device.type == "cuda" and linear_after_tanh(joiner) is not None else "chunked"
+    if settings.joint != "auto":
+        return settings.joint
+    standard = settings.rules.arcs.one_softmax and linear_after_tanh(joiner) is not None
+    return "fused" if device.type == "cuda" and standard else "chunked"
 
 
 class StreamedLoss(torch.autograd.Function):
@@ -176,24 +184,26 @@ class StreamedLoss(torch.autograd.Function):
         *parameters: Tensor,
     ) -> tuple[Tensor, Tensor]:
         joint = choose_joint(joiner, settings, parameters, encoder_rows.device)
-        blank, label = joint.arcs(index, encoder_rows, predictor_rows)
-        log_p, by_blank, by_label = occupations(nodes, blank, label, settings.rules)
+        arcs = settings.rules.arcs
+        log_probs_CN = joint.log_probs(index, encoder_rows, predictor_rows)
+        log_p, by_AN = occupations(nodes, arcs.weights(log_probs_CN), settings.rules)
+        by_CN = arcs.by_choice(by_AN)
         if settings.gradient_tolerance:
-            norms = gradient_norms(blank, label, by_blank, by_label, index)
+            norms = arcs.norms(log_probs_CN, by_CN, index.target_N > 0)
             keep = largest(norms, nodes, settings.gradient_tolerance / SAFETY)
-            index, by_blank, by_label = index.take(keep), by_blank[keep], by_label[keep]
-        kept = torch.tensor(len(by_blank))
+            index, by_CN = index.take(keep), by_CN.index_select(1, keep)
+        kept = torch.tensor(by_CN.shape[1])
         ctx.joint, ctx.index = joint, index  # type: ignore[attr-defined]
-        ctx.save_for_backward(encoder_rows, predictor_rows, by_blank.to(blank.dtype), by_label.to(blank.dtype))
+        ctx.save_for_backward(encoder_rows, predictor_rows, by_CN.to(log_probs_CN.dtype))
         ctx.mark_non_differentiable(kept)
-        return -log_p.to(blank.dtype), kept
+        return -log_p.to(log_probs_CN.dtype), kept
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         joint, index = ctx.joint, ctx.index  # type: ignore[attr-defined]
-        encoder_rows, predictor_rows, by_blank, by_label = ctx.saved_tensors  # type: ignore[attr-defined]
-        scale = grad_outputs[0][index.utterance_N]
-        grads = joint.gradients(index, encoder_rows, predictor_rows, scale * by_blank, scale * by_label)
+        encoder_rows, predictor_rows, by_CN = ctx.saved_tensors  # type: ignore[attr-defined]
+        scale_N = grad_outputs[0][index.utterance_N]
+        grads = joint.gradients(index, encoder_rows, predictor_rows, scale_N * by_CN)
         return None, None, None, None, *grads
 
 
@@ -209,7 +219,7 @@ def packed_loss(
     gradient is evaluated, ().
 
     encoder_out: (B,T,D); predictor_out: (B,U+1,D); labels: (B,U). joiner: (rows (N,D), rows (N,D)) →
-    logits (N,V), a module, so that its parameters are known and get gradients, and without randomness, since
+    logits (N,K), a module, so that its parameters are known and get gradients, and without randomness, since
     it is evaluated twice. The loss is exact, and its gradient but for `settings.gradient_tolerance`.
     """
     index = index_nodes(nodes, encoder_out.shape[1], labels)
@@ -219,40 +229,31 @@ def packed_loss(
     return out
 
 
-def node_arcs(inputs: LossInputs, nodes: Nodes) -> tuple[Tensor, Tensor]:
-    """Log-probability of blank and of the label (N,) at every node; no gradient."""
+def node_weights(inputs: LossInputs, nodes: Nodes, arcs: ArcSet) -> Tensor:
+    """Log-weight of every arc of every node (A,N); no gradient."""
     encoded, predicted = inputs.encoder_out, inputs.predictor_out
     index = index_nodes(nodes, encoded.shape[1], inputs.labels)
     with torch.no_grad():
-        return evaluate_arcs(inputs.joiner, index, EVALUATED_NODES, encoded.flatten(0, 1), predicted.flatten(0, 1))
+        rows = encoded.flatten(0, 1), predicted.flatten(0, 1)
+        return arcs.weights(evaluate(inputs.joiner, arcs, index, EVALUATED_NODES, *rows))
 
 
-def evaluate_arcs(
-    joiner: Joiner, index: PackedIndex, chunk_nodes: int, encoder_rows: Tensor, predictor_rows: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Log-probability of blank and of the label (N,) at every node."""
+def evaluate(
+    joiner: Joiner, arcs: ArcSet, index: PackedIndex, chunk_nodes: int, encoder_rows: Tensor, predictor_rows: Tensor
+) -> Tensor:
+    """Log-probability of each choice (C,N) at every node."""
     size = len(index.utterance_N)
-    blank_N = label_N = encoder_rows.new_empty(0)
+    log_probs_CN = encoder_rows.new_empty(0)
     for part in slices(size, chunk_nodes):
         logits = joiner(
             encoder_rows.index_select(0, index.encoder_row_N[part]),
             predictor_rows.index_select(0, index.predictor_row_N[part]),
         )
-        blank, label = arc_log_probs(logits, index.target_N[part])
-        if not len(blank_N):  # as a whole: small tensors kept from every slice would fragment the memory
-            blank_N, label_N = blank.new_empty(size), label.new_empty(size)
-        blank_N[part], label_N[part] = blank, label
-    return blank_N, label_N
-
-
-def gradient_norms(
-    blank_N: Tensor, label_N: Tensor, by_blank_N: Tensor, by_label_N: Tensor, index: PackedIndex
-) -> Tensor:
-    """L1 norm of ∂L/∂logits of each node (N,), from log-probabilities and occupations of its arcs."""
-    p_blank, p_label = blank_N.exp(), label_N.exp().where(index.target_N > 0, 0.0)
-    occupation = by_blank_N + by_label_N
-    others = occupation * (1 - p_blank - p_label).clamp(min=0)
-    return others + (occupation * p_blank - by_blank_N).abs() + (occupation * p_label - by_label_N).abs()
+        log_probs = arcs.log_probs(logits, index.target_N[part])
+        if not len(log_probs_CN):  # as a whole: small tensors kept from every slice would fragment the memory
+            log_probs_CN = log_probs.new_empty(len(log_probs), size)
+        log_probs_CN[:, part] = log_probs
+    return log_probs_CN
 
 
 def largest(values_N: Tensor, nodes: Nodes, tolerance: float) -> Tensor:
@@ -270,20 +271,3 @@ def slices(size: int, chunk: int) -> Iterator[slice]:
     step = chunk or max(size, 1)
     for begin in range(0, size, step):
         yield slice(begin, min(begin + step, size))
-
-
-def arc_log_probs(logits_NV: Tensor, target_N: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-probability of blank and of the target (N,) each, at least in float32."""
-    dtype = torch.promote_types(logits_NV.dtype, torch.float32)
-    log_probs = logits_NV.log_softmax(dim=1, dtype=dtype)  # on a CPU twice as fast as logsumexp
-    return log_probs[:, 0].clone(), log_probs.gather(1, target_N[:, None])[:, 0]
-
-
-def merged_gradient(logits_NV: Tensor, target_N: Tensor, by_blank_N: Tensor, by_label_N: Tensor) -> Tensor:
-    """∂L/∂logits (N,V) from the occupations of the nodes' arcs."""
-    dtype = torch.promote_types(logits_NV.dtype, torch.float32)
-    by_blank, by_label = by_blank_N.to(dtype), by_label_N.to(dtype)
-    grad = logits_NV.softmax(dim=1, dtype=dtype).mul_((by_blank + by_label)[:, None])
-    grad[:, 0] -= by_blank
-    grad.scatter_add_(1, target_N[:, None], -by_label[:, None])
-    return grad.to(logits_NV.dtype)

@@ -1,4 +1,4 @@
-"""The standard joiner on packed nodes of a GPU: z = W·tanh(e + p) + b, its arcs, and its merged gradient.
+"""The standard joiner on packed nodes of a GPU: z = W·tanh(e + p) + b, its standard arcs, and its merged gradient.
 
 What multiplies matrices is cuBLAS, in the dtype that the joiner itself would have (autocast's, or the weights'), and
 what lies between two products is one Triton kernel each. Of n nodes at a time there are, in that dtype, and nothing
@@ -149,18 +149,18 @@ class FusedJoint:
         self.trained = [any(p is q for q in parameters) for p in (linear.weight, linear.bias)]
         self.dtype = product_dtype(linear.weight)
 
-    def arcs(self, index: PackedIndex, encoder_rows: Tensor, predictor_rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probability of blank and of the label (N,) at every node, at least in float32."""
+    def log_probs(self, index: PackedIndex, encoder_rows: Tensor, predictor_rows: Tensor) -> Tensor:
+        """Log-probability of blank and of the label (2,N) at every node, at least in float32."""
         size = len(index.target_N)
         work = Workspace(self.linear, self.dtype, self.chunk_nodes, size, encoder_rows, predictor_rows)
-        blank_N, label_N = (torch.empty(size, dtype=work.sum_dtype, device=encoder_rows.device) for _ in range(2))
+        log_probs_CN = torch.empty(2, size, dtype=work.sum_dtype, device=encoder_rows.device)
         for part in slices(size, work.chunk):
             work.evaluate(index, part)
-            work.over_logits(_arcs, part, index.target_N[part], blank_N[part], label_N[part])
-        return blank_N, label_N
+            work.over_logits(_arcs, part, index.target_N[part], *log_probs_CN[:, part])
+        return log_probs_CN
 
     def gradients(
-        self, index: PackedIndex, encoder_rows: Tensor, predictor_rows: Tensor, by_blank_N: Tensor, by_label_N: Tensor
+        self, index: PackedIndex, encoder_rows: Tensor, predictor_rows: Tensor, by_CN: Tensor
     ) -> list[Tensor]:
         """The gradients of encoder rows, predictor rows, and those parameters of W and b that are trained."""
         size = len(index.target_N)
@@ -172,7 +172,7 @@ class FusedJoint:
         bias_grad = weight_grad.new_zeros(len(work.weight))
         for part in slices(size, work.chunk):
             hidden, logits = work.evaluate(index, part)
-            work.over_logits(_merged_gradient, part, index.target_N[part], by_blank_N[part], by_label_N[part])
+            work.over_logits(_merged_gradient, part, index.target_N[part], *by_CN[:, part])
             torch.mm(logits, work.weight, out=hidden_grad[: len(logits)])
             encoder_sums.add(part, hidden_grad, hidden)
             predictor_sums.add(part, hidden_grad, hidden)

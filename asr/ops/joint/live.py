@@ -2,7 +2,8 @@
 
 Log-probabilities are at most 0, and the arcs of a node share a mass of 1. So paths that leave a window of nodes have
 together no more mass than they had where they left it. The window is moved along with the forward recursion, a few
-frames at a time; positions with next to no mass are left behind, and what is lost is summed up. At the end it is
+frames at a time; positions with next to no mass are left behind, and what is lost is summed up. (Arcs that skip frames
+have mass under way to several frames to come; it counts for the window as what the next frame holds.) At the end it is
 compared with the mass P of the paths that arrived: the posterior of all that was left out is at most lost / P, a bound
 that holds whatever the logits are. An utterance for which that is too much gets all nodes.
 
@@ -12,28 +13,31 @@ under way falls below the mass that is lost within a few frames, and the search 
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from asr.nodes.base import Nodes, Topology, complete_nodes
-from asr.ops.joint.chunked import SAFETY, arc_log_probs
+from asr.arcs.base import BLANK, LABEL, ArcSet
+from asr.nodes.base import Nodes, complete_nodes
+from asr.ops.joint.chunked import SAFETY
 from asr.ops.joint.reference import LossInputs
 
 BLOCK_FRAMES = 4  # that are evaluated at a time
-CLIMB = 4  # positions by which a window is taller than its front; in `modified` no path climbs more in a block
+CLIMB = 4  # positions by which a window is taller than its front; no path climbs more in a block, unless in a frame
 MARGIN = 30.0  # nats below all that is under way, at which a position is left behind
 LEAST = -1e4  # stands for log 0 where differences are taken
 
 
 @torch.no_grad()
-def live_nodes(inputs: LossInputs, topology: Topology, tolerance: float) -> Nodes:
+def live_nodes(inputs: LossInputs, arcs: ArcSet, tolerance: float) -> Nodes:
     """Nodes outside of which too little of P(y|x) lies to change a gradient by the share `tolerance`.
 
     The loss changes by far less. All nodes of an utterance for which that is not certain.
     """
-    search = Search(inputs, topology, tolerance)
+    search = Search(inputs, arcs, tolerance)
     for begin in range(0, int(inputs.encoder_frames.max()), BLOCK_FRAMES):
         if not search.advance(begin):
             break
@@ -43,19 +47,22 @@ def live_nodes(inputs: LossInputs, topology: Topology, tolerance: float) -> Node
 class Search:
     """The state of `live_nodes` between two blocks of frames.
 
-    low_B: position of the window's first entry. alpha_BW: α of the window's positions, for the frame to be read next.
+    low_B: position of the window's first entry. alpha_BRW: α of the window's positions, for the frame to be read next
+    and for those after it that an arc can lead to; what lies in frames read already leads on to these.
     lost_B: log of the mass that has left the window. arrived_B: log P, once the last frame has been read.
     """
 
-    def __init__(self, inputs: LossInputs, topology: Topology, tolerance: float) -> None:
-        self.joiner, self.topology, self.tolerance = inputs.joiner, topology, tolerance / SAFETY
+    def __init__(self, inputs: LossInputs, arcs: ArcSet, tolerance: float) -> None:
+        self.joiner, self.arcs, self.tolerance = inputs.joiner, arcs, tolerance / SAFETY
         self.encoder_out, self.frames_B = inputs.encoder_out, inputs.encoder_frames
         self.predictor_out, self.labels_B = inputs.predictor_out, inputs.label_lengths
         self.targets_BU = torch.nn.functional.pad(inputs.labels, (0, 1))
         batch, frames, _ = self.encoder_out.shape
         self.low_B = torch.zeros_like(self.labels_B)
-        self.alpha_BW = torch.zeros(batch, 1, dtype=torch.float64, device=self.encoder_out.device)
-        self.lost_B, self.arrived_B = torch.full_like(self.alpha_BW[:, 0].expand(2, batch), -math.inf)
+        reach = max(frames for frames, _ in arcs.moves)
+        self.alpha_BRW = torch.full((batch, reach, 1), -math.inf, dtype=torch.float64, device=self.encoder_out.device)
+        self.alpha_BRW[:, 0] = 0.0
+        self.lost_B, self.arrived_B = torch.full_like(self.alpha_BRW[:, 0, 0].expand(2, batch), -math.inf)
         self.active_B = torch.ones_like(self.labels_B, dtype=torch.bool)
         self.first_BT = torch.zeros_like(self.low_B)[:, None].repeat(1, frames)
         self.last_BT = self.labels_B[:, None].repeat(1, frames)
@@ -65,23 +72,26 @@ class Search:
         (active,) = self.active_B.nonzero(as_tuple=True)
         if not len(active):
             return False
-        alpha_AW = torch.nn.functional.pad(self.alpha_BW[active], (0, CLIMB), value=-math.inf)
-        position_AW = self.low_B[active, None] + torch.arange(alpha_AW.shape[1], device=active.device)
+        alpha_ARW = torch.nn.functional.pad(self.alpha_BRW[active], (0, CLIMB), value=-math.inf)
+        position_AW = self.low_B[active, None] + torch.arange(alpha_ARW.shape[2], device=active.device)
         frames = min(BLOCK_FRAMES, self.first_BT.shape[1] - begin)
         self.first_BT[active, begin : begin + frames] = position_AW[:, :1]
         self.last_BT[active, begin : begin + frames] = position_AW[:, -1:].minimum(self.labels_B[active, None])
-        blank_AFW, label_AFW = self.arcs(active, begin, frames, position_AW)
-        for f in range(frames):
-            read_A1 = (begin + f < self.frames_B[active])[:, None]
-            after_AW, over_A = step(alpha_AW, blank_AFW[:, f], label_AFW[:, f], self.topology)
-            alpha_AW = after_AW.where(read_A1, alpha_AW)
-            self.lose(active, over_A.where(read_A1[:, 0], -math.inf))
-        self.arrive(active, begin + frames, alpha_AW, position_AW)
-        self.move(active, alpha_AW, position_AW)
+        weights = zip(*(weights_AFW.unbind(1) for weights_AFW in self.weights(active, begin, frames, position_AW)))
+        frames_A1, lost_A = self.frames_B[active, None], self.lost_B[active]
+        alpha = list(alpha_ARW.unbind(1))
+        for frame, weights_AW in enumerate(weights, begin):
+            read_A1 = frame < frames_A1
+            after, over_A = step(alpha, weights_AW, self.arcs.moves)
+            alpha = [after_AW.where(read_A1, alpha_AW) for after_AW, alpha_AW in zip(after, alpha)]
+            lost_A = torch.logaddexp(lost_A, over_A.where(read_A1[:, 0], -math.inf))
+        self.lost_B[active], alpha_ARW = lost_A, torch.stack(alpha, 1)
+        self.arrive(active, begin + frames, alpha_ARW, position_AW)
+        self.move(active, alpha_ARW, position_AW)
         return True
 
-    def arcs(self, active: Tensor, begin: int, frames: int, position_AW: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probability of blank and of the next label (A,F,W), float64; −inf where there is no such arc."""
+    def weights(self, active: Tensor, begin: int, frames: int, position_AW: Tensor) -> list[Tensor]:
+        """Log-weight of each arc (A,F,W), float64; −inf where there is no such arc."""
         labels_A1 = self.labels_B[active, None]
         inside_AW = position_AW.minimum(labels_A1)
         encoder_rows = self.encoder_out[active, begin : begin + frames][:, :, None]
@@ -92,63 +102,86 @@ class Search:
         target_AFW = self.targets_BU[active[:, None], inside_AW][:, None].expand(encoder_rows.shape[:3])
         target_AFW = target_AFW.where((position_AW < labels_A1)[:, None], 0)
         logits = self.joiner(encoder_rows.flatten(0, 2), predictor_rows.flatten(0, 2))
-        blank, label = (values.double().view_as(target_AFW) for values in arc_log_probs(logits, target_AFW.flatten()))
-        label = label.masked_fill((position_AW >= labels_A1)[:, None], -math.inf)
-        blank = blank.masked_fill((position_AW > labels_A1)[:, None], -math.inf)
-        if self.topology == "constrained":
-            label = label + torch.nn.functional.pad(blank[:, :, 1:], (0, 1))
-        return blank, label
+        made = self.arcs.weights(self.arcs.log_probs(logits, target_AFW.flatten())).double()
+        weights = [
+            values.view_as(target_AFW).masked_fill((position_AW + labels > labels_A1)[:, None], -math.inf)
+            for values, (_, labels) in zip(made, self.arcs.moves)
+        ]
+        if self.arcs.topology == "constrained":
+            weights[LABEL] = weights[LABEL] + torch.nn.functional.pad(weights[BLANK][:, :, 1:], (0, 1))
+        return weights
 
-    def lose(self, active: Tensor, mass_A: Tensor) -> None:
-        """Count mass (log) that leaves the windows."""
-        self.lost_B[active] = torch.logaddexp(self.lost_B[active], mass_A)
-
-    def arrive(self, active: Tensor, read: int, alpha_AW: Tensor, position_AW: Tensor) -> None:
+    def arrive(self, active: Tensor, read: int, alpha_ARW: Tensor, position_AW: Tensor) -> None:
         """Note log P of utterances whose last frame has been read, and search them no more."""
         at_end = (self.frames_B[active] <= read)[:, None] & (position_AW == self.labels_B[active, None])
-        self.arrived_B[active] = alpha_AW.where(at_end, -math.inf).amax(1)
+        self.arrived_B[active] = alpha_ARW[:, 0].where(at_end, -math.inf).amax(1)
         self.active_B[active] = self.frames_B[active] > read
 
-    def move(self, active: Tensor, alpha_AW: Tensor, position_AW: Tensor) -> None:
+    def move(self, active: Tensor, alpha_ARW: Tensor, position_AW: Tensor) -> None:
         """Leave positions with next to no mass behind; give up where too much is lost."""
-        under_way_A1 = alpha_AW.logsumexp(1, keepdim=True)
-        live_AW = alpha_AW >= under_way_A1 - MARGIN
-        index_W = torch.arange(alpha_AW.shape[1], device=active.device)
+        under_way_A = alpha_ARW.flatten(1).logsumexp(1)
+        live_AW = (alpha_ARW >= under_way_A[:, None, None] - MARGIN).any(1)
+        index_W = torch.arange(alpha_ARW.shape[2], device=active.device)
         lowest_A1 = live_AW.int().argmax(1, keepdim=True)
         highest_A1 = (live_AW * index_W).amax(1, keepdim=True)
         kept_AW = (index_W >= lowest_A1) & (index_W <= highest_A1)
         goes_on_A = self.active_B[active]
-        left_A = alpha_AW.masked_fill(kept_AW, -math.inf).logsumexp(1)
-        self.lose(active, left_A.where(goes_on_A, -math.inf))
-        too_much_A = self.lost_B[active] > under_way_A1[:, 0] + math.log(self.tolerance)
-        self.active_B[active] = goes_on_A & ~too_much_A & under_way_A1[:, 0].isfinite()
+        left_A = alpha_ARW.masked_fill(kept_AW[:, None], -math.inf).flatten(1).logsumexp(1)
+        lost_A = torch.logaddexp(self.lost_B[active], left_A.where(goes_on_A, -math.inf))
+        too_much_A = lost_A > under_way_A + math.log(self.tolerance)
+        self.lost_B[active] = lost_A
+        self.active_B[active] = goes_on_A & ~too_much_A & under_way_A.isfinite()
         source_AW = lowest_A1 + torch.arange(int((highest_A1 - lowest_A1).max()) + 1, device=active.device)
-        moved_AW = alpha_AW.gather(1, source_AW.clamp(max=alpha_AW.shape[1] - 1))
-        self.alpha_BW = self.alpha_BW.new_full((len(self.low_B), source_AW.shape[1]), -math.inf)
-        self.alpha_BW[active] = moved_AW.masked_fill(source_AW > highest_A1, -math.inf)
+        source_ARW = source_AW.clamp(max=alpha_ARW.shape[2] - 1)[:, None].expand(-1, alpha_ARW.shape[1], -1)
+        moved_ARW = alpha_ARW.gather(2, source_ARW).masked_fill((source_AW > highest_A1)[:, None], -math.inf)
+        self.alpha_BRW = moved_ARW.new_full((len(self.low_B), *moved_ARW.shape[1:]), -math.inf)
+        self.alpha_BRW[active] = moved_ARW
         self.low_B[active] = position_AW.gather(1, lowest_A1)[:, 0]
 
     def nodes(self) -> Nodes:
         """The windows of the utterances for which the bound holds, and all nodes of the others.
 
         A gradient has an L1 norm of about twice the loss, or more; a path that is left out changes the occupation of
-        T + U arcs, and that of as many others in turn.
+        T + U arcs, and that of as many others in turn, each in all heads.
         """
-        share_B = self.tolerance * (-self.arrived_B).clamp(max=1.0) / (2 * (self.frames_B + self.labels_B))
+        changed_B = 2 * len(self.arcs.heads) * (self.frames_B + self.labels_B)
+        share_B = self.tolerance * (-self.arrived_B).clamp(max=1.0) / changed_B
         certain_B1 = (self.lost_B <= self.arrived_B + share_B.log())[:, None] & self.arrived_B.isfinite()[:, None]
         # No path comes down again: what is above a later window is lost, and has been counted as such.
         last_BT = self.last_BT.flip(1).cummin(1).values.flip(1)
         first_BT, last_BT = self.first_BT.where(certain_B1, 0), last_BT.where(certain_B1, self.labels_B[:, None])
-        return complete_nodes(self.frames_B, self.labels_B, first_BT, last_BT, self.topology)[0]
+        return complete_nodes(self.frames_B, self.labels_B, first_BT, last_BT, self.arcs.topology)[0]
 
 
-def step(alpha_AW: Tensor, blank_AW: Tensor, label_AW: Tensor, topology: Topology) -> tuple[Tensor, Tensor]:
-    """α before the next frame, and log of the mass that climbs out of the window."""
-    if topology == "regular":
-        # α_k = log Σ_{j≤k} exp(α_j + label_j + … + label_{k−1}), by differences of sums of labels
-        climbed_AW = torch.nn.functional.pad(label_AW[:, :-1].clamp(min=LEAST).cumsum(1), (1, 0))
-        alpha_AW = (alpha_AW - climbed_AW).logcumsumexp(1) + climbed_AW
-        return alpha_AW + blank_AW, alpha_AW[:, -1] + label_AW[:, -1]
-    emitted_AW = alpha_AW + label_AW
-    from_label_AW = torch.nn.functional.pad(emitted_AW[:, :-1], (1, 0), value=-math.inf)
-    return torch.logaddexp(alpha_AW + blank_AW, from_label_AW), emitted_AW[:, -1]
+def step(
+    alpha: Sequence[Tensor], weights: Sequence[Tensor], moves: tuple[tuple[int, int], ...]
+) -> tuple[list[Tensor], Tensor]:
+    """α (A,W) of the frames that follow, and log of the mass that climbs out of the window (A,).
+
+    alpha: of this frame, and of those after it, as far as an arc leads. weights: of each arc (A,W).
+    """
+    alpha_AW, *later = alpha
+    over = []
+    for weights_AW in (weights_AW for weights_AW, (frames, _) in zip(weights, moves) if frames == 0):
+        alpha_AW, over_A = climb(alpha_AW, weights_AW)
+        over.append(over_A)
+    arriving: list[list[Tensor]] = [*([alpha_AW] for alpha_AW in later), []]
+    for weights_AW, (frames, labels) in zip(weights, moves):
+        if frames:
+            moved_AW = alpha_AW + weights_AW
+            if labels:
+                over.append(moved_AW[:, -1])
+                moved_AW = torch.nn.functional.pad(moved_AW[:, :-1], (1, 0), value=-math.inf)
+            arriving[frames - 1].append(moved_AW)
+    after = [functools.reduce(torch.logaddexp, alphas) for alphas in arriving]
+    return after, functools.reduce(torch.logaddexp, over)
+
+
+def climb(alpha_AW: Tensor, label_AW: Tensor) -> tuple[Tensor, Tensor]:
+    """α after labels that stay in the frame, and log of the mass that they take out of the window.
+
+    α_k = log Σ_{j≤k} exp(α_j + label_j + … + label_{k−1}), by differences of sums of labels.
+    """
+    climbed_AW = torch.nn.functional.pad(label_AW[:, :-1].clamp(min=LEAST).cumsum(1), (1, 0))
+    alpha_AW = (alpha_AW - climbed_AW).logcumsumexp(1) + climbed_AW
+    return alpha_AW, alpha_AW[:, -1] + label_AW[:, -1]

@@ -14,10 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asr.nodes.base import Nodes, Topology
+from asr.nodes.base import Nodes
 
 Array = np.ndarray
-Results = tuple[Array, Array, Array]
 Kernel = Callable[..., Any]
 
 
@@ -54,19 +53,24 @@ def _node(first: Array, offset: Array, row: int, position: int) -> int:
 
 
 @compiled()
+def _entry(frame: int, edges: float) -> float:
+    """Log-weight of beginning at a frame; of frame 0 it is 0, whatever the price."""
+    return -edges * frame if frame > 0 else 0.0
+
+
+@compiled()
 def _forward(
-    first: Array, offset: Array, blank: Array, label: Array, shift: int, rows: tuple[int, int], alpha: Array
+    first: Array, offset: Array, weights: Array, moves: Array, edges: float, rows: tuple[int, int], alpha: Array
 ) -> None:
     for row in range(rows[0], rows[1]):
         for n in range(offset[row], offset[row + 1]):
             position = first[row] + n - offset[row]
-            a = 0.0 if row == rows[0] and position == 0 else -math.inf
-            source = _node(first, offset, row - 1, position) if row > rows[0] else -1
-            if source >= 0:
-                a = alpha[source] + blank[source]
-            source = _node(first, offset, row - shift, position - 1) if row - shift >= rows[0] else -1
-            if source >= 0:
-                a = _logadd(a, alpha[source] + label[source])
+            a = _entry(row - rows[0], edges) if position == 0 else -math.inf
+            for k in range(len(moves)):
+                before = row - moves[k, 0]
+                source = _node(first, offset, before, position - moves[k, 1]) if before >= rows[0] else -1
+                if source >= 0:
+                    a = _logadd(a, alpha[source] + weights[k, source])
             alpha[n] = a
 
 
@@ -74,47 +78,54 @@ def _forward(
 def _backward(
     first: Array,
     offset: Array,
-    blank: Array,
-    label: Array,
-    shift: int,
+    weights: Array,
+    moves: Array,
+    edges: float,
     rows: tuple[int, int],
     labels: int,
     beta: Array,
-    via_blank: Array,
-    via_label: Array,
+    via: Array,
 ) -> None:
     """β of every node, and the score of the rest of the path via each of its arcs."""
     for row in range(rows[1] - 1, rows[0] - 1, -1):
-        is_last = row == rows[1] - 1
         for n in range(offset[row + 1] - 1, offset[row] - 1, -1):
             position = first[row] + n - offset[row]
-            via_blank[n] = blank[n] if is_last and position == labels else -math.inf
-            target = -1 if is_last else _node(first, offset, row + 1, position)
-            if target >= 0:
-                via_blank[n] = blank[n] + beta[target]
-            via_label[n] = label[n] if is_last and shift == 1 and position == labels - 1 else -math.inf
-            target = -1 if is_last and shift == 1 else _node(first, offset, row + shift, position + 1)
-            if target >= 0:
-                via_label[n] = label[n] + beta[target]
-            beta[n] = _logadd(via_blank[n], via_label[n])
+            beta[n] = -edges * (rows[1] - row) if position == labels else -math.inf
+            for k in range(len(moves)):
+                after, above = row + moves[k, 0], position + moves[k, 1]
+                via[k, n] = weights[k, n] if after == rows[1] and above == labels else -math.inf
+                target = _node(first, offset, after, above) if after < rows[1] else -1
+                if target >= 0:
+                    via[k, n] = weights[k, n] + beta[target]
+                beta[n] = _logadd(beta[n], via[k, n])
+
+
+@compiled()
+def _total(first: Array, offset: Array, edges: float, rows: tuple[int, int], beta: Array) -> float:
+    """log P: the sum over the nodes at which a path may begin."""
+    total = beta[offset[rows[0]]]
+    for row in range(rows[0] + 1, rows[1] if edges < math.inf else rows[0]):
+        if first[row] == 0:
+            total = _logadd(total, _entry(row - rows[0], edges) + beta[offset[row]])
+    return total
 
 
 @compiled(parallel=True)
 def _forward_backward(
-    row_offsets: Array, labels: Array, first: Array, offset: Array, blank: Array, label: Array, shift: int
-) -> Results:
-    alpha, beta = np.empty_like(blank), np.empty_like(blank)
-    by_blank, by_label = np.empty_like(blank), np.empty_like(blank)
+    row_offsets: Array, labels: Array, first: Array, offset: Array, weights: Array, moves: Array, edges: float
+) -> tuple[Array, Array]:
+    alpha, beta = np.empty(weights.shape[1]), np.empty(weights.shape[1])
+    by_arc = np.empty_like(weights)
     total = np.empty(len(row_offsets) - 1)
     for b in numba.prange(len(total)):
         rows = (row_offsets[b], row_offsets[b + 1])
-        _forward(first, offset, blank, label, shift, rows, alpha)
-        _backward(first, offset, blank, label, shift, rows, labels[b], beta, by_blank, by_label)
-        total[b] = beta[offset[rows[0]]]
-        for n in range(offset[rows[0]], offset[rows[1]]):
-            by_blank[n] = math.exp(alpha[n] + by_blank[n] - total[b])
-            by_label[n] = math.exp(alpha[n] + by_label[n] - total[b])
-    return total, by_blank, by_label
+        _forward(first, offset, weights, moves, edges, rows, alpha)
+        _backward(first, offset, weights, moves, edges, rows, labels[b], beta, by_arc)
+        total[b] = _total(first, offset, edges, rows, beta)
+        for k in range(len(moves)):
+            for n in range(offset[rows[0]], offset[rows[1]]):
+                by_arc[k, n] = math.exp(alpha[n] + by_arc[k, n] - total[b])
+    return total, by_arc
 
 
 @functools.cache
@@ -143,18 +154,19 @@ def threads_of_torch() -> Iterator[None]:
 
 
 def forward_backward(
-    nodes: Nodes, blank_N: Tensor, label_N: Tensor, topology: Topology = "regular"
-) -> tuple[Tensor, Tensor, Tensor]:
-    """log P (B,) and the occupations γ_blank, γ_label (N,) of both arcs of every node, float64.
+    nodes: Nodes, weights_AN: Tensor, moves: tuple[tuple[int, int], ...], edges: float = math.inf
+) -> tuple[Tensor, Tensor]:
+    """log P (B,) and the occupations γ_a (A,N) of every node's arcs, float64.
 
-    blank_N, label_N: log-probability of the blank and of the label arc that leave each node; those of arcs
-    that are not in the set are not read.
+    weights_AN: log-weight of each arc that leaves each node; those of arcs that are not in the set are not read.
+    moves: where the arcs lead, (Δt,Δu); one that stays in its frame leads up. edges: price of a frame that a path
+    leaves out at its beginning or end.
     """
     warn_without_cache()
     shape = (nodes.row_offsets, nodes.label_lengths_B, nodes.first_R, nodes.node_offsets)
     offsets, labels, first, offset = (array.numpy(force=True) for array in shape)
-    blank, label = blank_N.double().numpy(force=True), label_N.double().numpy(force=True)
+    weights = weights_AN.double().contiguous().numpy(force=True)
     with threads_of_torch():
-        results = _forward_backward(offsets, labels, first, offset, blank, label, 1 if topology == "modified" else 0)
-    total, by_blank, by_label = (torch.from_numpy(result).to(blank_N.device) for result in results)
-    return total, by_blank, by_label
+        results = _forward_backward(offsets, labels, first, offset, weights, np.array(moves), float(edges))
+    total, by_AN = (torch.from_numpy(result).to(weights_AN.device) for result in results)
+    return total, by_AN

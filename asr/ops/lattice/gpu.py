@@ -1,18 +1,21 @@
 """Forward-backward over any node set on a GPU: Triton, one program per utterance, sums in float64.
 
 A program goes through the rows (frames) of its utterance one after the other, with the positions of a row side
-by side. Within a row the regular topology is a recurrence in the log semiring, x_k = logadd(x_{k−1} + a_k, b_k),
-which is associative: (a₁, b₁)·(a₂, b₂) = (a₁ + a₂, logadd(b₁ + a₂, b₂)). One scan does the row.
+by side. Arcs that stay in a row (the labels of the regular topology) are a recurrence in the log semiring,
+x_k = logadd(x_{k−1} + a_k, b_k), which is associative: (a₁, b₁)·(a₂, b₂) = (a₁ + a₂, logadd(b₁ + a₂, b₂)). One scan
+does the row.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from asr.nodes.base import Nodes, Topology
+from asr.nodes.base import Nodes
 
 
 @triton.jit
@@ -35,105 +38,127 @@ def _at(values, begin, within, count):
 
 @triton.jit
 def _forward(
-    row_offsets, labels, first, offset, blank, label, alpha, total, MODIFIED: tl.constexpr, BLOCK: tl.constexpr
-):
+    row_offsets, labels, first, offset, weights, edges, alpha, total, nodes,
+    MOVES: tl.constexpr, CLIMBS: tl.constexpr, EDGES: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
     """α of every node, and log P."""
     b = tl.program_id(0)
-    row = tl.load(row_offsets + b)
+    begin_row = tl.load(row_offsets + b)
     end = tl.load(row_offsets + b + 1)
+    row = begin_row
+    labels_b = tl.load(labels + b)
+    log_p = tl.full((1,), -float("inf"), tl.float64)
     k = tl.arange(0, BLOCK)
-    first_before = tl.load(first + row)
-    before = tl.load(offset + row)
-    count_before = before - before
     while row < end:
-        first_here = tl.load(first + row)
         begin = tl.load(offset + row)
         count = tl.load(offset + row + 1) - begin
-        below = tl.where(k < count, first_here + k - first_before, -1)
-        a = _at(alpha, before, below, count_before) + _at(blank, before, below, count_before)
-        a = tl.where((count_before == 0) & (first_here + k == 0), 0.0, a)
-        if MODIFIED:
-            from_label = _at(alpha, before, below - 1, count_before) + _at(label, before, below - 1, count_before)
-            a = _logadd(a, from_label)
-        else:
-            step = _at(label, begin, k - 1, count)
+        position = tl.load(first + row) + k
+        a = tl.where((row == begin_row) & (position == 0), 0.0, -float("inf")).to(tl.float64)
+        if EDGES:
+            a = tl.where(position == 0, -tl.load(edges) * (row - begin_row), a)
+        for arc in tl.static_range(len(MOVES)):
+            if MOVES[arc][0] > 0:
+                before = row - MOVES[arc][0]
+                source = tl.where(k < count, position - MOVES[arc][1], -1)
+                a = _logadd(a, _arriving(first, offset, weights + arc * nodes, alpha, begin_row, before, source))
+        if CLIMBS >= 0:
+            step = _at(weights + CLIMBS * nodes, begin, k - 1, count)
             _, a = tl.associative_scan((step, a), 0, _then)
+        if EDGES:
+            at_end = tl.max(tl.where((k < count) & (position == labels_b), a, -float("inf")), 0)
+            log_p = _logadd(log_p, at_end - tl.load(edges) * (end - row))
         tl.store(alpha + begin + k, a, mask=k < count)
-        tl.debug_barrier()  # the next row reads what other threads have written
-        before = begin
-        first_before = first_here
-        count_before = count
+        tl.debug_barrier()  # rows to come read what other threads have written
         row += 1
-    last = tl.load(labels + b) - first_before
-    log_p = _at(alpha, before, last, count_before) + _at(blank, before, last, count_before)
-    if MODIFIED:
-        emitted = _at(alpha, before, last - 1, count_before) + _at(label, before, last - 1, count_before)
-        log_p = _logadd(log_p, emitted)
-    tl.store(total + b, log_p)
+    last = labels_b + tl.zeros((1,), tl.int64)
+    for arc in tl.static_range(len(MOVES)):
+        if MOVES[arc][0] > 0:
+            before = end - MOVES[arc][0]
+            source = last - MOVES[arc][1]
+            log_p = _logadd(log_p, _arriving(first, offset, weights + arc * nodes, alpha, begin_row, before, source))
+    tl.store(total + b + tl.arange(0, 1), log_p)
+
+
+@triton.jit
+def _arriving(first, offset, weights, alpha, begin_row, row, position):
+    """α + w of the nodes at some positions of a row; −inf where the row, or a node, is none."""
+    is_row = row >= begin_row
+    begin = tl.load(offset + row, mask=is_row, other=0)
+    count = tl.load(offset + row + 1, mask=is_row, other=0) - begin
+    within = position - tl.load(first + row, mask=is_row, other=0)
+    return _at(alpha, begin, within, count) + _at(weights, begin, within, count)
 
 
 @triton.jit
 def _backward(
-    row_offsets, labels, first, offset, blank, label, alpha, total, beta, by_blank, by_label,
-    MODIFIED: tl.constexpr, BLOCK: tl.constexpr,
+    row_offsets, labels, first, offset, weights, edges, alpha, total, beta, by_arc, nodes,
+    MOVES: tl.constexpr, CLIMBS: tl.constexpr, EDGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """β of every node, and the occupations of its arcs."""
     b = tl.program_id(0)
     begin_row = tl.load(row_offsets + b)
-    row = tl.load(row_offsets + b + 1) - 1
+    end = tl.load(row_offsets + b + 1)
+    row = end - 1
     log_p = tl.load(total + b)
     labels_b = tl.load(labels + b)
     k = tl.arange(0, BLOCK)
-    first_after = tl.load(first + row)
-    after = tl.load(offset + row)
-    count_after = after - after
     while row >= begin_row:
-        first_here = tl.load(first + row)
         begin = tl.load(offset + row)
         count = tl.load(offset + row + 1) - begin
+        position = tl.load(first + row) + k
         inside = k < count
-        position = first_here + k
-        above = tl.where(inside, position - first_after, -2)
-        blank_here = _at(blank, begin, k, count)
-        label_here = tl.where(position < labels_b, _at(label, begin, k, count), -float("inf"))
-        is_last = count_after == 0
-        rest = _at(beta, after, above, count_after)
-        via_blank = blank_here + tl.where(is_last & (position == labels_b), 0.0, rest)
-        if MODIFIED:
-            rest = _at(beta, after, above + 1, count_after)
-            rest = tl.where(is_last & (position + 1 == labels_b), 0.0, rest)
-            via_label = label_here + rest
-            tl.store(beta + begin + k, _logadd(via_blank, via_label), mask=inside)
-            tl.debug_barrier()
-        else:
-            step = tl.where(k + 1 < count, label_here, -float("inf"))
-            _, here = tl.associative_scan((step, via_blank), 0, _then, reverse=True)
-            tl.store(beta + begin + k, here, mask=inside)
-            tl.debug_barrier()  # this row and the one before read what other threads have written
-            via_label = step + _at(beta, begin, k + 1, count)
         alpha_here = _at(alpha, begin, k, count)
-        tl.store(by_blank + begin + k, tl.exp(alpha_here + via_blank - log_p), mask=inside)
-        tl.store(by_label + begin + k, tl.exp(alpha_here + via_label - log_p), mask=inside)
-        after = begin
-        first_after = first_here
-        count_after = count
+        here = tl.full((BLOCK,), -float("inf"), tl.float64)
+        if EDGES:
+            here = tl.where(inside & (position == labels_b), -tl.load(edges) * (end - row), here)
+        for arc in tl.static_range(len(MOVES)):
+            if MOVES[arc][0] > 0:
+                after = row + MOVES[arc][0]
+                target = tl.where(inside, position + MOVES[arc][1], -1)
+                rest = _rest(first, offset, beta, after, end, target)
+                rest = tl.where((after == end) & (target == labels_b), 0.0, rest)
+                via = rest + tl.where(rest == -float("inf"), 0.0, _at(weights + arc * nodes, begin, k, count))
+                here = _logadd(here, via)
+                tl.store(by_arc + arc * nodes + begin + k, tl.exp(alpha_here + via - log_p), mask=inside)
+        if CLIMBS >= 0:
+            step = tl.where(k + 1 < count, _at(weights + CLIMBS * nodes, begin, k, count), -float("inf"))
+            _, here = tl.associative_scan((step, here), 0, _then, reverse=True)
+        tl.store(beta + begin + k, here, mask=inside)
+        tl.debug_barrier()  # this row and those before read what other threads have written
+        if CLIMBS >= 0:
+            via = step + _at(beta, begin, k + 1, count)
+            tl.store(by_arc + CLIMBS * nodes + begin + k, tl.exp(alpha_here + via - log_p), mask=inside)
         row -= 1
 
 
-def forward_backward(
-    nodes: Nodes, blank_N: Tensor, label_N: Tensor, topology: Topology = "regular"
-) -> tuple[Tensor, Tensor, Tensor]:
-    """log P (B,) and the occupations γ_blank, γ_label (N,) of both arcs of every node, float64.
+@triton.jit
+def _rest(first, offset, beta, row, end, position):
+    """β of the nodes at some positions of a row; −inf where the row, or a node, is none."""
+    is_row = row < end
+    begin = tl.load(offset + row, mask=is_row, other=0)
+    count = tl.load(offset + row + 1, mask=is_row, other=0) - begin
+    return _at(beta, begin, position - tl.load(first + row, mask=is_row, other=0), count)
 
-    blank_N, label_N: log-probability of the blank and of the label arc that leave each node; those of arcs
-    that are not in the set are not read.
+
+def forward_backward(
+    nodes: Nodes, weights_AN: Tensor, moves: tuple[tuple[int, int], ...], edges: float = math.inf
+) -> tuple[Tensor, Tensor]:
+    """log P (B,) and the occupations γ_a (A,N) of every node's arcs, float64.
+
+    weights_AN: log-weight of each arc that leaves each node; those of arcs that are not in the set are not read.
+    moves: where the arcs lead, (Δt,Δu); one that stays in its frame leads up. edges: price of a frame that a path
+    leaves out at its beginning or end.
     """
-    blank, label = blank_N.contiguous(), label_N.contiguous()
-    alpha, beta, by_blank, by_label = (torch.empty_like(blank, dtype=torch.float64) for _ in range(4))
+    weights = weights_AN.contiguous()
+    by_arc = torch.empty_like(weights, dtype=torch.float64)
+    alpha, beta = (by_arc.new_empty(len(nodes)) for _ in range(2))
     total = alpha.new_empty(len(nodes.frames_B))
     shape = (nodes.row_offsets, nodes.label_lengths_B.contiguous(), nodes.first_R.contiguous(), nodes.node_offsets)
-    options = {"MODIFIED": topology == "modified", "BLOCK": triton.next_power_of_2(int(nodes.count_R.max()))}
+    climbs = next((arc for arc, (frames, _) in enumerate(moves) if frames == 0), -1)
+    price = alpha.new_tensor([edges])  # as an argument it would be float32
+    options = {"MOVES": moves, "CLIMBS": climbs, "EDGES": math.isfinite(edges)}
+    options["BLOCK"] = triton.next_power_of_2(int(nodes.count_R.max()))
     grid = (len(total),)
-    _forward[grid](*shape, blank, label, alpha, total, **options)
-    _backward[grid](*shape, blank, label, alpha, total, beta, by_blank, by_label, **options)
-    return total, by_blank, by_label
+    _forward[grid](*shape, weights, price, alpha, total, len(nodes), **options)
+    _backward[grid](*shape, weights, price, alpha, total, beta, by_arc, len(nodes), **options)
+    return total, by_arc

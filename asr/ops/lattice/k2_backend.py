@@ -6,27 +6,35 @@ modified topology. Nodes outside of the set get arcs of log-probability −inf, 
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-from asr.nodes.base import Nodes, Topology
+from asr.errors import InputError
+from asr.nodes.base import Nodes
 
 
 def forward_backward(
-    nodes: Nodes, blank_N: Tensor, label_N: Tensor, topology: Topology = "regular"
-) -> tuple[Tensor, Tensor, Tensor]:
-    """log P (B,) and the occupations γ_blank, γ_label (N,) of both arcs of every node, float64.
+    nodes: Nodes, weights_AN: Tensor, moves: tuple[tuple[int, int], ...], edges: float = math.inf
+) -> tuple[Tensor, Tensor]:
+    """log P (B,) and the occupations γ_a (2,N) of every node's arcs, float64.
 
-    blank_N, label_N: log-probability of the blank and of the label arc that leave each node; those of arcs
-    that are not in the set are not read.
+    weights_AN: log-weight of the blank and of the label arc that leave each node; those of arcs that are not in the set
+    are not read. moves: where they lead, (Δt,Δu). Raises InputError for arcs, and edges, that k2 does not know.
     """
     import k2
 
+    if moves not in (((1, 0), (0, 1)), ((1, 0), (1, 1))):
+        raise InputError("loss.backend=k2: k2 has no arcs that skip frames, as these of loss.arcs; use backend=auto")
+    if math.isfinite(edges):
+        raise InputError(f"loss.backend=k2: k2 knows no loss.edges={edges}; use backend=auto")
+    blank_N, label_N = weights_AN
     b, t, u = nodes.coordinates()
     batch, frames, labels = len(nodes.frames_B), int(nodes.frames_B.max()), int(nodes.label_lengths_B.max())
     emits = u < nodes.label_lengths_B[b]
     py = blank_N.new_full((batch, labels + 1, frames), -torch.inf, dtype=torch.float64)
-    px = py.new_full((batch, labels, frames + (topology == "regular")), -torch.inf)
+    px = py.new_full((batch, labels, frames + (moves[1] == (0, 1))), -torch.inf)
     py[b, u, t] = blank_N.double()
     px[b[emits], u[emits], t[emits]] = label_N[emits].double()
     zeros = torch.zeros_like(nodes.frames_B)
@@ -34,4 +42,4 @@ def forward_backward(
     log_p, (by_label, by_blank) = k2.mutual_information_recursion(px, py, boundary, return_grad=True)
     label_occupation = torch.zeros_like(py[b, u, t])
     label_occupation[emits] = by_label[b[emits], u[emits], t[emits]]
-    return log_p, by_blank[b, u, t], label_occupation
+    return log_p, torch.stack((by_blank[b, u, t], label_occupation))

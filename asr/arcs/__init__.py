@@ -1,0 +1,1 @@
+"""WHICH arcs leave a (frame, label) node of the lattice, where they lead, and what they weigh."""

@@ -1,0 +1,222 @@
+"""A set of arcs: what a node's outputs choose among, and which choices make an arc.
+
+Heads read the K outputs z of a node. Each gives log-probabilities to C choices in all: blank, the next label, and what
+else there is. An arc leads to (t+Δt, u+Δu), and its weight is the product of the choices that make it:
+
+    log w_a = Σ_{c of a} log p_c
+
+So the occupation of a choice is γ_c = Σ_{a with c} γ_a, and that of a head the sum γ_h over its choices; the gradient
+of L = −log P keeps, head by head, the form that it has for one softmax (Li et al., ASRU 2019). Of a node nothing needs
+to be kept but C numbers: from these and the occupations also follows the L1 norm of its gradient.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from asr.errors import InputError
+from asr.nodes.base import Topology
+
+NEXT_LABEL = -1  # stands for the column of the label that the node's label arcs emit
+BLANK, LABEL = 0, 1  # the first two arcs of every set: the shortest of blank and of the label
+
+
+class Head(Protocol):
+    """A distribution that some outputs of a node make, and the choices of it that arcs use.
+
+    size: number of choices.
+    """
+
+    @property
+    def size(self) -> int:
+        """See above."""
+
+    def log_probs(self, logits: Tensor, target: Tensor) -> list[Tensor]:
+        """Log-probability of each choice (...,), at least float32, from logits (...,K) and targets (...,)."""
+
+    def gradient(self, logits_NK: Tensor, target_N: Tensor, by_CN: Tensor) -> Tensor:
+        """∂L/∂(the head's own outputs) (N,·) from the occupations of its choices."""
+
+    def norms(self, log_probs_CN: Tensor, by_CN: Tensor, has_label_N: Tensor) -> Tensor:
+        """L1 norm of that gradient (N,), without the logits."""
+
+
+@dataclass(frozen=True)
+class Softmax:
+    """p = softmax(z[begin:end]), of which arcs use `columns` (`NEXT_LABEL`: that of the target, by its own number).
+
+    ∂L/∂z_k = γ_h·p_k − Σ_{choices c in column k} γ_c
+
+    ‖∂L/∂z‖ = γ_h·(1 − Σ_c p_c) + Σ_c |γ_h·p_c − γ_c|
+    """
+
+    columns: tuple[int, ...]
+    begin: int = 0
+    end: int | None = None
+
+    @property
+    def size(self) -> int:
+        """See `Head`."""
+        return len(self.columns)
+
+    def log_probs(self, logits: Tensor, target: Tensor) -> list[Tensor]:
+        """See `Head`."""
+        log_probs = logits[..., self.begin : self.end].log_softmax(dim=-1, dtype=at_least_float32(logits))
+        of_target = self.column_of(target)[..., None]  # log_softmax is on a CPU twice as fast as logsumexp
+        return [
+            log_probs.gather(-1, of_target)[..., 0] if column == NEXT_LABEL else log_probs[..., column]
+            for column in self.columns
+        ]
+
+    def gradient(self, logits_NK: Tensor, target_N: Tensor, by_CN: Tensor) -> Tensor:
+        """See `Head`."""
+        dtype = at_least_float32(logits_NK)
+        by_CN = by_CN.to(dtype)
+        grad = logits_NK[:, self.begin : self.end].softmax(dim=1, dtype=dtype).mul_(by_CN.sum(0)[:, None])
+        for column, by_N in zip(self.columns, by_CN):
+            if column == NEXT_LABEL:
+                grad.scatter_add_(1, self.column_of(target_N)[:, None], -by_N[:, None])
+            else:
+                grad[:, column] -= by_N
+        return grad.to(logits_NK.dtype)
+
+    def norms(self, log_probs_CN: Tensor, by_CN: Tensor, has_label_N: Tensor) -> Tensor:
+        """See `Head`."""
+        exists_CN = torch.stack([has_label_N | (column != NEXT_LABEL) for column in self.columns])
+        p_CN, occupation_N = log_probs_CN.exp().where(exists_CN, 0.0), by_CN.sum(0)
+        others_N = occupation_N * (1 - p_CN.sum(0)).clamp(min=0)
+        return others_N + (occupation_N * p_CN - by_CN).abs().sum(0)
+
+    def column_of(self, target: Tensor) -> Tensor:
+        """The target's place among the head's outputs; the first for a target that is none (0)."""
+        return (target - self.begin).clamp(min=0) if self.begin else target
+
+
+@dataclass(frozen=True)
+class Sigmoid:
+    """p = σ(z_column) of its first choice, 1 − p of its second.
+
+    ∂L/∂z = γ_h·p − γ_first
+    """
+
+    column: int
+
+    @property
+    def size(self) -> int:
+        """See `Head`."""
+        return 2
+
+    def log_probs(self, logits: Tensor, target: Tensor) -> list[Tensor]:
+        """See `Head`."""
+        z = logits[..., self.column].to(at_least_float32(logits))
+        return [torch.nn.functional.logsigmoid(z), torch.nn.functional.logsigmoid(-z)]
+
+    def gradient(self, logits_NK: Tensor, target_N: Tensor, by_CN: Tensor) -> Tensor:
+        """See `Head`."""
+        z_N = logits_NK[:, self.column].to(at_least_float32(logits_NK))
+        by_CN = by_CN.to(z_N.dtype)
+        return (by_CN.sum(0) * z_N.sigmoid() - by_CN[0]).to(logits_NK.dtype)[:, None]
+
+    def norms(self, log_probs_CN: Tensor, by_CN: Tensor, has_label_N: Tensor) -> Tensor:
+        """See `Head`."""
+        return (by_CN.sum(0) * log_probs_CN[0].exp() - by_CN[0]).abs()
+
+
+@dataclass(frozen=True)
+class Arc:
+    """An arc (t,u) → (t + frames, u + labels); `choices`: what makes it, counted through all heads."""
+
+    frames: int
+    labels: int
+    choices: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ArcSet:
+    """All arcs that leave a node.
+
+    heads: they read the outputs one after the other, and may leave the last ones unread. arcs: those of `BLANK` and
+    `LABEL` first; at most one stays in its frame. topology: the one of whose arcs these are a superset, so that a node
+    set with a path in it has one here. outputs: K, of the joiner; None: any.
+    """
+
+    name: str
+    topology: Topology
+    heads: tuple[Head, ...]
+    arcs: tuple[Arc, ...]
+    outputs: int | None = None
+
+    @property
+    def moves(self) -> tuple[tuple[int, int], ...]:
+        """(Δt, Δu) of each arc."""
+        return tuple((arc.frames, arc.labels) for arc in self.arcs)
+
+    @property
+    def emits_A(self) -> Tensor:
+        """Whether each arc emits a label, (A,)."""
+        return torch.tensor([arc.labels > 0 for arc in self.arcs])
+
+    @property
+    def each_one_choice(self) -> bool:
+        """Whether each arc is the choice of its own number, and nothing else."""
+        return all(arc.choices == (number,) for number, arc in enumerate(self.arcs))
+
+    @property
+    def one_softmax(self) -> bool:
+        """Whether the only choices are blank and the next label, of one softmax over all outputs."""
+        return self.heads == (Softmax((0, NEXT_LABEL), end=self.outputs),)
+
+    def log_probs(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Log-probability of every choice (C,...) from logits (...,K) and the next label (...,), 0 where there is none.
+
+        Raises InputError where the joiner has other outputs than these.
+        """
+        if self.outputs not in (None, logits.shape[-1]):
+            raise InputError(
+                f"loss.arcs.name={self.name}: the joiner has {logits.shape[-1]} outputs a node, and these arcs "
+                f"{self.outputs}: was the model made for others?"
+            )
+        return torch.stack([choice for head in self.heads for choice in head.log_probs(logits, target)])
+
+    def weights(self, log_probs: Tensor) -> Tensor:
+        """Log-weight of every arc (A,...) from those of the choices (C,...)."""
+        if self.each_one_choice:
+            return log_probs
+        made = [[log_probs[choice] for choice in arc.choices] for arc in self.arcs]
+        return torch.stack([functools.reduce(torch.add, choices) for choices in made])
+
+    def by_choice(self, by_AN: Tensor) -> Tensor:
+        """Occupations of choices (C,N) from those of arcs."""
+        if self.each_one_choice:
+            return by_AN
+        by_CN = by_AN.new_zeros(sum(head.size for head in self.heads), by_AN.shape[1])
+        for arc, by_N in zip(self.arcs, by_AN):
+            by_CN[list(arc.choices)] += by_N
+        return by_CN
+
+    def gradient(self, logits_NK: Tensor, target_N: Tensor, by_CN: Tensor) -> Tensor:
+        """∂L/∂logits (N,K) from the occupations of choices; 0 for outputs that no head reads."""
+        parts = [head.gradient(logits_NK, target_N, by) for head, by in zip(self.heads, self.by_head(by_CN))]
+        grad = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+        unread = logits_NK.shape[1] - grad.shape[1]
+        return torch.nn.functional.pad(grad, (0, unread)) if unread else grad
+
+    def norms(self, log_probs_CN: Tensor, by_CN: Tensor, has_label_N: Tensor) -> Tensor:
+        """L1 norm of `gradient` of every node (N,), from what the forward kept."""
+        parts = zip(self.heads, self.by_head(log_probs_CN), self.by_head(by_CN))
+        return functools.reduce(torch.add, (head.norms(kept, by, has_label_N) for head, kept, by in parts))
+
+    def by_head(self, values_CN: Tensor) -> Sequence[Tensor]:
+        """Values of choices, those of each head."""
+        return torch.split(values_CN, [head.size for head in self.heads])
+
+
+def at_least_float32(logits: Tensor) -> torch.dtype:
+    """The dtype of what is computed from logits."""
+    return torch.promote_types(logits.dtype, torch.float32)
