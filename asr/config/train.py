@@ -49,6 +49,6 @@ class TrainOptions:
     )
     ctc_weight: float = option(0.2, "weight of the auxiliary CTC loss; 0: none", low=0)
     log_every: int = option(20, "steps between two lines of metrics", low=1)
-    validate_every: int = option(500, "steps between two validations (each is followed by a checkpoint)", low=1)
+    validate_every: int = option(500, "steps between two validations (of a checkpoint each)", low=1)
     save_every: int = option(500, "steps between two checkpoints", low=1)
     average_last: int = option(5, "checkpoints that are kept, and averaged by `checkpoint=average`", low=1)
