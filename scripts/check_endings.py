@@ -234,7 +234,7 @@ class InjectedError(Exception):
 
 
 def inject(place: str) -> None:
-    """Have what is at `place` raise in its call number CALLS, in the last process, or in the first if it alone does it."""
+    """Have what is at `place` raise in call number CALLS, in the last process; or in the first, which alone does it."""
     rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     if rank != (0 if place in OF_THE_FIRST else size - 1):
         return
