@@ -103,7 +103,7 @@ TEXT = {  # options of text that are no paths
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_home_directory_takes_the_place_of_its_mark_in_every_path(command, monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    hints = {"decode": SEARCHES["beam"], "loss": LOSSES["full"]}
+    hints = {"decode": SEARCHES["beam"], "loss": LOSSES["full"], "loss.arcs": ARCS["standard"]}
     options = list_options(COMMANDS[command], hints).values()
     free = [one for one in options if one.type in (str, list[str]) and not one.choices]
     paths = [one for one in free if one.name.rpartition(".")[2] not in TEXT]
