@@ -118,10 +118,12 @@ def _either(first: Option | None, second: Option) -> Option:
 
 
 def is_section(name: str, options: Mapping[str, Option]) -> bool:
+    """Whether options have names in this section."""
     return any(option.startswith(f"{name}.") for option in options)
 
 
 def unknown(text: str, name: str, command: str, names: Iterable[str]) -> InputError:
+    """The error for a name that is no option, with the nearest that is one."""
     section, _, last = name.rpartition(".")
     classes = VARIANTS.get(_hint_at(COMMANDS[command], section), {})
     owners = [key for key, one in classes.items() if last in {field.name for field in dataclasses.fields(one)}]
@@ -209,6 +211,7 @@ def _escaped(value: Any) -> Any:
 
 
 def first_line(error: Exception) -> str:
+    """The first line of an exception's message."""
     return str(error).partition("\n")[0]
 
 
