@@ -12,7 +12,7 @@ from lhotse import CutSet
 from lhotse.supervision import AlignmentItem
 
 import asr.parallel
-from asr.align.make import Aligned, Journal, align_all
+from asr.align.make import Aligned, align_all, words_journal
 from asr.cli import features, shar
 from asr.config import FeaturesConfig, SharConfig
 from asr.data.features import load_features, make_fbank
@@ -114,7 +114,7 @@ class MakeTimer:
 
 def test_each_worker_makes_its_aligner_once(address, tiny_corpus, tmp_path, monkeypatch):
     monkeypatch.setattr("asr.align.make.CHUNK", 2)
-    cuts, journal = list(CutSet.from_file(tiny_corpus.train)), Journal(tmp_path / "journal", {})
+    cuts, journal = list(CutSet.from_file(tiny_corpus.train)), words_journal(tmp_path / "journal", {})
     align_all(MakeTimer(tmp_path / "log"), cuts, len(cuts), journal, 1, address)
     assert list(journal.done) == [cut.id for cut in cuts]
     made = (tmp_path / "log").read_text().split()

@@ -29,8 +29,8 @@ class ScaledLoss(FullLoss):
         import torch
         self.factor = torch.nn.Parameter(torch.ones(()))
 
-    def compute(self, inputs):
-        out = super().compute(inputs)
+    def compute(self, inputs, rules):
+        out = super().compute(inputs, rules)
         per_utterance = out.per_utterance * self.factor * self.options.scale
         return LossOutput(per_utterance, {**out.parts, "scaled": per_utterance.detach()}, out.nodes, out.kept)
 
