@@ -7,4 +7,4 @@ bash scripts/setup.sh
 .venv/bin/mypy
 # One thread each, which wait without spinning: there may be no more than two cores.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" NUMBA_NUM_THREADS="${NUMBA_NUM_THREADS:-1}" OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}"
-.venv/bin/python -m pytest --numprocesses=2 "$@"
+.venv/bin/python -m pytest --numprocesses=2 --dist=worksteal "$@"
