@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 
 import torch
 
 from asr.errors import InputError
+
+# How torch and oneDNN word it on a CPU.
+NO_MEMORY = re.compile(
+    r"can't allocate memory|not enough memory|out of memory|could not create a (primitive|memory)", re.I
+)
 
 
 def choose_device(name: str) -> torch.device:
@@ -20,9 +26,9 @@ def choose_device(name: str) -> torch.device:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether torch reports with this that there is too little memory, on a GPU or here: that is a RuntimeError."""
-    on_cpu = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    return isinstance(error, torch.OutOfMemoryError) or on_cpu
+    """Whether this says that there is too little memory, on a GPU or here, where torch has no exception of its own."""
+    on_cpu = isinstance(error, RuntimeError) and NO_MEMORY.search(str(error)) is not None
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or on_cpu
 
 
 @contextlib.contextmanager
@@ -30,7 +36,7 @@ def enough_memory(what: str, seconds: float) -> Iterator[None]:
     """Raise InputError where there is too little memory for `what`, which lasts so many seconds."""
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         raise InputError(f"{what}lasts {seconds:.1f} s, too long for the memory that there is") from error

@@ -182,7 +182,7 @@ def quiet_times(loudness_N: np.ndarray, longest: float) -> list[float]:
     smooth = np.convolve(loudness_N, np.ones(QUIET_BLOCKS) / QUIET_BLOCKS, mode="same")
     most = int(longest / BLOCK_SECONDS)
     times, begin = [], 0
-    while len(smooth) - begin > most:
+    while len(smooth) - begin >= most:  # a rest of less than a block may follow
         earliest = begin + most // 2
         begin = earliest + int(smooth[earliest : begin + most].argmin())
         times.append(round((begin + 0.5) * BLOCK_SECONDS, 3))

@@ -82,7 +82,7 @@ class Decoder:
 
     def draws(self, cuts: CutSet) -> Iterator[Draw]:
         """Batches of similar durations; then what is too long for a batch, each by itself."""
-        short = cuts.filter(lambda cut: not self.too_long(cut))
+        short = cuts.filter(self.in_one_piece)
         longest, most = self.options.max_seconds, self.options.batch_size
         if next(iter(short), None) is not None:
             yield from OnePass(short, DataOptions(max_seconds=longest, max_utterances=most, buckets=BUCKETS))
@@ -97,6 +97,10 @@ class Decoder:
     def too_long(self, cut: Cut) -> bool:
         """Whether an utterance is decoded in pieces: a stream may be as long as it likes."""
         return cut.duration > self.options.max_seconds and not self.streaming
+
+    def in_one_piece(self, cut: Cut) -> bool:
+        """The opposite of `too_long`."""
+        return not self.too_long(cut)
 
     def decode_draw(self, draw: Draw) -> list[Decoded]:
         """What came of a batch; of each utterance alone, where memory is too little for all at once."""

@@ -7,6 +7,8 @@ from collections.abc import Callable, Generator, Iterator
 from functools import cached_property
 from itertools import islice
 
+from lhotse.cut import Cut
+
 from asr.config import TrainConfig
 from asr.data.batch import Batch, Position
 from asr.data.dataset import Augmentation, Draw, SpeechDataset
@@ -97,10 +99,19 @@ class TrainingData:
         place = self.ranks.rank, self.ranks.size
         return TrainingStream(self.train_cuts, self.options, self.seed, start, self.admission, *place, self.limit)
 
-    def validation(self) -> Iterator[Batch]:
-        """This process's share of the validation batches, once. Loaded here: workers would take longer to start."""
-        share = OnePass(self.valid_cuts, self.options, self.ranks.rank, self.ranks.size)
-        return iter(Loader(self.valid_set, share))
+    def validation(self, wanted: Callable[[Cut], bool]) -> Iterator[Batch]:
+        """This process's share of the batches of the cuts to validate on that are wanted, once.
+
+        Loaded here: workers would take longer to start.
+        """
+        cuts = self.valid_cuts.filter(wanted)
+        if next(iter(cuts), None) is None:
+            return iter(())
+        return iter(Loader(self.valid_set, OnePass(cuts, self.options, self.ranks.rank, self.ranks.size)))
+
+    def share_of_validation(self, wanted: Callable[[Cut], bool]) -> Iterator[Cut]:
+        """This process's share of these cuts themselves."""
+        return islice(self.valid_cuts.filter(wanted), self.ranks.rank, None, self.ranks.size)
 
     @cached_property
     def valid_ids(self) -> list[str]:

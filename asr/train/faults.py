@@ -4,32 +4,24 @@ from __future__ import annotations
 
 import re
 
-import torch
-
 from asr.data.batch import Batch
+from asr.device import is_out_of_memory
 from asr.errors import InputError
 
-# How torch and oneDNN word it on a CPU, and the libraries through which processes talk.
-_NO_MEMORY = re.compile(
-    r"can't allocate memory|not enough memory|out of memory|could not create a (primitive|memory)", re.I
-)
+# The libraries through which processes talk, and their words for a lost one.
 _PEER_GONE = re.compile(r"\bgloo\b|\bNCCL\b|Connection (closed|reset) by peer|ProcessGroup", re.I)
 
 
 def explained(error: Exception, step: int, group: list[Batch]) -> Exception:
     """`error`, met in a step on the batches of `group`, as an InputError if it is no fault of the program."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or _says(error, _NO_MEMORY):
+    if is_out_of_memory(error):
         return InputError(
             f"out of memory in step {step}{_size(group)}: lower data.max_seconds or data.max_duration, raise "
             "train.accumulate instead, or set data.max_memory_mb as `asr preflight` says"
         )
-    if _says(error, _PEER_GONE):
+    if isinstance(error, RuntimeError) and _PEER_GONE.search(str(error)):
         return InputError(f"another training process has ended: see its message ({str(error).splitlines()[0]})")
     return error
-
-
-def _says(error: Exception, words: re.Pattern[str]) -> bool:
-    return isinstance(error, RuntimeError) and words.search(str(error)) is not None
 
 
 def _size(group: list[Batch]) -> str:

@@ -71,8 +71,9 @@ class Observer:
     def validate(self, task: Task, trainer: Trainer) -> Validation:
         """What comes of the held-out utterances under `task`; what is left out is named."""
         decoder = validation_decoder(task, self.config, self.tokenizer, trainer.device)
-        batches = until_stopped(self.data.validation(), trainer)
-        found = validate(task, batches, decoder, trainer.device, trainer.ranks, self.without_loss)
+        batches = until_stopped(self.data.validation(decoder.in_one_piece), trainer)
+        long = until_stopped(self.data.share_of_validation(decoder.too_long), trainer)
+        found = validate(task, batches, decoder, trainer.device, trainer.ranks, self.without_loss, long)
         self.skips.add(found.skipped)
         self.no_loss.add(found.no_loss)
         return found
@@ -127,12 +128,12 @@ class Observer:
             show_lattice(step, trainer, batch, self.tokenizer)
 
 
-def until_stopped(batches: Iterable[Batch], trainer: Trainer) -> Iterator[Batch]:
-    """The batches, while nobody asks to stop; raises Stopped then: a validation may take long, and can be repeated."""
-    for batch in batches:
+def until_stopped(items: Iterable[T], trainer: Trainer) -> Iterator[T]:
+    """The items, while nobody asks to stop; raises Stopped then: a validation may take long, and can be repeated."""
+    for item in items:
         if trainer.asked_to_stop:
             raise Stopped
-        yield batch
+        yield item
 
 
 def described(metrics: dict[str, float]) -> str:

@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 import torch
+from lhotse.cut import Cut
 from lhotse.supervision import AlignmentItem
 
 from asr.data.batch import Batch, Skipped
+from asr.data.words import aligned_words
+from asr.device import is_out_of_memory
 from asr.losses.base import NotFiniteError
 from asr.score.delay import emission_delays
 from asr.score.wer import Utterance, score
@@ -25,6 +28,9 @@ class BatchDecoder(Protocol):
 
     def decode(self, batch: Batch) -> list[list[Utterance] | Skipped]:
         """The hypotheses of each utterance of a batch, best first, or why it has none."""
+
+    def decode_long(self, cut: Cut) -> list[Utterance] | Skipped:
+        """Those of an utterance that is decoded in pieces."""
 
 
 @dataclass
@@ -82,11 +88,13 @@ def validate(
     device: torch.device,
     ranks: Ranks = ALONE,
     without_loss: Mapping[str, str] | None = None,
+    long: Iterable[Cut] = (),
 ) -> Validation:
     """Recognise the utterances of all batches that can be read, and compute the loss of those that have one.
 
     batches: this process's share of them; all processes return what came of all shares.
-    decoder: of the task's model. without_loss: why utterances have no loss, by id.
+    decoder: of the task's model. without_loss: why utterances have no loss, by id. long: this process's share of those
+    that are decoded in pieces, and have none.
     Draws no random number, so that validating changes nothing in training.
     """
     was_training = task.training
@@ -99,6 +107,8 @@ def validate(
             found = recognise(batch, decoder)
             share.add(found)
             share.add(sum_losses(task, found.of(batch), without_loss or {}))
+    for cut in long:
+        share.add(recognise_long(cut, decoder))
     task.train(was_training)
     return joined(ranks.share(share))
 
@@ -112,8 +122,17 @@ def recognise(batch: Batch, decoder: BatchDecoder) -> Validation:
         unfit = [result for result in results if isinstance(result, Skipped)]
         return Validation(best, words=dict(zip(batch.ids, batch.words)), skipped=unfit)
 
-    parts, skipped = in_parts(found, batch, torch.OutOfMemoryError)
+    parts, skipped = in_parts(found, batch)
     return joined([*parts, Validation(skipped=skipped)])
+
+
+def recognise_long(cut: Cut, decoder: BatchDecoder) -> Validation:
+    """What the decoder finds of an utterance in pieces."""
+    result = decoder.decode_long(cut)
+    if isinstance(result, Skipped):
+        return Validation(skipped=[result])
+    no_loss = Skipped(cut.id, f"lasts {cut.duration:.1f} s, and is decoded in pieces")
+    return Validation([result[0]], words={cut.id: aligned_words(cut)}, no_loss=[no_loss])
 
 
 def sum_losses(task: Task, batch: Batch, without_loss: Mapping[str, str]) -> Validation:
@@ -130,22 +149,22 @@ def sum_losses(task: Task, batch: Batch, without_loss: Mapping[str, str]) -> Val
     rows = [row for row, name in enumerate(batch.ids) if name not in without_loss]
     if not rows:
         return Validation(no_loss=no_loss)
-    parts, faults = in_parts(losses, batch.select(rows), (NotFiniteError, torch.OutOfMemoryError))
+    parts, faults = in_parts(losses, batch.select(rows))
     return joined([*parts, Validation(no_loss=[*no_loss, *faults])])
 
 
-def in_parts(
-    work: Callable[[Batch], T], batch: Batch, faults: type[Exception] | tuple[type[Exception], ...]
-) -> tuple[list[T], list[Skipped]]:
-    """`work` of the batch or, where that raises one of `faults`, of each utterance alone; and of which it raises one
-    even so."""
+def in_parts(work: Callable[[Batch], T], batch: Batch) -> tuple[list[T], list[Skipped]]:
+    """`work` of the batch or, where a loss is not finite or memory is short, of each utterance alone; and those of
+    which it is so even then."""
     try:
         return [work(batch)], []
-    except faults as error:
+    except (NotFiniteError, RuntimeError, MemoryError) as error:
+        short = is_out_of_memory(error)
+        if not (short or isinstance(error, NotFiniteError)):
+            raise
         if len(batch) == 1:
-            short = isinstance(error, torch.OutOfMemoryError)
             return [], [Skipped(batch.ids[0], "too little memory" if short else "its loss is NaN or infinite")]
-    found = [in_parts(work, batch.select([row]), faults) for row in range(len(batch))]
+    found = [in_parts(work, batch.select([row])) for row in range(len(batch))]
     return [part for parts, _ in found for part in parts], [one for _, left in found for one in left]
 
 

@@ -97,6 +97,16 @@ def test_silence_is_cut_anywhere_but_is_cut():
     assert len(times) <= 6
 
 
+@pytest.mark.parametrize("seconds", [1.01, 1.05, 1.1, 1.95, 3.0])
+def test_no_piece_is_longer_than_asked_for_though_it_is_by_less_than_a_block(tmp_path, seconds):
+    path = tmp_path / "a.wav"
+    write(path, seconds)
+    cut = describe_recording("a", path).to_cut()
+    pieces = cut_at_pauses(cut, loudness(AudioFile(path).seconds()), 1.0)
+    assert max(piece.duration for piece in pieces) <= 1.0
+    assert sum(piece.duration for piece in pieces) == pytest.approx(seconds, abs=1e-3)
+
+
 def test_loudness_is_the_mean_square(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.repeat([0.5, 0.0], SAMPLING_RATE), SAMPLING_RATE, subtype="FLOAT")
     assert loudness(AudioFile(tmp_path / "a.wav").seconds()).tolist() == pytest.approx([0.25] * 10 + [0.0] * 10)

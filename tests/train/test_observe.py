@@ -87,6 +87,21 @@ def test_validation_is_decoding(tiny_corpus, tmp_path, capsys, monkeypatch):
     assert (found["validation skipped"], found["no loss"]) == ("1 of 6", "3")
 
 
+def test_what_decoding_cuts_into_pieces_is_decoded_so_in_validation_too(tiny_corpus, tmp_path):
+    run, limit = tmp_path / "run", "decode.max_seconds=1"
+    long = [cut.id for cut in CutSet.from_file(tiny_corpus.dev) if cut.duration > 1]
+    assert 1 < len(long) < 6
+    assert main(["train", *options(tiny_corpus, run, tiny_corpus.dev, "train.steps=2", limit)]) == 0
+    output = tmp_path / "dev"
+    words = [f"run={run}", f"cuts={tiny_corpus.dev}", f"output={output}", "checkpoint=last", "device=cpu", limit]
+    assert main(["decode", *words]) == 0
+    errors, total = re.search(r"\[ (\d+) / (\d+),", (output / "wer.txt").read_text()).groups()
+    (line,) = lines(run, "validation/")
+    assert (line["validation/errors"], line["validation/words"]) == (int(errors), int(total))
+    assert (line["validation/utterances"], line["validation/no_loss"]) == (6, len(long))
+    assert (run / "train.log").read_text().count("is decoded in pieces") > 0
+
+
 def test_a_set_of_which_nothing_can_be_read_has_no_rate_and_no_best(tiny_corpus, tmp_path, capsys):
     dev, run = tmp_path / "cuts_dev.jsonl.gz", tmp_path / "run"
     write_cuts([unreadable(cut, tmp_path) for cut in CutSet.from_file(tiny_corpus.dev)], dev)

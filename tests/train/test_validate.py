@@ -31,12 +31,14 @@ class Task(torch.nn.Module):
 class Found:
     """A decoder that finds what it is told to, in batches of no other size."""
 
+    short = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate\nmuch")
+
     def __init__(self, tokenizer, hypotheses):
         self.tokenizer, self.hypotheses = tokenizer, hypotheses
 
     def decode(self, batch):
         if len(batch) != len(self.hypotheses):
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate\nmuch")
+            raise self.short
         return list(recognised(batch, [[one] for one in self.hypotheses], self.tokenizer))
 
 
@@ -125,10 +127,23 @@ def test_what_has_no_loss_is_scored_and_what_could_not_be_read_is_counted(tokeni
     assert result.metrics == pytest.approx(expected)
 
 
-def test_utterances_that_do_not_fit_together_are_recognised_alone(tokenizer):
-    result = validate(Task(), [make_batch(tokenizer, "abc")], found(tokenizer, "NO"), CPU)
+@pytest.mark.parametrize(
+    "short",
+    [Found.short, MemoryError(), RuntimeError("could not create a primitive"), RuntimeError("can't allocate memory")],
+)
+def test_utterances_that_do_not_fit_together_are_recognised_alone(tokenizer, short):
+    one_fits = found(tokenizer, "NO")
+    one_fits.short = short
+    result = validate(Task(), [make_batch(tokenizer, "abc")], one_fits, CPU)
     assert [(one.id, one.hypothesis) for one in result.utterances] == [("a", "NO"), ("b", "NO"), ("c", "NO")]
     assert result.skipped == []
+
+
+def test_a_fault_of_the_program_is_none_of_an_utterance(tokenizer):
+    faulty = found(tokenizer, "NO")
+    faulty.short = RuntimeError("shapes cannot be multiplied")
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        validate(Task(), [make_batch(tokenizer, "abc")], faulty, CPU)
 
 
 def test_an_utterance_that_does_not_fit_alone_is_skipped_by_name(tokenizer):
