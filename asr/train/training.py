@@ -16,7 +16,7 @@ from asr.files import write_atomically
 from asr.options import require_needed
 from asr.runs.directory import RunDirectory, silent_logger
 from asr.train.data import TrainingData, estimate_normalization, warn_of_unaligned
-from asr.train.distributed import Ranks
+from asr.train.distributed import Ranks, owned_by_all
 from asr.train.loop import Trainer
 from asr.train.observe import Observer, validation_decoder
 from asr.train.resume import (
@@ -34,6 +34,12 @@ from asr.train.task import compile_layers, make_task
 def train(config: TrainConfig, ranks: Ranks) -> None:
     """`main`, as one of the processes that train."""
     run = RunDirectory(Path(config.run))
+    with owned_by_all(run.path, ranks):
+        train_in(run, config, ranks)
+
+
+def train_in(run: RunDirectory, config: TrainConfig, ranks: Ranks) -> None:
+    """Train in a run's directory that no other training has."""
     require_needed(config.data, "data.", but=["tokenizer"] if run.tokenizer.is_dir() else [])
     resumption = check_same_run(run, config)
     tokenizer = load_tokenizer(config.data.tokenizer or run.tokenizer)
