@@ -37,6 +37,11 @@ class TrainConfig:
     train: TrainOptions = field(default_factory=TrainOptions)
     decode: DecodeOptions = field(default_factory=GreedyOptions)
 
+    @property
+    def views(self) -> int:
+        """How often a training batch has each utterance, differently augmented."""
+        return 2 if self.loss.consistency or self.train.ctc_consistency else 1
+
 
 @dataclass
 class PreflightConfig(TrainConfig):
