@@ -1,4 +1,4 @@
-"""A picture of one utterance's lattice: where its paths pass, and what restricted losses would keep of it."""
+"""A picture of one utterance's lattice: where its paths pass, the likeliest, and what restricted losses would keep."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ from asr.nodes.base import Nodes, Topology, all_nodes
 from asr.nodes.pruned import fixed_width_nodes
 from asr.ops.joint.chunked import node_weights
 from asr.ops.joint.reference import LossInputs
-from asr.ops.lattice.paths import best_alignment, occupations
+from asr.ops.lattice.paths import PathArc, best_alignment, best_path, occupations
 from asr.train.task import Task
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 FRAME_SECONDS = 0.04  # after subsampling
+PATH_COLOR = "tab:red"
+JUMP = {"arrowstyle": "-|>", "connectionstyle": "arc3,rad=-0.35", "color": PATH_COLOR, "shrinkA": 2, "shrinkB": 2}
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,22 @@ class LatticeView:
 
     occupation_TU: (T,U+1), how likely a path passes through each node. pieces: the U labels. loss: −log P, nats.
     bounds: by name, lowest and highest label position that a restricted loss keeps of each frame, (T,) each.
+    path: the arcs of the likeliest path.
     """
 
     occupation_TU: Tensor
     pieces: list[str]
     loss: float
     bounds: dict[str, tuple[Tensor, Tensor]]
+    path: list[PathArc]
+
+    @property
+    def left_out(self) -> list[tuple[int, int]]:
+        """Frames [begin, end) that the path leaves out at its beginning and at its end, where it does."""
+        frames = len(self.occupation_TU)
+        begin = self.path[0].frame if self.path else frames
+        end = min(self.path[-1].frame + self.path[-1].frames, frames) if self.path else frames
+        return [span for span in ((0, begin), (end, frames)) if span[0] < span[1]]
 
 
 @torch.no_grad()
@@ -66,7 +79,8 @@ def view_lattice(
         f"pruned: {prune_range} labels a frame": of_rows(pruned),
     }
     shown = [pieces[label] for label in batch.labels[0, : int(batch.label_lengths[0])].tolist()]
-    return LatticeView(occupation[0].cpu(), shown, -float(log_p[0]), bounds)
+    path = best_path(nodes, weights, arcs, edges)
+    return LatticeView(occupation[0].cpu(), shown, -float(log_p[0]), bounds, path)
 
 
 def prune(task: Task, inputs: LossInputs, occupation_BTU: Tensor, prune_range: int, topology: Topology) -> Nodes:
@@ -89,7 +103,8 @@ def of_rows(nodes: Nodes) -> tuple[Tensor, Tensor]:
 
 
 def draw_lattice(view: LatticeView, title: str) -> Figure:
-    """Occupation as shades of grey on frames × labels, with the bounds as coloured steps."""
+    """Occupation as shades of grey on frames × labels, with the bounds as coloured steps, and the likeliest path: a dot
+    on each node that it passes, and arcs between them, curved where they skip frames."""
     from matplotlib.figure import Figure
 
     frames, positions = view.occupation_TU.shape
@@ -106,6 +121,7 @@ def draw_lattice(view: LatticeView, title: str) -> Figure:
             last + 0.5, edges, baseline=None, color=color, label=f"{name} ({int((last - first + 1).sum())} nodes)"
         )
         axis.stairs(first - 0.5, edges, baseline=None, color=color)
+    draw_path(axis, view)
     axis.set_xlabel("seconds")
     axis.set_ylabel("next label")
     axis.set_yticks(range(positions), [*view.pieces, "end"], fontsize=7 if positions > 40 else 9)
@@ -115,3 +131,28 @@ def draw_lattice(view: LatticeView, title: str) -> Figure:
         f"{title}\n{frames} frames × {positions} positions = {frames * positions} nodes, loss {view.loss:.2f} nats"
     )
     return figure
+
+
+def draw_path(axis: Axes, view: LatticeView) -> None:
+    """The likeliest path, from the middle of one node to that of the next; what it leaves out is shaded."""
+    frames = len(view.occupation_TU)
+    for begin, end in view.left_out:
+        axis.axvspan(begin * FRAME_SECONDS, end * FRAME_SECONDS, color=PATH_COLOR, alpha=0.12, lw=0)
+    for arc in view.path:
+        start = middle(arc.frame), arc.position
+        stop = min(middle(arc.frame + arc.frames), frames * FRAME_SECONDS), arc.position + arc.labels
+        if arc.frames > 1:
+            axis.annotate("", stop, start, arrowprops=JUMP)
+        else:
+            axis.plot(*zip(start, stop), color=PATH_COLOR, lw=1)
+    skipped = sum(arc.frames - 1 for arc in view.path if arc.frames > 1)
+    label = f"likeliest path: {len(view.path)} arcs, {skipped} frames skipped"
+    if view.left_out:
+        label += f", {sum(end - begin for begin, end in view.left_out)} left out"
+    passed = [(middle(arc.frame), arc.position) for arc in view.path]
+    axis.plot(*(zip(*passed) if passed else ([], [])), "o", color=PATH_COLOR, ms=3, label=label)
+
+
+def middle(frame: int) -> float:
+    """Of a frame, in seconds."""
+    return (frame + 0.5) * FRAME_SECONDS
