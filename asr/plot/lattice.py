@@ -126,7 +126,7 @@ def draw_lattice(view: LatticeView, title: str) -> Figure:
     axis.set_ylabel("next label")
     axis.set_yticks(range(positions), [*view.pieces, "end"], fontsize=7 if positions > 40 else 9)
     figure.colorbar(image, label="occupation", shrink=0.6)
-    axis.legend(loc="upper left")
+    figure.legend(loc="outside lower left", ncols=2, fontsize=9)
     axis.set_title(
         f"{title}\n{frames} frames × {positions} positions = {frames * positions} nodes, loss {view.loss:.2f} nats"
     )

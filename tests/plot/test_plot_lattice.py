@@ -75,25 +75,26 @@ def test_the_path_goes_from_corner_to_corner_and_its_jumps_are_seen():
     jumps = [arc for arc in view.path if arc.frames > 1]
     assert jumps
     assert view.left_out == []
-    axis = draw_lattice(view, "title").axes[0]
+    figure = draw_lattice(view, "title")
+    axis = figure.axes[0]
     arrows = [text for text in axis.texts if isinstance(text, Annotation)]
     assert [(round(a.xyann[0] / 0.04 - 0.5), a.xyann[1]) for a in arrows] == [arc[:2] for arc in jumps]
     skipped = sum(arc.frames - 1 for arc in jumps)
-    assert f"likeliest path: {len(view.path)} arcs, {skipped} frames skipped" in legend(axis)
+    assert f"likeliest path: {len(view.path)} arcs, {skipped} frames skipped" in legend(figure)
 
 
 def test_what_the_path_leaves_out_is_shaded():
     view = path_of_tdt(edges=0.0)
     (begin, end), (last, frames) = view.left_out
     assert (begin, end, last, frames) == (0, view.path[0].frame, view.path[-1].frame + view.path[-1].frames, 16)
-    axis = draw_lattice(view, "title").axes[0]
-    shaded = sorted(patch.get_x() / 0.04 for patch in axis.patches if isinstance(patch, Rectangle))
+    figure = draw_lattice(view, "title")
+    shaded = sorted(patch.get_x() / 0.04 for patch in figure.axes[0].patches if isinstance(patch, Rectangle))
     assert shaded == pytest.approx([begin, last])
-    assert f", {end - begin + frames - last} left out" in legend(axis)
+    assert f", {end - begin + frames - last} left out" in legend(figure)
 
 
-def legend(axis):
-    return " | ".join(text.get_text() for text in axis.get_legend().get_texts())
+def legend(figure):
+    return " | ".join(text.get_text() for text in figure.legends[0].get_texts())
 
 
 def test_it_is_drawn(tmp_path):
@@ -101,6 +102,6 @@ def test_it_is_drawn(tmp_path):
     figure.savefig(tmp_path / "lattice.png")
     axis = figure.axes[0]
     assert [tick.get_text() for tick in axis.get_yticklabels()] == ["A", "B", "C", "end"]
-    assert len(axis.get_legend().get_texts()) == 3
+    assert len(figure.legends[0].get_texts()) == 3
     assert not axis.texts  # standard arcs skip nothing
     assert (tmp_path / "lattice.png").stat().st_size > 5000
