@@ -22,12 +22,17 @@ class CtcLoss(nn.Module):
         """Frame-wise log-probabilities (B,T,V), float32."""
         return self.output(encoder_out_BTD).log_softmax(dim=-1, dtype=torch.float32)
 
-    def forward(self, log_probs_BTV: Tensor, frames_B: Tensor, labels_BU: Tensor, label_lengths_B: Tensor) -> Tensor:
-        """Loss (B,), nats; 0, with no gradient, where the frames are too few for the labels."""
-        log_probs = log_probs_BTV.transpose(0, 1)
-        return nn.functional.ctc_loss(
-            log_probs, labels_BU, frames_B, label_lengths_B, blank=0, reduction="none", zero_infinity=True
-        )
+    def forward(self, encoder_out_BTD: Tensor, frames_B: Tensor, labels_BU: Tensor, label_lengths_B: Tensor) -> Tensor:
+        """`ctc_loss` of the encoder's output."""
+        return ctc_loss(self.log_probs(encoder_out_BTD), frames_B, labels_BU, label_lengths_B)
+
+
+def ctc_loss(log_probs_BTV: Tensor, frames_B: Tensor, labels_BU: Tensor, label_lengths_B: Tensor) -> Tensor:
+    """Loss (B,), nats; 0, with no gradient, where the frames are too few for the labels."""
+    log_probs = log_probs_BTV.transpose(0, 1)
+    return nn.functional.ctc_loss(
+        log_probs, labels_BU, frames_B, label_lengths_B, blank=0, reduction="none", zero_infinity=True
+    )
 
 
 def ctc_divergence(log_probs_BTV: Tensor, frames_B: Tensor) -> Tensor:

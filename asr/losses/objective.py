@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from asr.errors import InputError
 from asr.losses.base import LossOutput, TransducerLoss
-from asr.losses.ctc import CtcLoss, ctc_divergence
+from asr.losses.ctc import CtcLoss, ctc_divergence, ctc_loss
 from asr.ops.joint.reference import Joiner
 
 
@@ -52,7 +52,7 @@ class Objective(nn.Module):
         if self.ctc is None:
             return out
         log_probs = self.ctc.log_probs(encoder_out)
-        ctc = self.ctc(log_probs, encoder_frames, *targets)
+        ctc = ctc_loss(log_probs, encoder_frames, *targets)
         parts = {**out.parts, "ctc": ctc.detach()}
         if self.ctc_consistency and views == 2:
             diverging = ctc_divergence(log_probs, encoder_frames)

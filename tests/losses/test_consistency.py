@@ -130,7 +130,7 @@ def test_the_gradient_is_the_finite_difference(batch, arcs, nodes):
 
     def moved(by):
         rows = {name: batch[name].detach() + by * d for name, d in zip(("encoder_out", "predictor_out"), directions)}
-        return float(loss(joiner, **batch | rows, views=2).per_utterance[first].sum())
+        return float(loss(joiner, **batch | rows, views=2).per_utterance[first].sum().detach())
 
     slope = sum(float((g * d).sum()) for g, d in zip(gradients, directions))
     assert slope == pytest.approx((moved(size) - moved(-size)) / (2 * size), rel=1e-6)

@@ -9,8 +9,11 @@ merged gradient (Li et al., ASRU 2019; `asr.arcs.base`), which for the standard 
 The L1 norm of that gradient is known before any logit is evaluated again, so the backward can leave out the nodes
 with the least of it, up to a share of an utterance's total. Gradients of different nodes cancel, so an error of that
 share in the logits' gradient can be a larger one in the gradient of what they come from: up to 4 times as large on
-random lattices and on those trained to a loss of 0.01. `SAFETY` is for that. Two views of an utterance that are drawn
-together pull the joiner into opposite directions: there the share is of what is left of both (`common_gradient`).
+random lattices and on those trained to a loss of 0.01. `SAFETY` is for that. A share that rounding would change as
+much is left out of exact gradients, too: on a random lattice that is half of the nodes, with occupations of 1e-10 and
+less, and where these are multiplied by probabilities as small, denormal numbers slow a CPU down many times. Two views
+of an utterance that are drawn together pull the joiner into opposite directions: there the share is of what is left of
+both (`common_gradient`).
 """
 
 from __future__ import annotations
@@ -71,8 +74,8 @@ class PackedSettings:
     """How a loss over packed nodes is computed.
 
     chunk_nodes: nodes whose logits are held at a time; 0: all; None: as many as make `CHUNK_LOGITS` logits.
-    gradient_tolerance: relative error that the gradients may have, for leaving out nodes in the backward; 0: none
-    is left out. rules: see `ArcRules`. outputs: K, of the joiner, for chunk_nodes=None. joint: what evaluates the
+    gradient_tolerance: relative error that the gradients may have, for leaving out nodes in the backward; 0: that of
+    rounding. rules: see `ArcRules`. outputs: K, of the joiner, for chunk_nodes=None. joint: what evaluates the
     joiner, see `choose_joint`. consistency: weight of the divergence (`asr.arcs.consistency`) between two views of
     each utterance, rows b and b + B/2 of the batch, which have the same nodes; 0: rows have nothing to do with
     each other.
@@ -90,10 +93,10 @@ class PackedSettings:
         """What nodes are evaluated for: the arcs of `rules`, with the rest where views are compared."""
         return self.rules.arcs.with_rest() if self.consistency else self.rules.arcs
 
-    @property
-    def share(self) -> float:
-        """What part of an utterance's gradient, by its L1 norm, may be left out."""
-        return self.gradient_tolerance / (SAFETY * SAFETY_OF_VIEWS if self.consistency else SAFETY)
+    def share(self, dtype: torch.dtype) -> float:
+        """What part of an utterance's gradient, by its L1 norm, may be left out; dtype: of log-probabilities."""
+        tolerance = max(self.gradient_tolerance, torch.finfo(dtype).eps / 2)
+        return tolerance / (SAFETY * SAFETY_OF_VIEWS if self.consistency else SAFETY)
 
     def chunk_on(self, device: torch.device) -> int:
         """The number of nodes, 0 for all."""
@@ -215,11 +218,10 @@ class StreamedLoss(torch.autograd.Function):
             diverging = sum_by_utterance(divergence(made_CN, log_probs_CN, other_view(log_probs_CN, 1)), nodes)
             loss = loss + settings.consistency * diverging
             by_CN.add_(made_CN, alpha=settings.consistency)
-        if settings.gradient_tolerance:
-            known = log_probs_CN, by_CN, index.target_N > 0
-            in_common = common_gradient(arcs.residuals(*known), nodes) if settings.consistency else None
-            keep = largest(arcs.norms(*known), nodes, settings.share, in_common)
-            index, by_CN = index.take(keep), by_CN.index_select(1, keep)
+        known = log_probs_CN, by_CN, index.target_N > 0
+        in_common = common_gradient(arcs.residuals(*known), nodes) if settings.consistency else None
+        keep = largest(arcs.norms(*known), nodes, settings.share(log_probs_CN.dtype), in_common)
+        index, by_CN = index.take(keep), by_CN.index_select(1, keep)
         kept = torch.tensor(by_CN.shape[1])
         ctx.joint, ctx.index = joint, index  # type: ignore[attr-defined]
         ctx.save_for_backward(encoder_rows, predictor_rows, by_CN.to(log_probs_CN.dtype))
