@@ -1,7 +1,7 @@
 """A transducer in the parts that a runtime calls one by one; each is a thin shell around the model that was trained.
 
-N streams or utterances at a time; T feature frames of F bins; J the joiner's width. Left: frames, after subsampling, that
-attention looks back; K: the kernel size of the convolutions; L layers of width D.
+N streams or utterances at a time; T feature frames of F bins; J the joiner's width. Left: frames, after subsampling,
+that attention looks back; K: the kernel size of the convolutions; L layers of width D.
 """
 
 from __future__ import annotations

@@ -35,8 +35,8 @@ class Exported:
 class Parity:
     """What a check found.
 
-    hidden: largest difference of an encoder output. differing: utterances whose labels differ. errors: labels that differ,
-    of so many.
+    hidden: largest difference of an encoder output. differing: utterances whose labels differ. errors: labels that
+    differ, of so many.
     """
 
     utterances: int

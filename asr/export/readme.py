@@ -12,7 +12,7 @@ OFFLINE = """
 import sherpa_onnx, soundfile
 
 recognizer = sherpa_onnx.OfflineRecognizer.from_transducer(
-    encoder="encoder.onnx", decoder="decoder.onnx", joiner="joiner.onnx", tokens="tokens.txt", {feature_dim}num_threads=2,
+    encoder="encoder.onnx", decoder="decoder.onnx", joiner="joiner.onnx", tokens="tokens.txt"{feature_dim}
 )
 samples, rate = soundfile.read("audio.wav", dtype="float32")
 stream = recognizer.create_stream()
@@ -25,7 +25,7 @@ STREAMING = """
 import numpy, sherpa_onnx, soundfile
 
 recognizer = sherpa_onnx.OnlineRecognizer.from_transducer(
-    encoder="encoder.onnx", decoder="decoder.onnx", joiner="joiner.onnx", tokens="tokens.txt", {feature_dim}num_threads=2,
+    encoder="encoder.onnx", decoder="decoder.onnx", joiner="joiner.onnx", tokens="tokens.txt"{feature_dim}
 )
 samples, rate = soundfile.read("audio.wav", dtype="float32")
 stream = recognizer.create_stream()
@@ -38,8 +38,8 @@ print(recognizer.get_result(stream))
 """
 
 HOT_WORDS = """
-Hot words are for `decoding_method="modified_beam_search"`: `hotwords_file="hotwords.txt"` (a phrase a line, written as the
-transcripts are), `hotwords_score=1.5`, `modeling_unit="bpe"`, `bpe_vocab="bpe.vocab"`.
+Hot words are for `decoding_method="modified_beam_search"`: `hotwords_file="hotwords.txt"` (a phrase a line, written
+as the transcripts are), `hotwords_score=1.5`, `modeling_unit="bpe"`, `bpe_vocab="bpe.vocab"`.
 """
 
 
@@ -68,7 +68,7 @@ def run_in_sherpa(trained: Trained, form: Form) -> list[str]:
     """How to run it in sherpa-onnx, and what differs there."""
     bins = trained.config.model.mel_bins
     code = (STREAMING if form.streaming else OFFLINE).format(
-        feature_dim="" if bins == 80 else f"feature_dim={bins}, ", tail=0.04 * form.chunk + 0.05
+        feature_dim="" if bins == 80 else f", feature_dim={bins}", tail=0.04 * form.chunk + 0.05
     )
     differs = [
         "- At most one label is emitted in a frame" + one_label(trained),
@@ -76,9 +76,7 @@ def run_in_sherpa(trained: Trained, form: Form) -> list[str]:
         "- Beam search picks by the score per label, `asr decode decode=beam` by the score.",
     ]
     if form.streaming:
-        differs.append(
-            "- After an endpoint the last labels stay as the context of the next; in `asr transcribe` they do not."
-        )
+        differs.append("- After an endpoint the last labels stay as context; in `asr transcribe` they do not.")
     return [
         "## In sherpa-onnx",
         "",
@@ -95,5 +93,5 @@ def run_in_sherpa(trained: Trained, form: Form) -> list[str]:
 def one_label(trained: Trained) -> str:
     """What that changes for this model."""
     if trained.config.loss.topology == "regular":
-        return ": the model was trained with `loss.topology=regular`, and may want to emit more (decode.max_symbols_per_frame)."
+        return "; trained with `loss.topology=regular`, the model may want more (decode.max_symbols_per_frame)."
     return f", as `loss.topology={trained.config.loss.topology}` has it."

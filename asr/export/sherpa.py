@@ -53,8 +53,8 @@ class Part:
 class Form:
     """How an encoder is exported.
 
-    chunk: frames, after subsampling, of the chunks that attention works in; 0: none. left: frames that it looks back in a
-    stream. streaming: whether the encoder is one that reads chunk by chunk.
+    chunk: frames, after subsampling, of the chunks that attention works in; 0: none. left: frames that it looks back
+    in a stream. streaming: whether the encoder is one that reads chunk by chunk.
     """
 
     chunk: int
@@ -76,8 +76,8 @@ def check_arcs(loss: LossOptions) -> None:
     """Raise InputError where the runtime's searches do not know the model's arcs."""
     if loss.arcs.name not in SUPPORTED:
         raise InputError(
-            f"loss.arcs.name={loss.arcs.name}: sherpa-onnx has no search for these arcs; use format=torch, or a model with "
-            f"loss/arcs={' or '.join(SUPPORTED)}"
+            f"loss.arcs.name={loss.arcs.name}: sherpa-onnx has no search for these arcs; use format=torch, or a model "
+            f"with loss/arcs={' or '.join(SUPPORTED)}"
         )
 
 
