@@ -15,6 +15,7 @@ import torch
 from asr import __version__
 from asr.config import ExportConfig, GreedyOptions
 from asr.data.batch import Batch
+from asr.data.features import SAMPLING_RATE
 from asr.decode.make import make_search
 from asr.decode.stream import chunk_frames
 from asr.errors import InputError
@@ -135,6 +136,8 @@ def description(config: ExportConfig, trained: Trained, form: Form) -> dict[str,
         "version": __version__,
         "torch": torch.__version__,
         "format": config.format,
+        "sampling_rate": SAMPLING_RATE,
+        "feature_dim": trained.config.model.mel_bins,
         "checkpoint": trained.checkpoint,
         "digest": trained.digest,
         "streaming": form.streaming,
