@@ -42,7 +42,7 @@ class StreamingEncoder(nn.Module):
         cached_attn: (L,Left,N,D). cached_conv: (L,K−1,N,D). processed_lens: feature frames before the chunk (N,); what
         the caches hold of before the beginning is not read, whatever it is.
         """
-        processed_N = subsampled_length(processed_lens + 3)
+        processed_N = torch.as_tensor(subsampled_length(processed_lens + 3))
         exists_NC = existing(cached_attn.shape[1], processed_N)
         heard_NK = existing(cached_conv.shape[1], processed_N)
         convolution_LNKD = cached_conv.transpose(1, 2).masked_fill(~heard_NK[None, ..., None], 0.0)

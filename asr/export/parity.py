@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -98,7 +98,8 @@ def encode(exported: Exported, trained: Trained, form: Form, features_1TF: Tenso
     """The exported encoder's output (1,T',J)."""
     if not form.streaming:
         return exported.encoder(features_1TF, torch.tensor([features_1TF.shape[1]]))[0]
-    caches, chunks = empty_caches(trained.config.model, form, 1), []
+    caches: Sequence[Tensor] = empty_caches(trained.config.model, form, 1)
+    chunks = []
     for begin in range(0, features_1TF.shape[1] - OVERLAP_FRAMES, form.shift):
         window = features_1TF[:, begin : begin + form.feature_frames].contiguous()
         chunk, *caches = exported.encoder(window, *caches, torch.tensor([begin]))

@@ -25,6 +25,7 @@ from asr.errors import InputError
 from asr.export.modules import Decoder, Joiner, OfflineEncoder, StreamingEncoder
 from asr.losses.rules import make_rules
 from asr.models.subsampling import MIN_FRAMES
+from asr.models.transducer import Transducer
 from asr.runs.trained import Trained
 
 OVERLAP_FRAMES = 3  # feature frames that a chunk shares with the next
@@ -100,7 +101,7 @@ def make_parts(trained: Trained, form: Form) -> list[Part]:
     return [encoder, decoder, joiner]
 
 
-def offline_encoder(model: nn.Module, options: ModelOptions, form: Form) -> Part:
+def offline_encoder(model: Transducer, options: ModelOptions, form: Form) -> Part:
     """The encoder of whole utterances."""
     frames = torch.tensor([EXAMPLE_FRAMES, EXAMPLE_FRAMES - MIN_FRAMES])
     example = torch.zeros(2, EXAMPLE_FRAMES, options.mel_bins), frames
@@ -110,7 +111,7 @@ def offline_encoder(model: nn.Module, options: ModelOptions, form: Form) -> Part
     )  # fmt: skip
 
 
-def online_encoder(model: nn.Module, options: ModelOptions, form: Form) -> Part:
+def online_encoder(model: Transducer, options: ModelOptions, form: Form) -> Part:
     """The encoder of streams."""
     chunk = torch.zeros(2, form.feature_frames, options.mel_bins)
     example = (chunk, *empty_caches(options, form, 2), torch.zeros(2, dtype=torch.int64))
