@@ -15,7 +15,6 @@ from asr.align.words import word_times
 from asr.data.batch import Batch, Skipped
 from asr.data.dataset import Draw, SpeechDataset, transcript
 from asr.data.sampler import frames_needed
-from asr.data.words import frame_seconds
 from asr.device import enough_memory
 from asr.errors import InputError
 from asr.nodes.base import all_nodes
@@ -66,7 +65,8 @@ class TrainedAligner:
         except InputError as error:
             return Skipped(cut.id, str(error))
         pieces = [self.dataset.pieces[label] for label in batch.labels[0].tolist()]
-        spans = [(frame_seconds(first), frame_seconds(last)) for first, last in frames]
+        timing = self.dataset.timing
+        spans = [(timing.middle(first), timing.middle(last)) for first, last in frames]
         return Aligned(cut.id, word_times(words, pieces, spans, cut.duration))
 
     def by_ctc(self, batch: Batch) -> list[tuple[int, int]]:

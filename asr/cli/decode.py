@@ -100,7 +100,7 @@ def write_all(
     files = ["hypotheses.jsonl", "hypotheses.ctm", "recogs.txt", "errs.txt", "alignments.txt"]
     print(f"{output}: {', '.join(files + ['nbest.jsonl'] * (config.nbest > 1))} ({trained.checkpoint})")
     if config.streaming:
-        print(first_word_latencies(best, words, durations, decoder.chunk))
+        print(first_word_latencies(best, words, durations, decoder.chunk, decoder.timing))
     if note:
         print(note, file=sys.stderr)
     report(output, best, name, words, as_unit(config.unit), note)

@@ -32,7 +32,6 @@ from asr.device import choose_device
 from asr.errors import InputError, PartlyDone
 from asr.files import require_directory, write_atomically
 from asr.journal import AGAIN, Journal, content_of
-from asr.models.subsampling import SUBSAMPLED_SECONDS
 from asr.progress import progress
 from asr.runs.trained import Trained, load_trained
 from asr.score.wer import Utterance
@@ -302,7 +301,7 @@ def say(decoder: Decoder, trained: Trained, path: Path, name: str = "", title: s
     audio = AudioFile(path)
     print(title, end="", flush=True)
     live = LiveSearch(trained.model, decoder.search, trained.tokenizer, decoder.dataset.fbank, decoder.chunk)
-    step = round(decoder.chunk * SUBSAMPLED_SECONDS * SAMPLING_RATE)
+    step = round(decoder.chunk * decoder.timing.shift * SAMPLING_RATE)
     with naming(name):
         for second in audio.seconds():
             for begin in range(0, len(second), step):

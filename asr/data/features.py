@@ -18,10 +18,10 @@ from torch import Tensor
 from asr.data.lhotse_audio import disagreement, install
 from asr.data.sound import quiet
 from asr.errors import InputError
+from asr.frames import FRAME_SECONDS
 
 SAMPLING_RATE = 16000  # Hz, of what the filterbank reads; other audio is resampled
-FRAME_SECONDS = 0.01
-FRAME_SAMPLES = 160  # fewest samples that make a frame
+FRAME_SAMPLES = round(FRAME_SECONDS * SAMPLING_RATE)  # fewest that make a frame
 OPPOSITE_POWER = 0.01  # of the mean of channels, against theirs, under which they are of opposite phase
 SOURCE_RATE = "source_sampling_rate"  # what transforms of Lhotse's that change the rate call that of their input
 

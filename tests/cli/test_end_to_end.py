@@ -64,7 +64,9 @@ def test_every_loss_trains_in_half_precision(tiny_corpus, tmp_path, loss):
     assert all(0 < line["train/loss"] < 100 for line in lines if "train/loss" in line)
 
 
-@pytest.mark.parametrize(("arcs", "options"), [("tdt", ["loss.arcs.omega=0.5"]), ("multi_blank", []), ("hat", [])])
+@pytest.mark.parametrize(
+    ("arcs", "options"), [("tdt", ["loss.arcs.omega=0.5"]), ("multi_blank", []), ("hat", ["model.subsampling=2"])]
+)
 def test_a_model_of_other_arcs_is_trained_and_decoded_as_what_it_is(tiny_corpus, tmp_path, capsys, arcs, options):
     run = tmp_path / "run"
     words = [*training_options(tiny_corpus, run), "loss=pruned", f"loss/arcs={arcs}", *options, "train.steps=2"]
