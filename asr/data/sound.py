@@ -16,7 +16,8 @@ import numpy as np
 import soundfile
 from lhotse.utils import compute_num_samples
 
-from asr.data.containers import Data, Part, View, find_parts
+from asr.data.containers import Part, View, find_parts
+from asr.data.flac import Data
 from asr.errors import InputError
 
 BLOCK_SECONDS = 1.0  # that are decoded at a time
@@ -212,7 +213,8 @@ class Sound:
     def fault(self) -> str:
         """What is missing, in words; "" where nothing is; see `lost`."""
         if self.lost > ALLOWED_SECONDS:
-            return f"{self.lost:.2f} s of {self.promised / self.rate:.2f} s cannot be read: the file is damaged"
+            least = "at least " * any(part.open_end for part in self.parts)
+            return f"{least}{self.lost:.2f} s of {self.promised / self.rate:.2f} s cannot be read: the file is damaged"
         unknown = [part.fault for part in self.parts if part.fault]
         return f"{self.frames / self.rate:.2f} s can be read, but {unknown[0]}" if unknown else ""
 

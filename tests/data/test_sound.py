@@ -25,7 +25,7 @@ def made(request) -> Made:
 
 
 def test_there_are_files_of_every_kind():
-    assert len(FILES) >= 60
+    assert len(FILES) >= 80
 
 
 def test_what_is_there_is_heard_and_what_is_missing_is_said(made, capfd):
@@ -35,7 +35,7 @@ def test_what_is_there_is_heard_and_what_is_missing_is_said(made, capfd):
     assert heard(samples.mean(axis=1)) == made.heard
     assert len(samples) == sound.frames == before
     if made.lost is None:
-        assert "cut off before its end" in sound.fault
+        assert "cut off before its end" in sound.fault or sound.fault.startswith("at least ")
     else:
         assert sound.lost == pytest.approx(made.lost, abs=TOLERANCE)
         assert bool(sound.fault) == bool(made.lost)
@@ -68,7 +68,10 @@ def test_a_recording_is_as_long_as_what_can_be_read(made, tmp_path):
         assert recording.num_samples == len(Sound(made.content).read())
         assert heard(load_samples(recording.to_cut())) == made.heard
         return
-    with pytest.raises(InputError, match=r"s cannot be read: the file is damaged|cut off before its end; restore it"):
+    named = (
+        r"s cannot be read: the file is damaged|cut off before its end; restore it|pages are missing in it; restore it"
+    )
+    with pytest.raises(InputError, match=named):
         load_samples(describe_recording("u", path).to_cut())  # a gap in the middle is found when it is read
 
 
