@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lhotse.audio import AudioSource, set_current_audio_backend
-from lhotse.audio.backend import CompositeAudioBackend, get_default_audio_backend
+from lhotse.audio import AudioSource, get_current_audio_backend, set_current_audio_backend
+from lhotse.audio.backend import AudioBackend, CompositeAudioBackend, get_default_audio_backend
 from lhotse.cut import Cut, MixedCut, PaddingCut
 from lhotse.utils import compute_num_samples
 
@@ -55,9 +59,37 @@ def open_sound(source: Any) -> Sound:
     return Sound(source.read()) if isinstance(source, io.IOBase) else Sound.open(source)
 
 
-def install() -> None:
-    """Have Lhotse read all audio in this way, in this process."""
-    set_current_audio_backend(SoundBackend())
+@dataclass
+class Readers:
+    """Those who are reading now, in whatever thread: how many, and what Lhotse read with before the first came."""
+
+    count: int = 0
+    before: AudioBackend | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+_readers = Readers()
+
+
+@contextlib.contextmanager
+def as_sound() -> Iterator[None]:
+    """Within this, Lhotse reads audio in this way; afterwards as whoever uses it, too, has set it.
+
+    It has one backend for all threads, and its own `audio_backend` does not put the former back after an exception, or
+    in the right order if threads overlap. Here the last to leave does.
+    """
+    with _readers.lock:
+        if not _readers.count:
+            _readers.before = get_current_audio_backend()
+            set_current_audio_backend(SoundBackend())
+        _readers.count += 1
+    try:
+        yield
+    finally:
+        with _readers.lock:
+            _readers.count -= 1
+            if not _readers.count:
+                set_current_audio_backend(_readers.before)
 
 
 def disagreement(cut: Cut) -> str:
