@@ -33,7 +33,7 @@ class SoundBackend(CompositeAudioBackend):  # type: ignore[misc]
         duration: float | None = None,
         force_opus_sampling_rate: int | None = None,
     ) -> tuple[np.ndarray, int]:
-        """Samples (channels,n), float32, and their rate. Raises InputError for a whole file that is damaged."""
+        """Samples (channels,n), float32, and their rate. Raises InputError where what is wanted is damaged."""
         if duration is not None and isinstance(path_or_fd, (str, Path)):
             piece = read_seconds_at(path_or_fd, offset, duration)
             if piece is not None:
@@ -51,6 +51,10 @@ class SoundBackend(CompositeAudioBackend):  # type: ignore[misc]
         samples = sound.read(begin, count)
         if begin == 0 and count is None and sound.fault:
             raise InputError(sound.fault)
+        for first, last in sound.gaps:
+            if first < begin + len(samples) and last > begin:
+                place = f"{first / sound.rate:.2f} to {last / sound.rate:.2f} s"
+                raise InputError(f"{place} of {path_or_fd} cannot be read: the file is damaged")
         return samples.T, sound.rate
 
 

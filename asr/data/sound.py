@@ -8,7 +8,7 @@ import os
 import re
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -21,10 +21,11 @@ from asr.data.flac import Data
 from asr.errors import InputError
 
 BLOCK_SECONDS = 1.0  # that are decoded at a time
+CHECKED_SAMPLES = 256  # that are read again
 ALLOWED_SECONDS = 0.025  # that a decoder may add or lose, as in Lhotse
 # Seconds to decode before what is wanted: an MP3 frame needs bits of those before it, and Vorbis counts from the end of
-# a page, which in the last one is not where the samples end.
-LEAD_SECONDS = {"MP3": 0.8, "OGG": 10.0}
+# a page, which in the last one is not where the samples end; of FLAC some, to see that they go on there.
+LEAD_SECONDS = {"MP3": 0.8, "OGG": 10.0, "FLAC": 0.3}
 _FEWER_BYTES = re.compile(r"(\d+) \(should be (\d+)\)")  # in libsndfile's log: what a header says, and what is there
 
 
@@ -45,7 +46,8 @@ class Decoder(soundfile.SoundFile):  # type: ignore[misc]
 
 @dataclass
 class Sound:
-    """An audio file. missing: samples that `blocks` found missing, or could only replace by silence.
+    """An audio file. missing: samples that `blocks` found missing, or could only replace by silence. gaps: where it did
+    the latter, first sample and end, as far as was read.
 
     Raises Unreadable where it does not look like audio that libsndfile reads, and InputError where the parts that it
     was joined of do not go together.
@@ -56,6 +58,7 @@ class Sound:
     rate: int = 0
     channels: int = 0
     missing: int = 0
+    gaps: list[tuple[int, int]] = field(default_factory=list)
     gave_up: bool = False
 
     @classmethod
@@ -94,10 +97,10 @@ class Sound:
 
     def decode(self, size: int) -> Iterator[np.ndarray]:
         """All samples, about `size` at a time; then it is known what is there, and what is missing."""
-        self.missing, there = 0, []
+        self.missing, self.gaps, there = 0, [], list[int]()
         for part, stated in zip(self.parts, self.stated):
             there.append(0)
-            for block in self.read_part(part, stated, size):
+            for block in self.read_part(part, stated, size, sum(there)):
                 there[-1] += len(block)
                 yield block
         self.there = there
@@ -171,8 +174,11 @@ class Sound:
             except soundfile.SoundFileError:
                 return False
 
-    def read_part(self, part: Part, promised: int, size: int) -> Iterator[np.ndarray]:
-        """The samples of a part, (n,channels) each; silence where it is damaged, if there is more behind."""
+    def read_part(self, part: Part, promised: int, size: int, before: int) -> Iterator[np.ndarray]:
+        """The samples of a part, (n,channels) each; silence where it is damaged, if there is more behind.
+
+        before: samples that other parts have before it.
+        """
         here: int | None = 0
         while here is not None:
             done = here
@@ -181,8 +187,9 @@ class Sound:
                 yield block
             here = self.behind(part, done, promised, size)
             if here is not None:
-                yield np.zeros((here - done, self.channels), np.float32)
                 self.missing += here - done
+                self.gaps.append((before + done, before + here))
+                yield np.zeros((here - done, self.channels), np.float32)
         self.missing += max(promised - done, 0)
 
     def read_on(self, part: Part, begin: int, size: int) -> Iterator[np.ndarray]:
@@ -239,11 +246,20 @@ def byte_counts(log: str) -> Iterator[tuple[int, int]]:
 
 
 def read_at(file: Decoder, begin: int, count: int) -> np.ndarray:
-    """Samples (n,channels) from `begin` on, `count` or as many as there are."""
+    """Samples (n,channels) from `begin` on, `count` or as many as there are.
+
+    Raises SoundFileError where it is damaged there: libFLAC, sent to a place that is lost, gives what comes behind it.
+    """
     before = min(begin, round(LEAD_SECONDS.get(file.format, 0) * file.samplerate))
     with quiet():
         file.seek(begin - before)
-        return np.asarray(file.read(before + count, dtype="float32", always_2d=True))[before:]
+        samples = np.asarray(file.read(before + count, dtype="float32", always_2d=True))[before:]
+        if file.format == "FLAC" and len(samples):
+            file.seek(begin)
+            again = file.read(min(len(samples), CHECKED_SAMPLES), dtype="float32", always_2d=True)
+            if not np.array_equal(again, samples[: len(again)]):
+                raise soundfile.SoundFileError("damaged")
+        return samples
 
 
 def read_seconds_at(path: Path | str, offset: float, duration: float) -> tuple[np.ndarray, int] | None:

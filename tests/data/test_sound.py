@@ -75,6 +75,24 @@ def test_a_recording_is_as_long_as_what_can_be_read(made, tmp_path):
         load_samples(describe_recording("u", path).to_cut())  # a gap in the middle is found when it is read
 
 
+@pytest.mark.parametrize("name", ["flac-hole", "flac-length-unknown-hole", "ogg-flac-hole"])
+def test_a_piece_of_what_is_lost_is_refused_and_others_are_what_they_are(name, tmp_path):
+    """libFLAC, sent into a hole, gives what comes behind it, as if it were there."""
+    path = tmp_path / "audio"
+    path.write_bytes(FILES[name]().content)
+    sound = Sound.open(path)
+    whole = sound.read()[:, 0]
+    ((first, last),) = sound.gaps
+    assert not whole[first:last].any()
+    cut = manifest(path, len(whole) / RATE).to_cut()
+    for begin, end in ((first - 9000, first - 1000), (last + 1000, last + 9000), (last + 100, len(whole))):
+        piece = load_samples(cut.truncate(offset=begin / RATE, duration=(end - begin) / RATE))
+        np.testing.assert_allclose(piece, whole[begin:end], atol=1e-4)
+    for begin, end in ((first - 3000, last + 3000), (first + 1000, first + 5000), ((first + last) // 2, last + 9000)):
+        with pytest.raises(InputError, match=f"{first / RATE:.2f} to {last / RATE:.2f} s of .* cannot be read"):
+            load_samples(cut.truncate(offset=begin / RATE, duration=(end - begin) / RATE))
+
+
 def manifest(path, seconds):
     """The recording of a file that is said to last so long."""
     return Recording("u", [AudioSource("file", [0], str(path))], RATE, round(seconds * RATE), seconds)
