@@ -21,6 +21,8 @@ _OGG_FLAC_HEAD = 9  # bytes before the marker
 _ANY_LENGTH = (1 << 36) - 1  # samples, the largest that FLAC can state
 _UNKNOWN_BYTES = 0x7FFF0000  # sizes from here on stand for "not known when it was written"
 _ENDLESS, _TAIL = 1 << 40, 1 << 12  # bytes
+MISSING_PAGES, MISSING_FRAMES = "pages are missing in it", "frames are missing in it"
+_TAGS = re.compile(rb"ID3|TAG|APETAGEX")  # which may stand between the frames of MP3
 _LEAST_AUDIO = 64  # bytes behind the data chunk that are no chunk, from which on they count as audio
 _WAVE = re.compile(rb"RIFF.{4}WAVE", re.DOTALL)
 _NAME = re.compile(rb"[ -~]{4}")  # of a chunk
@@ -41,6 +43,7 @@ class Part:
     share: of the bytes that the header says there are, how much is there.
     fault: what is wrong with it, where nobody knows how many samples that has cost.
     open_end: whether more samples may have followed than can be known of.
+    displaced: whether something is missing in the middle, and what is behind it seems to come sooner than it did.
     content: what is to be read in place of the file, if anything; begin and end count in it.
     """
 
@@ -53,6 +56,7 @@ class Part:
     share: float = 1.0
     fault: str = ""
     open_end: bool = False
+    displaced: bool = False
     content: bytes = field(default=b"", repr=False)
 
 
@@ -144,7 +148,7 @@ def ogg_part(data: Data, pages: list[Page], begin: int, end: int) -> Part:
     """A stream; of FLAC what its pages hold, one after the other, which is FLAC as it is without Ogg."""
     fault = ogg_fault(pages) if pages else ""
     if not pages or data[pages[0].body : pages[0].body + len(_OGG_FLAC)] != _OGG_FLAC:
-        return Part(begin, end, fault=fault)
+        return Part(begin, end, fault=fault, displaced=fault == MISSING_PAGES)
     bodies = [data[page.body : page.end] for page in pages if page.serial == pages[0].serial]
     cut_off = data[pages[-1].end : end]  # a page of which the end is missing
     content = b"".join([*bodies, cut_off[27 + cut_off[26] :] if len(cut_off) > 27 else b""])[_OGG_FLAC_HEAD:]
@@ -156,7 +160,7 @@ def ogg_fault(pages: list[Page]) -> str:
     numbers: dict[bytes, int] = {}
     for page in pages:
         if page.number != numbers.get(page.serial, page.number):
-            return "pages are missing in it"
+            return MISSING_PAGES
         numbers[page.serial] = page.number + 1
     return "" if pages[-1].ends else "it is cut off before its end"
 
@@ -316,24 +320,31 @@ def mp3_parts(data: Data) -> list[Part]:
         elif frame.place > whole[-1][-1][-1].end:
             whole[-1].append([])
         whole[-1][-1].append(frame)
-    return [part for pieces in whole for part in of_one_mp3(pieces)]
+    return [part for pieces in whole for part in of_one_mp3(pieces, is_broken(data, pieces))]
 
 
-def of_one_mp3(pieces: list[list[Frame]]) -> Iterator[Part]:
+def is_broken(data: Data, pieces: list[list[Frame]]) -> bool:
+    """Whether something is between the frames of an MP3 that is no tag."""
+    return any(not _TAGS.match(data, piece[-1].end) for piece in pieces[:-1])
+
+
+def of_one_mp3(pieces: list[list[Frame]], broken: bool) -> Iterator[Part]:
     """The parts of an MP3. A number of frames that its first one tells is put right, unless there simply are fewer."""
     first, samples = pieces[0][0], pieces[0][0].samples
     count = sum(map(len, pieces)) - (first.stated is not None)
     lost = max((first.stated or 0) - count, 0)
+    fault = MISSING_FRAMES * broken
     for piece in pieces:
         told = piece[0].stated
         frames = piece if told is None else piece[1:]
         if told:
             right = {first.tells_at: len(frames).to_bytes(4, "big")} if len(pieces) > 1 or count > told else {}
-            yield Part(first.place, piece[-1].end, right)
+            yield Part(first.place, piece[-1].end, right, fault=fault, displaced=broken)
         elif frames:
             there = len(frames) * samples
             stated = there + lost * samples * (piece is pieces[-1])
-            yield Part(frames[0].place, piece[-1].end, unknown=True, counted=there, stated_samples=stated)
+            known = Part(frames[0].place, piece[-1].end, fault=fault, displaced=broken)
+            yield replace(known, unknown=True, counted=there, stated_samples=stated)
 
 
 def mp3_frames(data: Data) -> Iterator[Frame]:

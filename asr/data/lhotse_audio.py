@@ -16,7 +16,7 @@ from lhotse.audio.backend import AudioBackend, CompositeAudioBackend, get_defaul
 from lhotse.cut import Cut, MixedCut, PaddingCut
 from lhotse.utils import compute_num_samples
 
-from asr.data.sound import ALLOWED_SECONDS, Sound, Unreadable, read_seconds_at
+from asr.data.sound import ALLOWED_SECONDS, Sound, Unreadable, displaced, read_seconds_at
 from asr.errors import InputError
 
 
@@ -35,6 +35,8 @@ class SoundBackend(CompositeAudioBackend):  # type: ignore[misc]
     ) -> tuple[np.ndarray, int]:
         """Samples (channels,n), float32, and their rate. Raises InputError where what is wanted is damaged."""
         if duration is not None and isinstance(path_or_fd, (str, Path)):
+            if fault := displaced(path_or_fd):
+                raise InputError(f"{path_or_fd}: where its parts belong is not known: {fault}")
             piece = read_seconds_at(path_or_fd, offset, duration)
             if piece is not None:
                 return piece[0].T, piece[1]
