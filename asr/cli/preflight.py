@@ -47,9 +47,10 @@ def main(config: PreflightConfig) -> None:
     with tempfile.TemporaryDirectory() as directory:
         run = RunDirectory(Path(directory))
         trainer = Trainer(task, no_batches, lambda _: {}, run, config.train, config.optim, device)
-        probes, shape = probe_sizes(sizes, config.views), (config.model.mel_bins, tokenizer.vocab_size, config.views)
-        trainer.train_step([noise_batch(probes[0], *shape)])  # compiles, allocates
-        peaks = [measure(trainer, noise_batch(size, *shape)) for size in probes]
+        probes = probe_sizes(sizes, config.views)
+        sizes_of_model = config.model.mel_bins, tokenizer.vocab_size, task.model.timing, config.views
+        trainer.train_step([noise_batch(probes[0], *sizes_of_model)])  # compiles, allocates
+        peaks = [measure(trainer, noise_batch(size, *sizes_of_model)) for size in probes]
         weights = fit_weights(probes, peaks)
         worst = max(range(len(draws)), key=lambda index: predict_mb(weights, sizes[index]))
         measured = measure(trainer, data.train_set[draws[worst]])

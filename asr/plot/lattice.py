@@ -11,6 +11,7 @@ from torch import Tensor
 
 from asr.arcs.rules import ArcRules
 from asr.data.batch import Batch
+from asr.frames import FrameTiming
 from asr.losses.pruned import PrunedLoss
 from asr.nodes.band import band_nodes, unaligned
 from asr.nodes.base import Nodes, Topology, all_nodes
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FRAME_SECONDS = 0.04  # after subsampling
 PATH_COLOR = "tab:red"
 JUMP = {"arrowstyle": "-|>", "connectionstyle": "arc3,rad=-0.35", "color": PATH_COLOR, "shrinkA": 2, "shrinkB": 2}
 
@@ -35,7 +35,7 @@ class LatticeView:
 
     occupation_TU: (T,U+1), how likely a path passes through each node. pieces: the U labels. loss: −log P, nats.
     bounds: by name, lowest and highest label position that a restricted loss keeps of each frame, (T,) each.
-    path: the arcs of the likeliest path.
+    path: the arcs of the likeliest path. timing: of the frames.
     """
 
     occupation_TU: Tensor
@@ -43,6 +43,7 @@ class LatticeView:
     loss: float
     bounds: dict[str, tuple[Tensor, Tensor]]
     path: list[PathArc]
+    timing: FrameTiming
 
     @property
     def left_out(self) -> list[tuple[int, int]]:
@@ -80,7 +81,7 @@ def view_lattice(
     }
     shown = [pieces[label] for label in batch.labels[0, : int(batch.label_lengths[0])].tolist()]
     path = best_path(nodes, weights, arcs, edges)
-    return LatticeView(occupation[0].cpu(), shown, -float(log_p[0]), bounds, path)
+    return LatticeView(occupation[0].cpu(), shown, -float(log_p[0]), bounds, path, task.model.timing)
 
 
 def prune(task: Task, inputs: LossInputs, occupation_BTU: Tensor, prune_range: int, topology: Topology) -> Nodes:
@@ -110,12 +111,12 @@ def draw_lattice(view: LatticeView, title: str) -> Figure:
     frames, positions = view.occupation_TU.shape
     figure = Figure(figsize=(min(max(frames / 12, 7), 20), min(max(positions / 5, 4), 14)), layout="constrained")
     axis = figure.subplots()
-    extent = (0.0, frames * FRAME_SECONDS, -0.5, positions - 0.5)
+    edges = [view.timing.begin(frame) for frame in range(frames + 1)]
+    extent = (edges[0], edges[-1], -0.5, positions - 0.5)
     image = axis.imshow(
         view.occupation_TU.T, origin="lower", aspect="auto", cmap="Greys", vmin=0, vmax=1, extent=extent,
         interpolation="nearest",
     )  # fmt: skip
-    edges = torch.arange(frames + 1) * FRAME_SECONDS
     for (name, (first, last)), color in zip(view.bounds.items(), ("tab:blue", "tab:orange")):
         axis.stairs(
             last + 0.5, edges, baseline=None, color=color, label=f"{name} ({int((last - first + 1).sum())} nodes)"
@@ -135,12 +136,12 @@ def draw_lattice(view: LatticeView, title: str) -> Figure:
 
 def draw_path(axis: Axes, view: LatticeView) -> None:
     """The likeliest path, from the middle of one node to that of the next; what it leaves out is shaded."""
-    frames = len(view.occupation_TU)
+    timing, frames = view.timing, len(view.occupation_TU)
     for begin, end in view.left_out:
-        axis.axvspan(begin * FRAME_SECONDS, end * FRAME_SECONDS, color=PATH_COLOR, alpha=0.12, lw=0)
+        axis.axvspan(timing.begin(begin), timing.begin(end), color=PATH_COLOR, alpha=0.12, lw=0)
     for arc in view.path:
-        start = middle(arc.frame), arc.position
-        stop = min(middle(arc.frame + arc.frames), frames * FRAME_SECONDS), arc.position + arc.labels
+        start = timing.middle(arc.frame), arc.position
+        stop = min(timing.middle(arc.frame + arc.frames), timing.begin(frames)), arc.position + arc.labels
         if arc.frames > 1:
             axis.annotate("", stop, start, arrowprops=JUMP)
         else:
@@ -149,10 +150,5 @@ def draw_path(axis: Axes, view: LatticeView) -> None:
     label = f"likeliest path: {len(view.path)} arcs, {skipped} frames skipped"
     if view.left_out:
         label += f", {sum(end - begin for begin, end in view.left_out)} left out"
-    passed = [(middle(arc.frame), arc.position) for arc in view.path]
+    passed = [(timing.middle(arc.frame), arc.position) for arc in view.path]
     axis.plot(*(zip(*passed) if passed else ([], [])), "o", color=PATH_COLOR, ms=3, label=label)
-
-
-def middle(frame: int) -> float:
-    """Of a frame, in seconds."""
-    return (frame + 0.5) * FRAME_SECONDS

@@ -78,7 +78,7 @@ def test_the_path_goes_from_corner_to_corner_and_its_jumps_are_seen():
     figure = draw_lattice(view, "title")
     axis = figure.axes[0]
     arrows = [text for text in axis.texts if isinstance(text, Annotation)]
-    assert [(round(a.xyann[0] / 0.04 - 0.5), a.xyann[1]) for a in arrows] == [arc[:2] for arc in jumps]
+    assert [(view.timing.at(a.xyann[0]), a.xyann[1]) for a in arrows] == [arc[:2] for arc in jumps]
     skipped = sum(arc.frames - 1 for arc in jumps)
     assert f"likeliest path: {len(view.path)} arcs, {skipped} frames skipped" in legend(figure)
 
@@ -88,8 +88,8 @@ def test_what_the_path_leaves_out_is_shaded():
     (begin, end), (last, frames) = view.left_out
     assert (begin, end, last, frames) == (0, view.path[0].frame, view.path[-1].frame + view.path[-1].frames, 16)
     figure = draw_lattice(view, "title")
-    shaded = sorted(patch.get_x() / 0.04 for patch in figure.axes[0].patches if isinstance(patch, Rectangle))
-    assert shaded == pytest.approx([begin, last])
+    shaded = sorted(patch.get_x() for patch in figure.axes[0].patches if isinstance(patch, Rectangle))
+    assert shaded == pytest.approx([view.timing.begin(frame) for frame in (begin, last)])
     assert f", {end - begin + frames - last} left out" in legend(figure)
 
 

@@ -26,7 +26,7 @@ from asr.data.sampler import OnePass, TrainingStream
 from asr.data.tokenizer import load_tokenizer
 from asr.errors import InputError
 from asr.losses.base import LossOutput, NotFiniteError
-from asr.models.subsampling import MIN_FRAMES
+from asr.models.subsampling import frame_timing
 from asr.runs import state
 from asr.runs.directory import RunDirectory
 from asr.train.loop import PATIENCE, Trainer
@@ -185,8 +185,8 @@ def speech(tiny_corpus, request):
     tokenizer = load_tokenizer(tiny_corpus.tokenizer)
     train, dev = open_cuts([str(tiny_corpus.train)]), open_cuts([str(tiny_corpus.dev)])
     masks = Augmentation(SpecAugmentOptions(), 0)
-    train_set = SpeechDataset(80, MIN_FRAMES, tokenizer, masks, views=config.views)
-    dev_set = SpeechDataset(80, MIN_FRAMES, tokenizer)
+    train_set = SpeechDataset(80, frame_timing(4), tokenizer, masks, views=config.views)
+    dev_set = SpeechDataset(80, frame_timing(4), tokenizer)
 
     def task():
         torch.manual_seed(0)

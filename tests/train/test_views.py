@@ -11,6 +11,7 @@ from asr.errors import InputError
 from asr.losses import make
 from asr.losses.ctc import ctc_divergence
 from asr.losses.objective import Objective
+from asr.models.subsampling import frame_timing
 from asr.train.data import TrainingData
 from asr.train.preflight import noise_batch, probe_sizes
 
@@ -45,7 +46,7 @@ def test_a_batch_of_views_is_no_larger_and_has_half_as_many_utterances(tiny_corp
 def test_probes_are_of_whole_utterances():
     for size in probe_sizes([BatchSize(9, 100, 20), BatchSize(3, 700, 120)], views=2):
         assert size.utterances % 2 == 0
-    batch = noise_batch(BatchSize(6, 20, 4), 8, 5, views=2)
+    batch = noise_batch(BatchSize(6, 20, 4), 8, 5, frame_timing(4), views=2)
     assert (batch.views, len(batch.ids), len(batch.features), len(batch.labels)) == (2, 6, 6, 6)
     assert torch.equal(*batch.labels.chunk(2))
     assert not torch.equal(*batch.features.chunk(2))
