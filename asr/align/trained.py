@@ -15,6 +15,7 @@ from asr.align.words import word_times
 from asr.data.batch import Batch, Skipped
 from asr.data.dataset import Draw, SpeechDataset, transcript
 from asr.data.sampler import frames_needed
+from asr.data.scripts import units_of_text
 from asr.data.words import frame_seconds
 from asr.device import enough_memory
 from asr.errors import InputError
@@ -59,7 +60,6 @@ class TrainedAligner:
             return Skipped(cut.id, str(error))
         if batch.skipped:
             return batch.skipped[0]
-        words = batch.texts[0].split()
         try:
             with enough_memory("", cut.duration):
                 frames = self.frames_of_labels(batch.to(self.device))
@@ -67,7 +67,7 @@ class TrainedAligner:
             return Skipped(cut.id, str(error))
         pieces = [self.dataset.pieces[label] for label in batch.labels[0].tolist()]
         spans = [(frame_seconds(first), frame_seconds(last)) for first, last in frames]
-        return Aligned(cut.id, word_times(words, pieces, spans, cut.duration))
+        return Aligned(cut.id, word_times(units_of_text(batch.texts[0]), pieces, spans, cut.duration))
 
     def by_ctc(self, batch: Batch) -> list[tuple[int, int]]:
         """First and last frame of each label on the best path of CTC."""

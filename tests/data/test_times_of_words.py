@@ -84,6 +84,40 @@ def test_pieces_of_words():
     assert words_of_pieces([]) == []
 
 
+def test_pieces_of_scripts_without_blanks_belong_to_the_character_that_they_end_in():
+    assert words_of_pieces(["\u2581", "今", "天", "气"]) == [[0, 1], [2], [3]]
+    assert words_of_pieces(["\u2581", "今天", "气"]) == [[], [0, 1], [2]]
+    assert words_of_pieces(["\u2581今", "O", "K", "天", "\u2581A", "B", "\u2581"]) == [[0], [1, 2], [3], [4, 5]]
+    assert words_of_pieces(["\u2581\u0e17", "\u0e35\u0e48", "\u0e19", "\u0e35\u0e49"]) == [[0, 1], [2, 3]]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [("今", 1.0, 0.4), ("天", 1.4, 0.4), ("OK", 2.0, 0.4)],
+        [("今天", 1.0, 0.8), ("OK", 2.0, 0.4)],  # an aligner's word of two characters
+    ],
+)
+def test_labels_of_scripts_without_blanks_have_the_times_of_their_characters(words):
+    cut = cut_with(words)
+    assert [(item.symbol, item.start, item.end) for item in aligned_words(cut)] == [
+        ("今", 1.0, 1.4),
+        ("天", 1.4, 1.8),
+        ("OK", 2.0, 2.4),
+    ]
+    for pieces, ends in [
+        (["\u2581", "今", "天", "O", "K"], [1.2, 1.4, 1.8, 2.2, 2.4]),
+        (["\u2581今天", "OK"], [1.8, 2.4]),
+    ]:
+        assert token_frames(cut, pieces) == [subsampled_frame(end) for end in ends]
+
+
+def test_no_blank_comes_between_supervisions_of_a_script_without():
+    first, second = (cut_with([(text, 0.0, 0.4)]).supervisions[0] for text in ("今天 ", "天气"))
+    second.start, second.id = 1.0, "late"
+    assert transcript(MonoCut("a", 0.0, 4.0, 0, [first, second])) == "今天天气"
+
+
 def test_a_frame_is_where_the_subsampling_looks():
     """The output frame that changes most when one feature frame does is the one that holds its time."""
     torch.manual_seed(0)
