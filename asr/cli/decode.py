@@ -24,11 +24,11 @@ from asr.progress import progress
 from asr.runs.trained import Trained, load_trained
 from asr.score.delay import first_word_latencies
 from asr.score.report import write_nbest
-from asr.score.wer import Utterance, as_unit
+from asr.score.wer import Utterance
 
 
 def main(config: DecodeConfig) -> None:
-    """Decode and score; interrupted, go on where it was. The WER line is the last line printed.
+    """Decode and score; interrupted, go on where it was. The line of the error rate is the last line printed.
 
     Raises InputError for input at fault.
     """
@@ -103,4 +103,4 @@ def write_all(
         print(first_word_latencies(best, words, durations, decoder.chunk))
     if note:
         print(note, file=sys.stderr)
-    report(output, best, name, words, as_unit(config.unit), note)
+    report(output, best, name, words, config.unit, note)
