@@ -2,11 +2,15 @@
 
 import dataclasses
 import json
+import re
 import shutil
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
+import torch
 from lhotse import CutSet
 
 from asr.align.make import write_ctm
@@ -16,6 +20,8 @@ from asr.config import AlignConfig
 from asr.data.corpus import write_cuts
 from asr.data.tokenizer import train_tokenizer
 from asr.data.words import aligned_words
+from asr.decode import decoder as module
+from asr.decode.search import Hypothesis
 from asr.runs import state
 from asr.runs.directory import RunDirectory
 from asr.runs.trained import validated_averages
@@ -146,3 +152,65 @@ def test_spliced_utterances_are_of_characters_and_have_no_blanks(aligned, tmp_pa
         text = cut.supervisions[0].text
         assert (len(text), set(text) <= set(CHARACTERS.values())) == (3, True)
         assert [item.symbol for item in aligned_words(cut)] == list(text)
+
+
+CHUNK = 8  # frames of 0.04 s that the run works in
+EVERY = 10  # frames in which the search below says a character
+
+
+@pytest.fixture
+def scripted(monkeypatch):
+    """Searches that say one character after the other, one every 0.4 s."""
+
+    class Search:
+        def begin(self, batch):
+            return Session(batch)
+
+    class Session:
+        def __init__(self, batch):
+            self.frames = torch.zeros(batch, dtype=torch.long)
+
+        def read(self, encoder_out, frames):
+            self.frames += frames
+
+        def best(self):
+            emitted = [list(range(EVERY - 1, int(frames), EVERY)) for frames in self.frames]
+            return [
+                [Hypothesis([3 + n % 4 for n in range(len(times))], times, 0.0, [1.0] * len(times))]
+                for times in emitted
+            ]
+
+    monkeypatch.setattr(module, "make_search", lambda *_: Search())
+
+
+@pytest.fixture(scope="module")
+def talk(corpus):
+    """A recording of half a minute."""
+    first = next(iter(CutSet.from_file(corpus.train)))
+    path = corpus.directory / "talk.flac"
+    soundfile.write(path, np.resize(first.load_audio()[0], 30 * 16000), 16000)
+    return path
+
+
+def test_subtitles_are_short_though_nobody_writes_a_blank(run, talk, scripted, capfd):
+    _, out, _ = asr(capfd, "transcribe", talk, f"run={run}", "device=cpu", "format=srt")
+    cues = [cue.splitlines() for cue in out.strip().split("\n\n")]
+    spans = [[seconds(time) for time in span.split(" --> ")] for _, span, *_ in cues]
+    assert max(end - start for start, end in spans) <= 6.0
+    assert all(before[1] <= after[0] for before, after in pairwise(spans))
+    lines = ["".join(text) for _, _, *text in cues]
+    assert 70 <= sum(map(len, lines)) <= 75
+    assert set("".join(lines)) <= set(CHARACTERS.values())
+
+
+def test_a_stream_says_each_character_at_once(run, talk, scripted, capfd):
+    _, out, err = asr(capfd, "transcribe", talk, f"run={run}", "device=cpu", "--streaming")
+    assert 70 <= len(out.strip()) <= 75
+    said = re.search(r"first word after (\d+\.\d+) s of audio", err)
+    heard = (2 * CHUNK * 4 + 3.5) * 0.01  # the second chunk has the frame that says it
+    assert heard - 0.04 <= float(said[1]) <= heard + 0.04 * CHUNK
+
+
+def seconds(time):
+    hours, minutes, rest = time.replace(",", ".").split(":")
+    return 3600 * int(hours) + 60 * int(minutes) + float(rest)
