@@ -174,6 +174,20 @@ def test_k2_has_no_arcs_that_skip_frames(k2):
         occupations(nodes, torch.zeros(2, 4), ArcRules(edges=0.5, backend="k2"))
 
 
+def test_the_gradient_of_weights_holds_no_occupation_that_any_sum_loses():
+    nodes = all_nodes(torch.tensor([60]), torch.tensor([40]))
+    weights = torch.randn(2, len(nodes), generator=torch.Generator().manual_seed(0)).requires_grad_()
+    loss, _ = lattice_loss(nodes, weights, ArcRules(standard_arcs("modified")))
+    loss.sum().backward()
+    exact = occupations(nodes, weights.detach(), ArcRules(standard_arcs("modified")))[1]
+    gone = -weights.grad == 0
+    assert exact[gone].max() < 1e-11  # none that float32 could tell beside 1
+    assert ((exact > 0) & (exact < 1e-12)).any()  # as there are
+    assert (-weights.grad[~gone]).min() > 1e-12
+    frame_sums = torch.zeros(60).index_add(0, nodes.coordinates()[1], -weights.grad.sum(0))
+    torch.testing.assert_close(frame_sums, torch.ones(60), rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("topology", TOPOLOGIES)
 def test_lattice_loss_has_the_finite_difference_as_its_gradient(topology):
     torch.manual_seed(0)
