@@ -19,13 +19,11 @@ CHECKPOINT = (
     "validation of best, average and ema once the training is done, and until then best"
 )
 
-UNITS = ("auto", "word", "char")
-
 
 def unit_option() -> str:
     """The option of every command that counts errors."""
     counted = "what errors are counted in: words (WER) or characters (CER); auto: characters where references are of a "
-    return option("auto", counted + "script without blanks, as Chinese, else words", choices=UNITS)
+    return option("auto", counted + "script without blanks, as Chinese, else words", choices=("auto", "word", "char"))
 
 
 # Sections whose class depends on their `name`.

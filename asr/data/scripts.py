@@ -32,12 +32,17 @@ def _units_of_word(word: str) -> list[str]:
         return [word]
     units: list[str] = []
     for character in word:
-        alone = without_blanks(character) and unicodedata.category(character)[0] != "M"
+        alone = begins_unit(character)
         if units and not alone and (unicodedata.category(character)[0] == "M" or not without_blanks(units[-1])):
             units[-1] += character
         else:
             units.append(character)
     return units
+
+
+def begins_unit(character: str) -> bool:
+    """Whether a character is one of such a script, and no mark, which belongs to the character before."""
+    return without_blanks(character) and unicodedata.category(character)[0] != "M"
 
 
 def is_complete(unit: str) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from asr.data.scripts import units_of_text, without_blanks
+from asr.data.scripts import begins_unit, units_of_text
 from asr.data.tokenizer import Tokenizer
 from asr.data.words import WORD_START
 from asr.decode.scorer import Tabulated
@@ -69,7 +69,7 @@ def _spelling(tokenizer: Tokenizer, text: str) -> tuple[int, ...]:
 
 def begins_word(piece: str) -> bool:
     """Whether a word may begin with this piece."""
-    return piece.startswith(WORD_START) or without_blanks(piece[0])
+    return piece.startswith(WORD_START) or begins_unit(piece[0])
 
 
 def _boost(text: str) -> float:

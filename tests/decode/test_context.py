@@ -153,8 +153,13 @@ def test_a_phrase_of_a_script_without_blanks_is_matched_anywhere(tmp_path):
 
 
 def test_thai_has_no_blanks_and_korean_has(tmp_path):
-    thai, korean = "\u0e17\u0e19\u0e01", "서울에서"
-    for text, phrase, bonus in [(thai, thai[1:2], 0.5), (korean, korean[:2], 0), (f"서울 {korean}", korean[:2], 0.5)]:
+    thai, marked, korean = "\u0e17\u0e19\u0e01", "\u0e17\u0e19\u0e35\u0e01", "서울에서"
+    for text, phrase, bonus in [
+        (thai, thai[1:2], 0.5),
+        (marked, marked[1:2], 0),  # a mark follows: it is another character
+        (korean, korean[:2], 0),
+        (f"서울 {korean}", korean[:2], 0.5),
+    ]:
         tokenizer = train_tokenizer([text, phrase], "char")
         scorer = context_scorer(phrases_of(tmp_path, phrase.encode(), tokenizer), tokenizer.pieces, CPU)
         assert total(scorer, tokenizer.encode(text)) == pytest.approx(bonus, abs=1e-6), text
