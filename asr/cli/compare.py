@@ -18,6 +18,7 @@ from asr.options import shown
 from asr.runs import state
 from asr.runs.directory import RunDirectory
 from asr.runs.trained import load_config
+from asr.score.report import read_not_scored
 from asr.score.wer import RATES
 from asr.train.resume import flatten
 
@@ -35,8 +36,8 @@ class Result:
 
     options: by full name, as text. step, steps: logged, and asked for. validation: error rates in %, in the order of
     training, of those validations that `state.comparable` takes. measure: what these are, "wer" or "cer". left_out: how
-    many utterances were, by the column that tells. changed: options on the way, and from which step on. decoded: error
-    rate by the name of the directory it was decoded into.
+    many utterances were, in training, validation and decoding, by the column that tells. changed: options on the way,
+    and from which step on. decoded: error rate by the name of the directory it was decoded into.
     """
 
     name: str
@@ -94,7 +95,7 @@ def read_result(path: Path) -> Result:
         config.train.steps,
         [state.rate_of(one) for one in validations],
         RATES[state.unit_of(validations[-1]) or "word"] if validations else "wer",
-        left_out(metrics),
+        left_out(metrics) | not_scored(path),
         "; ".join(changes(run)),
         {one.parent.name: read_rate(one) for one in sorted(path.glob("*/wer.txt"))},
     )
@@ -121,6 +122,12 @@ def left_out(metrics: Sequence[Mapping[str, float]]) -> dict[str, str]:
         "no loss": (int(last.get("no_loss", 0)), ""),
     }
     return {name: f"{count}{of}" for name, (count, of) in counts.items() if count}
+
+
+def not_scored(path: Path) -> dict[str, str]:
+    """How many utterances are not in the rates of what was decoded into a run; none where all are."""
+    counts = {f"{one.parent.name}: not scored": read_not_scored(one) for one in sorted(path.glob("*/wer.txt"))}
+    return {name: count for name, count in counts.items() if count}
 
 
 def changes(run: RunDirectory) -> Iterator[str]:
