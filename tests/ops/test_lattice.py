@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from devices import KERNEL_DEVICE
-from lattice_paths import moved_paths, paths
+from lattice_paths import edge_paths, moved_paths, paths
 
 from asr.arcs.multi_blank import multi_blank_arcs
 from asr.arcs.rules import ArcRules
@@ -22,7 +22,7 @@ from asr.arcs.tdt import tdt_arcs
 from asr.errors import InputError
 from asr.nodes.base import all_nodes, make_nodes
 from asr.ops.lattice import cpu
-from asr.ops.lattice.paths import best_alignment, lattice_loss, occupations
+from asr.ops.lattice.paths import best_alignment, best_path, lattice_loss, occupations
 
 BACKENDS = ["reference", "numba", "triton"]
 TOPOLOGIES = ["regular", "modified", "constrained"]
@@ -164,6 +164,44 @@ def test_the_best_path_may_leave_out_frames():
     weights[0, 2:18:3] = -0.1
     assert best_alignment(nodes, weights, standard_arcs()).tolist() == [[0, 0]]
     assert best_alignment(nodes, weights, standard_arcs(), edges=0.2).tolist() == [[4, 5]]
+    whole, inner = (best_path(nodes, weights, standard_arcs(), edges) for edges in (math.inf, 0.2))
+    assert whole[0][:2] == (0, 0)
+    assert inner == [(4, 0, 0, 1), (4, 1, 1, 0), (5, 1, 0, 1), (5, 2, 1, 0)]
+
+
+@pytest.mark.parametrize("edges", [math.inf, 0.3])
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+@pytest.mark.parametrize(
+    "make",
+    [standard_arcs, lambda t: multi_blank_arcs(t, 5, [3, 2]), lambda t: tdt_arcs(t, 5, [2, 0, 1])],
+    ids=["standard", "multi_blank", "tdt"],
+)
+def test_the_arcs_of_the_best_path_are_those_of_the_likeliest_of_all_paths(make, topology, edges):
+    if topology == "constrained" and make("regular").name == "tdt":
+        pytest.skip("tdt has no constrained topology")
+    arcs, frames, labels = make(topology), 5, 2
+    nodes = all_nodes(torch.tensor([frames]), torch.tensor([labels]))
+    forced = topology == "constrained"
+    for seed in range(5):
+        weights = torch.randn(len(arcs.arcs), len(nodes), generator=torch.Generator().manual_seed(seed)).double()
+        table = weights.view(-1, frames, labels + 1)
+        if edges < math.inf:
+            every = edge_paths(frames, labels, arcs.moves)
+        else:
+            every = [(0, path, 0) for path in moved_paths(frames, labels, arcs.moves)]
+
+        def score(candidate, table=table):
+            before, path, after = candidate
+            passed = [table[k, t, u] + (table[0, t, u + 1] if forced and k == 1 else 0.0) for k, t, u in path]
+            return sum(map(float, passed)) - ((before + after) * edges if before + after else 0.0)
+
+        _, expected, _ = max(every, key=score)
+        assert best_path(nodes, weights, arcs, edges) == [(t, u, *arcs.moves[k]) for k, t, u in expected]
+
+
+def test_of_a_silence_everything_may_be_left_out():
+    nodes = all_nodes(torch.tensor([4]), torch.tensor([0]))
+    assert best_path(nodes, torch.full((2, 4), -1.0), standard_arcs(), edges=0.0) == []
 
 
 def test_k2_has_no_arcs_that_skip_frames(k2):
@@ -242,10 +280,14 @@ def test_triton_without_a_gpu_is_refused(monkeypatch):
         occupations(nodes, torch.zeros(2, 4), ArcRules(backend="triton"))
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def by_documentation(px, py, boundary, return_grad):
     """k2's recursion as its documentation has it: p[s,t] = logadd(p[s-1,t'] + px[s-1,t'], p[s,t-1] + py[s,t-1]),
-    t' = t, or t − 1 where px has no column T; and its derivatives."""
+    t' = t, or t − 1 where px has no column T; and its derivatives, in every mode."""
     assert return_grad
+    assert px.is_contiguous()
+    assert py.is_contiguous()
     px, py = px.clone().requires_grad_(), py.clone().requires_grad_()
     frames = py.shape[2]
     back = 0 if px.shape[2] == frames + 1 else 1
@@ -287,6 +329,26 @@ def test_k2_gives_the_same(k2, topology):
     rules = [ArcRules(standard_arcs(topology), 0.1, 0.2, backend=backend) for backend in ("k2", "numba")]
     for found, wanted in zip(*(occupations(nodes, arcs, rule) for rule in rules)):
         torch.testing.assert_close(found, wanted, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("backend", ["reference", "numba", "k2"])
+def test_a_validation_has_the_same_sums_in_inference_mode(k2, backend):
+    rules, found = ArcRules(backend=backend), []
+    for inference in (False, True):
+        with torch.inference_mode(inference):
+            nodes = all_nodes(torch.tensor([4, 2]), torch.tensor([2, 1]))
+            arcs = -torch.arange(2.0 * len(nodes)).view(2, -1) / 10
+            found.append([values.clone() for values in occupations(nodes, arcs.double(), rules)])
+    for outside, inside in zip(*found, strict=True):
+        assert torch.equal(outside, inside)
+
+
+def test_a_k2_that_was_built_for_another_torch_is_refused(monkeypatch):
+    monkeypatch.setattr("asr.ops.lattice.paths.find_spec", lambda name: "found")
+    monkeypatch.setitem(sys.modules, "k2", None)
+    nodes = all_nodes(torch.tensor([2]), torch.tensor([1]))
+    with pytest.raises(InputError, match="loss.backend=k2: k2 cannot be imported .*; or use backend=auto"):
+        occupations(nodes, torch.zeros(2, 4), ArcRules(backend="k2"))
 
 
 def test_without_a_directory_for_compiled_code_the_kernels_compile_all_the_same(monkeypatch, caplog):
