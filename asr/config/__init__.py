@@ -31,7 +31,7 @@ from asr.config.commands import (
     TranscribeConfig,
 )
 from asr.config.data import DataOptions, NoiseOptions, RoomOptions, SpecAugmentOptions
-from asr.config.decode import SEARCHES, BeamOptions, DecodeOptions, GreedyOptions, K2BeamOptions
+from asr.config.decode import SEARCHES, BeamOptions, DecodeOptions, GreedyOptions, K2BeamOptions, LabelSearchOptions
 from asr.config.loss import (
     LOSSES,
     ArLossOptions,
@@ -64,6 +64,7 @@ __all__ = [
     "GreedyOptions",
     "HatArcOptions",
     "K2BeamOptions",
+    "LabelSearchOptions",
     "LmConfig",
     "LossOptions",
     "ManifestConfig",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from asr.arcs.base import ArcSet
 from asr.arcs.standard import standard_arcs
-from asr.decode.search import Hypothesis, Session
+from asr.decode.scorer import LabelScorer, ScorerSum
+from asr.decode.search import Hypothesis, Session, with_blank_penalty
 from asr.models.transducer import Transducer
 
 ROWS = 256  # nodes that are evaluated at a time: enough for a product of matrices to be fast, few to be in vain
@@ -22,11 +24,26 @@ class GreedySearch:
     Label-looping (Xu et al., arXiv 2406.06220): until the next label the predictor's output stays what it is, so
     several frames of each utterance are evaluated ahead, up to that label, and the predictor only where there is one.
     Where arcs skip frames, one frame at a time: the encoder's output of a frame that is skipped is never joined.
+
+    scorers: add to the log-probabilities of labels, see `asr.decode.scorer`. Where there are any, the model alone says
+    whether there is a label, or blank, to which nothing is added, would take the place of labels. There is one where
+    all labels together are likelier than blank, as if in HAT (Variani et al., ICASSP 2020). NGPU-LM (Bataev et al.,
+    Interspeech 2025) asks for a single label that is, and gains less (docs/decoding.md).
+    blank_penalty: see `with_blank_penalty`.
     """
 
-    def __init__(self, model: Transducer, max_symbols_per_frame: int, arcs: ArcSet | None = None) -> None:
+    def __init__(
+        self,
+        model: Transducer,
+        max_symbols_per_frame: int,
+        arcs: ArcSet | None = None,
+        scorers: Sequence[LabelScorer] = (),
+        blank_penalty: float = 0.0,
+    ) -> None:
         self.model, self.max_symbols_per_frame = model, max_symbols_per_frame
         self.arcs = arcs or standard_arcs()
+        self.joiner = with_blank_penalty(model.joiner, self.arcs, blank_penalty)
+        self.scorer = ScorerSum(scorers, model.joiner.output.weight.device)
 
     def begin(self, batch: int) -> Session:
         """See `Search`."""
@@ -44,9 +61,11 @@ class GreedySession:
 
     def __init__(self, search: GreedySearch, batch: int) -> None:
         self.model, self.arcs, self.limit = search.model, search.arcs, search.max_symbols_per_frame
+        self.joiner, self.scorer = search.joiner, search.scorer
         device = self.model.joiner.output.weight.device
         self.context_BC = self.model.predictor.start(batch, device)
         self.predicted_BJ = self.model.predict_next(self.context_BC)
+        self.state_BS = self.scorer.start(batch)
         self.score_B = self.predicted_BJ.new_zeros(batch)
         self.emitted_B = torch.zeros(batch, dtype=torch.long, device=device)
         self.read_B, self.skipped_B = torch.zeros_like(self.emitted_B), torch.zeros_like(self.emitted_B)
@@ -87,11 +106,24 @@ class GreedySession:
         """Of the likeliest arc of some frames: its log-weight, and which it is (B,F); and of the likeliest label: its
         token, and its log-probability by whatever arc.
         """
-        logits = self.model.joiner(encoded_BFJ, self.predicted_BJ[:, None])
+        logits = self.joiner(encoded_BFJ, self.predicted_BJ[:, None])
+        if self.scorer.scorers:
+            return self.likeliest_scored(logits)
         token = 1 + logits[..., 1 : self.model.vocab_size].argmax(2)
         weights = self.arcs.weights(self.arcs.log_probs(logits, token))
         highest, arc = weights.max(0)
         return highest, arc, token, weights[self.emits_A].logsumexp(0)
+
+    def likeliest_scored(self, logits_BFK: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The same with scorers: first whether there is a label, by the model; then which, by the model and them."""
+        labels, weights = self.arcs.by_label(logits_BFK)
+        labels = labels[..., 1 : self.model.vocab_size]
+        onward = weights[self.emits_A].logsumexp(0)
+        is_label = labels.logsumexp(2) + onward > weights[~self.emits_A].logsumexp(0)
+        best, index = (labels + self.scorer.scores(self.state_BS)[:, None, 1:]).max(2)
+        weights[self.emits_A] += best
+        highest, arc = weights.masked_fill(self.emits_A[:, None, None] != is_label, -math.inf).max(0)
+        return highest, arc, 1 + index, labels.gather(2, index[..., None])[..., 0] + onward
 
     def take(self, found_B: Tensor, token_B: Tensor, frame_B: Tensor, log_prob_B: Tensor) -> None:
         """Emit the labels that were found."""
@@ -101,6 +133,7 @@ class GreedySession:
         extended = torch.cat((self.context_BC[:, 1:], token_B[:, None]), dim=1)
         self.context_BC = extended.where(found_B[:, None], self.context_BC)
         self.predicted_BJ = self.model.predict_next(self.context_BC)
+        self.state_BS = self.scorer.advance(self.state_BS, token_B.where(found_B, 0))
 
     def count(self, found_B: Tensor, blanks_B: Tensor, step_B: Tensor) -> Tensor:
         """Count the labels of the frame; how many frames further the next node is (B,), at least 1 from a full frame.
@@ -114,7 +147,8 @@ class GreedySession:
 
     def best(self) -> list[list[Hypothesis]]:
         """See `Session`."""
-        found: list[Hypothesis] = [Hypothesis([], [], score, []) for score in self.score_B.tolist()]
+        scores = (self.score_B + self.scorer.final(self.state_BS)).tolist()
+        found: list[Hypothesis] = [Hypothesis([], [], score, []) for score in scores]
         columns = [torch.stack(values, dim=1).tolist() for values in zip(*self.labels)]
         for hypothesis, *steps in zip(found, *columns):
             for is_label, token, frame, log_prob in zip(*steps):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from random_models import random_encoded, random_model
 
+from asr.arcs.standard import standard_arcs
 from asr.config import K2BeamOptions
 from asr.decode.beam import BeamSearch
 from asr.decode.k2_backend import K2FastBeamSearch, with_padding
@@ -39,6 +40,6 @@ def test_with_k2_the_best_path_is_that_of_a_wide_beam():
         search = K2FastBeamSearch(model, K2BeamOptions(beam=1e3, max_states=10_000, max_contexts=10_000))
         for (found,), (best, *_) in zip(
             search_all(search, encoded.float(), frames),
-            search_all(BeamSearch(model, 1, "modified"), encoded.float(), frames),
+            search_all(BeamSearch(model, 1, standard_arcs("modified")), encoded.float(), frames),
         ):
             assert found.score >= best.score - 1e-3
