@@ -387,8 +387,9 @@ def make_optimized_transducer(problem: Problem) -> Loss:
 
     def run() -> tuple[Any, dict[str, Any]]:
         logits = problem.joiner(problem.encoder_out[b, t], problem.predictor_out[b, u])
+        lengths = problem.frames.int(), problem.label_lengths.int()
         loss = optimized_transducer.transducer_loss(
-            logits, problem.labels.int(), problem.frames.int(), problem.label_lengths.int(), 0, "sum"
+            logits, problem.labels.int(), *lengths, blank=0, from_log_softmax=False, reduction="sum"
         )
         return torch.atleast_1d(loss), {"nodes": len(b)}
 

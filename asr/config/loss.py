@@ -60,7 +60,7 @@ class PackedLossOptions(LossOptions):
         None, "nodes whose logits are held at a time; 0: all; null: as many as suit V and the device", low=0
     )
     gradient_tolerance: float = option(
-        0.0, "relative error that the gradients may have, for skipping nodes; 0: none", low=0, high=0.5
+        0.0, "relative error that the gradients may have, for skipping nodes; 0: that of rounding", low=0, high=0.5
     )
     backend: str = option(
         "auto", "what sums over paths; auto: numba on a CPU, triton on a GPU", choices=("auto", *LATTICE_BACKENDS)

@@ -1,26 +1,43 @@
 """The ARPA format of back-off n-gram models, plain or gzipped.
 
-An own reader, since the library for it, kenlm, is on PyPI as source only, and this project needs no compiler; and a
-line that is not well-formed must be named.
+An own reader, since a search needs the scores of all labels at once, and KenLM gives one a call; since what tools write
+and KenLM refuses is to be read, too; and since a line that is not well-formed must be named. KenLM (`ufal.kenlm`) is
+what the tests compare it with.
 """
 
 from __future__ import annotations
 
 import gzip
 import math
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from asr.decode.ngram import BEGIN, END, IMPOSSIBLE, NGrams, Tokens
+from asr.decode.ngram import BEGIN, END, IMPOSSIBLE, UNKNOWN, NGrams, Tokens
 from asr.errors import InputError
 from asr.files import read_lines, replacing, sync
 
 _DATA, _END = "\\data\\", "\\end\\"
+_BLANKS = " \t\r"  # what separates columns; others, as U+00A0, are of tokens
+_COUNT = re.compile(r"ngram[ \t]+(\d+)[ \t]*=[ \t]*(\d+)", re.ASCII)
+_NAMES = {"<UNK>": UNKNOWN, "<S>": BEGIN, "</S>": END}  # as CMU's toolkit writes them, and tools for text in capitals
+_ROUNDING = 1e-4  # nats by which a probability may be above 1
+
+_IRSTLM = "IRSTLM's own form, not ARPA: make ARPA of it (compile-lm --text=yes)"
+_BINARY = "a binary, not ARPA: give the ARPA file that it was made of"
+_OTHER_FORMS = {  # by what they begin with
+    "iARPA": _IRSTLM,  # whose numbers are no probabilities yet
+    "qARPA": _IRSTLM,
+    "blmt": _IRSTLM,
+    "Qblmt": _IRSTLM,
+    "mmap lm http://kheafield.com": _BINARY,
+    "SRILM_BINARY": _BINARY,
+}
 
 
 def read_arpa(path: Path) -> NGrams:
-    """The model in an ARPA file.
+    """The model in an ARPA file, with the names of ours for `<s>`, `</s>` and `<unk>`.
 
     Raises InputError with the file and the line that is not as it should be.
     """
@@ -28,11 +45,8 @@ def read_arpa(path: Path) -> NGrams:
     counts = _counts(lines)
     ngrams = NGrams(order=len(counts), arcs={(): {}})
     for length, count in enumerate(counts, 1):
-        lines.require(_title(length))
-        for _ in range(count):
-            lines.advance()
-            _add(lines, ngrams, length)
-        lines.advance()
+        if count or lines.line == _title(length):  # of no n-grams there need not be a section
+            _read_section(lines, ngrams, length, count)
     lines.require(_END)
     lines.finish()
     for token in (BEGIN, END):
@@ -104,8 +118,8 @@ class _Lines:
     def advance(self) -> None:
         """Go on to the next line that is not blank. Raises InputError where there is none."""
         for number, line in self._rest:
-            if line.strip():
-                self.number, self.line = number, line.strip()
+            if line.strip(_BLANKS):
+                self.number, self.line = number, line.strip(_BLANKS)
                 return
         raise self.fault(f"the file ends before {_END}")
 
@@ -127,35 +141,57 @@ class _Lines:
 
 def _counts(lines: _Lines) -> list[int]:
     """How many n-grams there are of each length; what comes before `\\data\\` is a comment."""
+    lines.advance()
+    for beginning, form in _OTHER_FORMS.items():
+        if lines.line.startswith(beginning):
+            raise InputError(f"{lines.path}: is {form}")
     while lines.line != _DATA:
         lines.advance()
     counts: list[int] = []
     lines.advance()
     while not lines.line.startswith("\\"):
-        counts.append(_count(lines, f"ngram {len(counts) + 1}="))
+        counts.append(_count(lines, len(counts) + 1))
         lines.advance()
     if not counts:
         raise lines.fault(f"no `ngram 1=...` after {_DATA}")
     return counts
 
 
-def _count(lines: _Lines, before: str) -> int:
-    count = lines.line.removeprefix(before)
-    if count == lines.line or not (count.isascii() and count.isdigit()):
-        raise lines.fault(f"`{before}COUNT` expected, not {lines.line[:80]!r}")
-    return int(count)
+def _count(lines: _Lines, length: int) -> int:
+    said = _COUNT.fullmatch(lines.line)
+    if not said or int(said[1]) != length:
+        raise lines.fault(f"`ngram {length}=COUNT` expected, not {lines.line[:80]!r}")
+    return int(said[2])
+
+
+def _read_section(lines: _Lines, ngrams: NGrams, length: int, count: int) -> None:
+    """Add the n-grams of a length, and go on to the line after them."""
+    lines.require(_title(length))
+    for _ in range(count):
+        lines.advance()
+        _add(lines, ngrams, length)
+    lines.advance()
 
 
 def _add(lines: _Lines, ngrams: NGrams, length: int) -> None:
-    """Add the next line, `log10 p, tokens, log10 back-off`; the back-off may lack, and does in the highest order."""
-    first, *rest = lines.line.split()
-    if len(rest) not in (length, length + (length < ngrams.order)):
+    """Add the next line, `log10 p, tokens, log10 back-off`; the back-off may lack, and is 0 in the highest order."""
+    first, *rest = [column for column in lines.line.replace("\t", " ").split(" ") if column]
+    tokens, backoff = rest[:length], rest[length:]
+    if len(tokens) < length or len(backoff) > 1 or (length == ngrams.order and any(map(_weighs, backoff))):
         raise lines.fault(f"a {length}-gram should be here (are there as many as said?), not {lines.line[:80]!r}")
-    gram = tuple(rest[:length])
+    gram = tuple(_NAMES.get(token, token) for token in tokens)
     _check_gram(lines, ngrams, gram)
-    ngrams.arcs.setdefault(gram[:-1], {})[gram[-1]] = _nats(lines, first, highest=0.0)
-    if len(rest) > length:
-        ngrams.backoffs[gram] = _nats(lines, rest[length], highest=-IMPOSSIBLE)
+    ngrams.arcs.setdefault(gram[:-1], {})[gram[-1]] = min(_nats(lines, first, highest=_ROUNDING), 0.0)
+    if backoff and length < ngrams.order:
+        ngrams.backoffs[gram] = _nats(lines, backoff[0], highest=-IMPOSSIBLE)
+
+
+def _weighs(backoff: str) -> bool:
+    """Whether a column is anything but a back-off weight of 0, which some tools write in the highest order, too."""
+    try:
+        return float(backoff) != 0
+    except ValueError:
+        return True
 
 
 def _check_gram(lines: _Lines, ngrams: NGrams, gram: Tokens) -> None:

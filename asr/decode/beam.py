@@ -258,6 +258,10 @@ class BeamSession:
         found = [[trace(link, columns, score) for link, score in zip(*row) if score > -math.inf] for row in rows]
         return [hypotheses or [Hypothesis([], [], math.nan, [])] for hypotheses in found]
 
+    def joined(self) -> int:
+        """See `Session`. Arcs skip frames, but of all hypotheses one nearly always stands in the frame."""
+        return int(self.read_B.sum())
+
 
 def widened(beam: Beam, size: int) -> Beam:
     """The beam with places for `size` hypotheses; the new ones hold none."""

@@ -55,7 +55,7 @@ class GreedySession:
 
     context_BC: last labels; predicted_BJ: the predictor's output for them. score_B: log-probability of the path.
     emitted_B: labels of the frame being read. read_B: frames that were read before this chunk. skipped_B: frames of the
-    next chunk that the last arc leads over.
+    next chunk that the last arc leads over. joined_B: frames at which there was a node, where arcs skip some.
     labels: for each step whether there was a label (B,), and its token, frame and log-probability.
     """
 
@@ -68,11 +68,12 @@ class GreedySession:
         self.state_BS = self.scorer.start(batch)
         self.score_B = self.predicted_BJ.new_zeros(batch)
         self.emitted_B = torch.zeros(batch, dtype=torch.long, device=device)
-        self.read_B, self.skipped_B = torch.zeros_like(self.emitted_B), torch.zeros_like(self.emitted_B)
+        self.read_B, self.skipped_B, self.joined_B = (torch.zeros_like(self.emitted_B) for _ in range(3))
         self.row_B1 = torch.arange(batch, device=device)[:, None]
         self.frames_A, self.emits_A = torch.tensor(self.arcs.moves, device=device).T
         self.emits_A = self.emits_A > 0
-        ahead = min(max(ROWS // batch, 1), MOST_AHEAD) if int(self.frames_A.max()) == 1 else 1
+        self.skips = int(self.frames_A.max()) > 1
+        ahead = 1 if self.skips else min(max(ROWS // batch, 1), MOST_AHEAD)
         self.ahead_F = torch.arange(ahead, device=device)
         self.labels: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
 
@@ -88,6 +89,8 @@ class GreedySession:
         """Go on from `frame_B`, over blanks to the next label of each utterance if it is near; the frame after (B,)."""
         frame_BF = frame_B[:, None] + self.ahead_F
         inside_BF = frame_BF < frames_B[:, None]
+        if self.skips:
+            self.joined_B += inside_BF[:, 0] & (self.emitted_B == 0)  # or the frame has been counted
         encoded_BFJ = encoder_out_BTJ[self.row_B1, frame_BF.clamp(max=encoder_out_BTJ.shape[1] - 1)]
         weight_BF, arc_BF, token_BF, log_prob_BF = self.likeliest(encoded_BFJ)
         is_label_BF = self.emits_A[arc_BF] & inside_BF
@@ -157,3 +160,7 @@ class GreedySession:
                     hypothesis.frames.append(frame)
                     hypothesis.confidences.append(min(math.exp(log_prob), 1.0))
         return [[hypothesis] for hypothesis in found]
+
+    def joined(self) -> int:
+        """See `Session`."""
+        return int((self.joined_B if self.skips else self.read_B).sum())

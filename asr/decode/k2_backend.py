@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,6 +13,13 @@ from asr.decode.search import Hypothesis, Session
 from asr.errors import InputError
 from asr.models.transducer import Transducer
 
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def with_versions(function: Function) -> Function:
+    """`function` outside of inference mode, whose tensors have no version; k2 asks those of every graph and lattice."""
+    return torch.inference_mode(False)(torch.no_grad()(function))
+
 
 class K2FastBeamSearch:
     """The best path of the lattice that k2's `RnntDecodingStreams` makes frame by frame, at most one label a frame.
@@ -20,6 +28,7 @@ class K2FastBeamSearch:
     in which any label may follow any other. Raises InputError where k2 is not installed.
     """
 
+    @with_versions
     def __init__(self, model: Transducer, options: K2BeamOptions) -> None:
         try:
             import k2
@@ -47,13 +56,14 @@ class K2FastBeamSearch:
 class K2Session:
     """A search of B utterances under way."""
 
+    @with_versions
     def __init__(self, search: K2FastBeamSearch, batch: int) -> None:
         k2 = search.k2
         self.search, self.frames = search, torch.zeros(batch, dtype=torch.long)
         self.each = [k2.RnntDecodingStream(search.graph) for _ in range(batch)]
         self.streams: Any = None
 
-    @torch.inference_mode()
+    @with_versions
     def read(self, encoder_out_BTJ: Tensor, frames_B: Tensor) -> None:
         """See `Session`. An utterance that has ended stays ended: `best` leaves out what is beyond its frames."""
         steps = int(frames_B.max())
@@ -71,17 +81,24 @@ class K2Session:
         predicted = self.search.model.predict_next(with_padding(contexts.long()))
         row = shape.row_ids(1).long()
         logits = self.search.model.joiner(encoded_AJ[row], predicted)
-        streams.advance(logits.log_softmax(1))
+        streams.advance(logits.log_softmax(1, dtype=torch.float32))
 
+    @with_versions
     def best(self) -> list[list[Hypothesis]]:
         """See `Session`."""
-        k2 = self.search.k2
+        k2, frames = self.search.k2, self.frames.tolist()
+        nothing = Hypothesis([], [], 0.0, [])
         if self.streams is None:
-            return [[Hypothesis([], [], 0.0, [])] for _ in self.each]
-        lattice = self.streams.format_output(self.frames.tolist())
+            return [[nothing] for _ in self.each]
+        lattice = self.streams.format_output(frames)
         path = k2.shortest_path(lattice, use_double_scores=True)
         scores = path.get_tot_scores(use_double_scores=True, log_semiring=False).tolist()
-        return [[as_hypothesis(path[n], score)] for n, score in enumerate(scores)]
+        # k2 has no path, of score −inf, where there is no frame.
+        return [[as_hypothesis(path[n], scores[n]) if frames[n] else nothing] for n in range(len(self.each))]
+
+    def joined(self) -> int:
+        """See `Session`."""
+        return int(self.frames.sum())
 
 
 def with_padding(context_NC: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from asr.data.tokenizer import BLANK_ID, UNKNOWN_ID
+from asr.data.tokenizer import UNKNOWN_ID
 from asr.decode.scorer import Tabulated
 from asr.errors import InputError, not_installed
 from asr.progress import progress
@@ -19,6 +20,7 @@ Tokens = tuple[str, ...]
 
 BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
 IMPOSSIBLE = -99 * math.log(10)  # nats; ARPA's -99, which stands for log 0
+NAMED = 10  # pieces at most, in a message
 
 
 @dataclass
@@ -130,26 +132,35 @@ def _log_probs(ngrams: NGrams, sentence: Sequence[str]) -> Iterator[float]:
 def ngram_scorer(ngrams: NGrams, pieces: Sequence[str], weight: float, device: torch.device) -> Tabulated[Tokens]:
     """Shallow fusion: weight · log p(token | tokens before it), and of `</s>` at the end.
 
-    Raises InputError where the model's tokens are not the tokenizer's pieces.
+    A warning counts the pieces that the model does not list. Raises InputError where it lists what is not a piece.
     """
-    return Tabulated(NGramAutomaton(ngrams, pieces), weight, device)
+    automaton = NGramAutomaton(ngrams, pieces)
+    unlisted = list_unlisted(ngrams, pieces)
+    if unlisted:
+        warn_of_unlisted(ngrams, unlisted, len(pieces))
+    return Tabulated(automaton, weight, device)
 
 
 class NGramAutomaton:
-    """The histories of a model as states over the ids of a tokenizer; see `asr.decode.scorer.Automaton`."""
+    """The histories of a model as states over the ids of a tokenizer; see `asr.decode.scorer.Automaton`.
+
+    A piece that the model does not list is its `<unk>`, in histories, too; without `<unk>`, it is impossible.
+    """
 
     def __init__(self, ngrams: NGrams, pieces: Sequence[str]) -> None:
         """`pieces`: the symbol of every id. Raises InputError where the model has other tokens."""
         check_tokens(ngrams, pieces)
         self.ngrams = ngrams
-        self.pieces = list(pieces)
-        self.columns = {piece: id_ for id_, piece in enumerate(pieces)} | {END: len(pieces)}
+        self.tokens = [piece if piece in ngrams.arcs[()] else UNKNOWN for piece in pieces]  # of every id
+        self.columns: dict[str, list[int]] = {END: [len(pieces)]}
+        for id_, token in enumerate(self.tokens):
+            self.columns.setdefault(token, []).append(id_)
         self.start = ngrams.start
-        self._unigrams = self._with_arcs(torch.full((len(self.columns),), IMPOSSIBLE, dtype=torch.float64), ())
+        self._unigrams = self._with_arcs(torch.full((len(pieces) + 1,), IMPOSSIBLE, dtype=torch.float64), ())
 
     def follow(self, state: Tokens, label: int) -> Tokens:
         """The longest history that the model knows, after one more label."""
-        return self.ngrams.history((*state, self.pieces[label]))
+        return self.ngrams.history((*state, self.tokens[label]))
 
     def weights(self, states: Sequence[Tokens]) -> tuple[Tensor, Tensor]:
         """log p of every label (n,V), and of the end (n,)."""
@@ -165,17 +176,35 @@ class NGramAutomaton:
 
     def _with_arcs(self, row: Tensor, history: Tokens) -> Tensor:
         """`row`, overwritten by what is listed for a history."""
-        for token, nats in self.ngrams.arcs.get(history, {}).items():
-            if token != BEGIN:
-                row[self.columns[token]] = nats
+        arcs = self.ngrams.arcs.get(history, {}).items()
+        columns = [(column, nats) for token, nats in arcs for column in self.columns.get(token, ())]  # none of `<s>`
+        if columns:
+            indices, values = zip(*columns)
+            row[list(indices)] = torch.tensor(values, dtype=row.dtype)
         return row
 
 
 def check_tokens(ngrams: NGrams, pieces: Sequence[str]) -> None:
-    """Raise InputError where a model's tokens are not the pieces of a tokenizer; `<unk>` may lack."""
-    has, needs = set(ngrams.tokens), {*pieces, END} - {pieces[BLANK_ID]}
-    remedy = "this is a model of another token set; train one with `asr lm tokenizer=...` of this very tokenizer"
-    for token in sorted(has - needs - {UNKNOWN}):
-        raise InputError(f"the n-gram model's token {token!r} is not a piece of the tokenizer: {remedy}")
-    for token in sorted(needs - has - {pieces[UNKNOWN_ID]}):
-        raise InputError(f"the tokenizer's piece {token!r} is not in the n-gram model: {remedy}")
+    """Raise InputError where a model has tokens that are not pieces of a tokenizer; it need not have all of these."""
+    for token in sorted({*ngrams.tokens} - {*pieces, END, UNKNOWN}):
+        raise InputError(
+            f"the n-gram model's token {token!r} is not a piece of the tokenizer: this is a model of another token "
+            "set; train one with `asr lm tokenizer=...` of this very tokenizer"
+        )
+
+
+def list_unlisted(ngrams: NGrams, pieces: Sequence[str]) -> list[str]:
+    """The pieces that a model does not list; not blank and `<unk>`, which no text has."""
+    return [piece for piece in pieces[UNKNOWN_ID + 1 :] if piece not in ngrams.arcs[()]]
+
+
+def warn_of_unlisted(ngrams: NGrams, unlisted: Sequence[str], pieces: int) -> None:
+    """Say what a model does with pieces that it does not list."""
+    nats = ngrams.arcs[()].get(UNKNOWN)
+    logging.getLogger("asr").warning(
+        "not in the n-gram model: %d of the tokenizer's %d pieces (%s); they are %s",
+        len(unlisted),
+        pieces,
+        ", ".join(map(repr, unlisted[:NAMED])) + ", …" * (len(unlisted) > NAMED),
+        "impossible, since it has no <unk>" if nats is None else f"as likely as its <unk> ({math.exp(nats):.2g})",
+    )

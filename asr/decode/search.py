@@ -48,6 +48,9 @@ class Session(Protocol):
     def best(self) -> list[list[Hypothesis]]:
         """The hypotheses of each utterance as of now, best first, at least one."""
 
+    def joined(self) -> int:
+        """Frames so far, of all utterances, at which there was a node: whose encoder output the joiner was given."""
+
 
 class Search(Protocol):
     """How to find the labels of encoder output. An utterance's result does not depend on the others."""

@@ -145,10 +145,11 @@ def test_ends_of_sentences_are_needed(tmp_path):
 def test_a_truncated_file_is_refused_wherever_it_ends(tmp_path):
     content = written(tmp_path).read_bytes()
     for size in range(0, len(content) - len("\\end\\\n"), 7):
-        refusal(tmp_path, content[:size])
+        last = len(content[:size].rstrip(b"\n").split(b"\n")) if size else 0
+        assert f"line {last}: " in refusal(tmp_path, content[:size])
     zipped = gzip.compress(content)
     for size in range(3, len(zipped), 29):
-        refusal(tmp_path, zipped[:size])
+        assert "Compressed file ended before" in refusal(tmp_path, zipped[:size])
 
 
 def test_junk_is_refused(tmp_path):

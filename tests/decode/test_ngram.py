@@ -123,10 +123,22 @@ def without(token: str) -> NGrams:
 def test_other_token_sets_are_refused():
     with pytest.raises(InputError, match="token 'C' is not a piece of the tokenizer.*asr lm tokenizer="):
         ngram_scorer(trained(2), PIECES[:-1], 1.0, CPU)
-    with pytest.raises(InputError, match="piece 'D' is not in the n-gram model.*another token set"):
-        ngram_scorer(trained(2), [*PIECES, "D"], 1.0, CPU)
-    with pytest.raises(InputError, match="piece 'C' is not in"):
-        ngram_scorer(without("C"), PIECES, 1.0, CPU)
+
+
+@pytest.mark.parametrize("order", [1, 2, 4])
+def test_what_is_not_listed_is_unknown_in_histories_too(order):
+    """The labels of "D" are those of `<unk>` to a model of a text that has both."""
+    ngrams, rng = train_ngrams([["A", "<unk>", "B"], ["<unk>", "C", "A"]], PIECES[1:], order), random.Random(order)
+    scorer = ngram_scorer(ngrams, [*PIECES, "D"], 0.7, CPU)
+    for _ in range(20):
+        labels = rng.choices([1, 3, 4, 5], k=6)
+        assert total(scorer, [6 if label == 1 else label for label in labels]) == total(scorer, labels)
+
+
+def test_a_model_that_lists_the_blank_is_of_the_same_tokens():
+    """A vocabulary of all that tokens.txt has."""
+    scorer = ngram_scorer(train_ngrams(random_sentences(0), PIECES, 2), PIECES, 1.0, CPU)
+    assert scorer.scores(scorer.start(1))[0, 0] == 0
 
 
 def test_unknown_may_lack_and_is_then_as_good_as_impossible():

@@ -196,7 +196,7 @@ def test_a_fused_loss_is_the_chunked_one(tolerance):
         return [kept, loss, *torch.autograd.grad((loss * weights).sum(), leaves)]
 
     found, wanted = run("fused"), run("chunked")
-    assert bool(found[0] < len(batch.nodes)) == bool(tolerance)
+    assert found[0] < (0.5 if tolerance else 1.0) * len(batch.nodes)
     for value, expected in zip(found, wanted, strict=True):
         torch.testing.assert_close(value, expected, rtol=0, atol=1e-12)
 

@@ -174,6 +174,20 @@ def test_k2_has_no_arcs_that_skip_frames(k2):
         occupations(nodes, torch.zeros(2, 4), ArcRules(edges=0.5, backend="k2"))
 
 
+def test_the_gradient_of_weights_holds_no_occupation_that_any_sum_loses():
+    nodes = all_nodes(torch.tensor([60]), torch.tensor([40]))
+    weights = torch.randn(2, len(nodes), generator=torch.Generator().manual_seed(0)).requires_grad_()
+    loss, _ = lattice_loss(nodes, weights, ArcRules(standard_arcs("modified")))
+    loss.sum().backward()
+    exact = occupations(nodes, weights.detach(), ArcRules(standard_arcs("modified")))[1]
+    gone = -weights.grad == 0
+    assert exact[gone].max() < 1e-11  # none that float32 could tell beside 1
+    assert ((exact > 0) & (exact < 1e-12)).any()  # as there are
+    assert (-weights.grad[~gone]).min() > 1e-12
+    frame_sums = torch.zeros(60).index_add(0, nodes.coordinates()[1], -weights.grad.sum(0))
+    torch.testing.assert_close(frame_sums, torch.ones(60), rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("topology", TOPOLOGIES)
 def test_lattice_loss_has_the_finite_difference_as_its_gradient(topology):
     torch.manual_seed(0)
@@ -228,10 +242,14 @@ def test_triton_without_a_gpu_is_refused(monkeypatch):
         occupations(nodes, torch.zeros(2, 4), ArcRules(backend="triton"))
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def by_documentation(px, py, boundary, return_grad):
     """k2's recursion as its documentation has it: p[s,t] = logadd(p[s-1,t'] + px[s-1,t'], p[s,t-1] + py[s,t-1]),
-    t' = t, or t − 1 where px has no column T; and its derivatives."""
+    t' = t, or t − 1 where px has no column T; and its derivatives, in every mode."""
     assert return_grad
+    assert px.is_contiguous()
+    assert py.is_contiguous()
     px, py = px.clone().requires_grad_(), py.clone().requires_grad_()
     frames = py.shape[2]
     back = 0 if px.shape[2] == frames + 1 else 1
@@ -273,6 +291,26 @@ def test_k2_gives_the_same(k2, topology):
     rules = [ArcRules(standard_arcs(topology), 0.1, 0.2, backend=backend) for backend in ("k2", "numba")]
     for found, wanted in zip(*(occupations(nodes, arcs, rule) for rule in rules)):
         torch.testing.assert_close(found, wanted, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("backend", ["reference", "numba", "k2"])
+def test_a_validation_has_the_same_sums_in_inference_mode(k2, backend):
+    rules, found = ArcRules(backend=backend), []
+    for inference in (False, True):
+        with torch.inference_mode(inference):
+            nodes = all_nodes(torch.tensor([4, 2]), torch.tensor([2, 1]))
+            arcs = -torch.arange(2.0 * len(nodes)).view(2, -1) / 10
+            found.append([values.clone() for values in occupations(nodes, arcs.double(), rules)])
+    for outside, inside in zip(*found, strict=True):
+        assert torch.equal(outside, inside)
+
+
+def test_a_k2_that_was_built_for_another_torch_is_refused(monkeypatch):
+    monkeypatch.setattr("asr.ops.lattice.paths.find_spec", lambda name: "found")
+    monkeypatch.setitem(sys.modules, "k2", None)
+    nodes = all_nodes(torch.tensor([2]), torch.tensor([1]))
+    with pytest.raises(InputError, match="loss.backend=k2: k2 cannot be imported .*; or use backend=auto"):
+        occupations(nodes, torch.zeros(2, 4), ArcRules(backend="k2"))
 
 
 def test_without_a_directory_for_compiled_code_the_kernels_compile_all_the_same(monkeypatch, caplog):

@@ -103,7 +103,8 @@ def test_gradients_on_few_nodes_are_within_the_tolerance(arcs, loss):
     exact_out, exact = run(joiner, batch, "regular", 0.0, loss, arcs=arcs, **options)
     out, found = run(joiner, batch, "regular", 1e-3, loss, arcs=arcs, **options)
     assert 0 < max(relative_errors(found, exact)) <= 1e-3
-    assert out.kept < exact_out.kept == out.nodes
+    assert out.kept < exact_out.kept
+    assert out.nodes == exact_out.nodes
 
 
 def test_with_sigma_nothing_is_left_out_in_the_forward():

@@ -21,10 +21,16 @@ def forward_backward(
     """log P (B,) and the occupations γ_a (2,N) of every node's arcs, float64.
 
     weights_AN: log-weight of the blank and of the label arc that leave each node; those of arcs that are not in the set
-    are not read. moves: where they lead, (Δt,Δu). Raises InputError for arcs, and edges, that k2 does not know.
+    are not read. moves: where they lead, (Δt,Δu). Raises InputError for arcs, and edges, that k2 does not know, and
+    where k2 is of another torch.
     """
-    import k2
-
+    try:
+        import k2
+    except ImportError as error:
+        raise InputError(
+            f"loss.backend=k2: k2 cannot be imported (see https://k2-fsa.github.io/k2/installation for the wheel of "
+            f"your torch; {error}); or use backend=auto"
+        ) from None
     if moves not in (((1, 0), (0, 1)), ((1, 0), (1, 1))):
         raise InputError("loss.backend=k2: k2 has no arcs that skip frames, as these of loss.arcs; use backend=auto")
     if math.isfinite(edges):

@@ -81,8 +81,9 @@ def forward_backward(
     frame that a path leaves out at its beginning or end.
     """
     shape = len(nodes.frames_B), int(nodes.frames_B.max()), int(nodes.label_lengths_B.max()) + 1
-    weights_AN = weights_AN.detach().double().requires_grad_()
-    with torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad():  # a validation is in inference mode
+        nodes = Nodes(*(values.clone() for values in vars(nodes).values()))
+        weights_AN = weights_AN.detach().to(torch.float64, copy=True).requires_grad_()
         nothing = torch.full(shape, IMPOSSIBLE, dtype=torch.float64, device=weights_AN.device)
         weights = torch.stack([nothing.index_put(nodes.coordinates(), weights_N) for weights_N in weights_AN])
         at_edges = edge_weights(nodes.frames_B, shape[1], edges)
