@@ -225,12 +225,25 @@ def test_frames_that_are_skipped_are_never_joined(kind):
     encoded = torch.randn(1, 40, 8, generator=torch.Generator().manual_seed(0)).double()
     seen = []
     hook = model.joiner.register_forward_pre_hook(lambda module, rows: seen.append(rows[0].flatten(0, -2)))
-    decode(model, 3, encoded, torch.tensor([40]), arcs)
+    session = GreedySearch(model, 3, arcs).begin(1)
+    session.read(encoded, torch.tensor([40]))
     hook.remove()
     joined = [int((encoded[0] == row).all(1).nonzero()) for row in torch.cat(seen)]
     _, read = naive_path(model, kind, encoded[0], 3)
     assert joined == read
-    assert len(set(joined)) < 40
+    assert session.joined() == len(set(joined)) < 40
+
+
+@pytest.mark.parametrize("kind", ["standard", "tdt", "multi_blank"])
+def test_the_frames_that_are_joined_are_counted_once_whatever_is_in_the_batch(kind):
+    arcs, extra = arcs_of(kind, VOCAB)
+    model, (encoded, frames) = random_model(5, VOCAB, extra), random_encoded(5)
+    session = GreedySearch(model, 3, arcs).begin(len(frames))
+    for t in range(0, LONGEST, 4):
+        session.read(encoded[:, t : t + 4], (frames - t).clamp(0, 4))
+    read = [set(naive_path(model, kind, row[:length], 3)[1]) for row, length in zip(encoded, frames)]
+    assert session.joined() == sum(map(len, read))
+    assert (session.joined() == int(frames.sum())) == (kind == "standard")
 
 
 @pytest.mark.parametrize("kind", KINDS)
