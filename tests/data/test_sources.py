@@ -295,6 +295,43 @@ def test_a_folder_names_what_has_no_partner(tmp_path, make, fault):
 
 
 @pytest.mark.parametrize(
+    ("make", "fault"),
+    [
+        (lambda p: written(p / "x.txt", "text"), "x.txt: there is no audio file called x beside it"),
+        (lambda p: write_audio(p / "x.wav"), "x.wav: has no x.txt beside it"),
+        (lambda p: [write_audio(p / "x.wav"), written(p / "x.txt", b"\xff")], "x.txt:1: not UTF-8"),
+        (lambda p: [write_audio(p / "x.wav"), written(p / "x.txt", "a".encode("utf-16"))], "x.txt: is UTF-16"),
+        (lambda p: [write_audio(p / "x.wav"), written(p / "x.txt", "")], "x.txt: empty transcript"),
+        (lambda p: [write_audio(p / "x.wav", 0.1), written(p / "x.txt", "x" * 99)], "x.txt: 99 characters in 0.10 s"),
+        (lambda p: [write_audio(p / "x.wav"), written(p / "x.txt", "x"), write_audio(p / "x.ogg")], "has the same"),
+    ],
+)
+def test_files_of_the_same_name_are_told_apart_by_their_folders(tmp_path, make, fault):
+    path, _ = a_folder(tmp_path / "corpus")
+    for speaker in ("two/a", "two/b"):
+        make(path / speaker)
+    _, faults = manifest(path)
+    assert [line.partition("/x.")[0] for line in faults] == ["two/a", "two/b"]
+    assert all(fault in line for line in faults)
+
+
+def test_audio_of_the_same_name_is_told_apart_by_its_folder(tmp_path):
+    rows = []
+    for speaker in ("a", "b"):
+        write_audio(tmp_path / "in" / speaker / "001.wav")
+        rows.append(f"{speaker}/001.wav\tx\t9\n")
+    rows.append("c/001.wav\tx\t\n")
+    write_audio(tmp_path / "in" / "good.wav")
+    rows.append("good.wav\tx\t\n")
+    _, faults = manifest(written(tmp_path / "in" / "t.tsv", "path\ttext\tend\n" + "".join(rows)))
+    assert [line.partition("; ")[0] for line in faults] == [
+        "t.tsv:2: ends at 9 s, but a/001 has 1.00 s",
+        "t.tsv:3: ends at 9 s, but b/001 has 1.00 s",
+        f"t.tsv:4: {tmp_path / 'in' / 'c' / '001.wav'}: no such file",
+    ]
+
+
+@pytest.mark.parametrize(
     ("file", "line", "fault"),
     [
         ("text", "zoe-1 a word", "text:4: zoe-1 is not in segments; add it there, or remove the line"),

@@ -9,7 +9,7 @@ from pathlib import Path
 from lhotse import MonoCut, Recording, SupervisionSegment
 
 from asr.data.corpus import describe_recording
-from asr.data.sources.row import Place, Row, Source
+from asr.data.sources.row import Place, Row, Source, below
 from asr.errors import InputError
 from asr.parallel import start_threads
 from asr.progress import progress
@@ -32,7 +32,7 @@ def make_cuts(rows: Sequence[Row], source: Source, spell: Callable[[str], str], 
 
     spell: makes the transcript; raises InputError where it cannot. jobs: files that are opened at a time.
     """
-    opened = open_all([row.audio for row in rows], home_of(source.path), jobs)
+    opened = open_all([row.audio for row in rows], source.home, jobs)
     ids: dict[object, Place] = {}
     parts: dict[object, Place] = {}
     for row in rows:
@@ -63,15 +63,9 @@ def open_one(path: Path, home: Path) -> Opened:
         return Opened(None, str(error))
 
 
-def home_of(path: Path) -> Path:
-    """Where names of files count from."""
-    return path if path.is_dir() else path.parent
-
-
 def name_of(path: Path, home: Path) -> str:
     """A name for the audio of a file, without blanks, which CTM files could not hold."""
-    shown = path.relative_to(home) if path.is_relative_to(home) else path
-    return "_".join(shown.with_suffix("").as_posix().split())
+    return "_".join(below(home, path).with_suffix("").as_posix().split())
 
 
 def cut_of(row: Row, opened: Opened, spell: Callable[[str], str]) -> MonoCut:
@@ -105,7 +99,7 @@ def end_of(row: Row, recording: Recording) -> float:
     length = recording.duration
     end = length if row.end is None or abs(row.end - length) <= SLACK_SECONDS else row.end
     if end > length:
-        raise InputError(f"ends at {end:g} s, but {Path(recording.id).name} has {length:.2f} s; correct the times")
+        raise InputError(f"ends at {end:g} s, but {recording.id} has {length:.2f} s; correct the times")
     if end - row.start < SHORTEST_SECONDS:
         raise InputError(f"begins at {row.start:g} s and ends at {end:g} s; correct the times")
     return end

@@ -41,7 +41,7 @@ def manifests(source: Source, what: str) -> list[Path]:
 def entries(source: Source, path: Path, kind: type) -> Iterator[tuple[Place, Any]]:
     """The entries of a manifest; a line that is none of this kind becomes a fault."""
     for number, line in numbered_lines(source, path):
-        place = Place(path, number)
+        place = source.place(path, number)
         try:
             entry = deserialize_item(dict(json_record(line)))
             if isinstance(entry, kind):

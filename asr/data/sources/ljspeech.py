@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from asr.data.sources.row import Place, Row, Source
+from asr.data.sources.row import Row, Source
 from asr.data.sources.table import numbered_lines
 
 
@@ -13,7 +13,7 @@ def read_ljspeech(source: Source) -> Iterator[Row]:
     (path,) = source.files("metadata.csv")
     for number, line in numbered_lines(source, path):
         name, *texts = (cell.strip() for cell in line.split("|"))
-        place = Place(path, number)
+        place = source.place(path, number)
         if len(texts) not in (1, 2) or not name:
             source.fault(place, f"{len(texts) + 1} cells, not `name|text` or `name|text|text as spoken`; mend the row")
         else:

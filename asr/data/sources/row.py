@@ -21,13 +21,16 @@ LATEST_SECONDS = 1e6  # beyond which a time is a mistake
 
 
 class Place(NamedTuple):
-    """Where a row is described: a line of a file, counted from 1; 0: the file itself."""
+    """Where a row is described: a line of a file, counted from 1; 0: the file itself.
+
+    path: as it counts from what the user named; see `Source.place`.
+    """
 
     path: Path
     line: int = 0
 
     def __str__(self) -> str:
-        return f"{self.path.name}:{self.line}" if self.line else self.path.name
+        return f"{self.path.as_posix()}:{self.line}" if self.line else self.path.as_posix()
 
 
 class Fault(NamedTuple):
@@ -74,6 +77,15 @@ class Source:
     columns: Mapping[str, str] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
 
+    @cached_property
+    def home(self) -> Path:
+        """Where names of files count from: the directory that the user named, or that of the file."""
+        return self.path if self.path.is_dir() else self.path.parent
+
+    def place(self, path: Path, line: int = 0) -> Place:
+        """A line of a file, or the file itself, by a name that no other file of the corpus has."""
+        return Place(below(self.home, path), line)
+
     def fault(self, place: Place, reason: str) -> None:
         """Name a row that cannot be used."""
         self.faults.append(Fault(place, reason))
@@ -87,14 +99,18 @@ class Source:
         """Where audio may lie."""
         if self.audio_dir is not None:
             return [self.audio_dir]
-        home = self.path if self.path.is_dir() else self.path.parent
-        return [folder for folder in (home / name for name in AUDIO_FOLDERS) if folder.is_dir()]
+        return [folder for folder in (self.home / name for name in AUDIO_FOLDERS) if folder.is_dir()]
 
     def locate(self, name: str) -> Path:
         """The audio file called `name`, whose ending may be left out; where it should be, if there is none."""
         names = [name, *(name + ending for ending in AUDIO_ENDINGS)]
         places = (folder / one for one in names for folder in self.folders)
         return next((place for place in places if place.is_file()), self.folders[0] / name)
+
+
+def below(home: Path, path: Path) -> Path:
+    """The path of a file as it counts from a directory; unchanged where it lies elsewhere."""
+    return path.relative_to(home) if path.is_relative_to(home) else path
 
 
 def seconds(text: object, what: str) -> float:

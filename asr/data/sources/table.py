@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from asr.data.sources.record import find_fields, row_of
-from asr.data.sources.row import Place, Row, Source
+from asr.data.sources.row import Row, Source
 from asr.errors import InputError
 from asr.files import sound_lines
 
@@ -48,7 +48,7 @@ def read_records(
     """
     fields = None if header is None else header_fields(header, source)
     for number, line in lines:
-        place = Place(source.path, number)
+        place = source.place(source.path, number)
         try:
             values = record(line)
             yield row_of(values, fields or find_fields(values, source.columns), place, source)
@@ -66,7 +66,7 @@ def header_fields(header: list[str], source: Source) -> dict[str, str]:
 
 def numbered_lines(source: Source, path: Path) -> Iterator[tuple[int, str]]:
     """The lines of a text file that are not blank, with their numbers; what is no text becomes a fault."""
-    lines = sound_lines(path, lambda number, reason: source.fault(Place(path, number), reason))
+    lines = sound_lines(path, lambda number, reason: source.fault(source.place(path, number), reason))
     return ((number, line) for number, line in lines if line.strip())
 
 
