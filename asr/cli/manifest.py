@@ -13,10 +13,10 @@ from asr.data.corpus import write_cuts
 from asr.data.sources.cuts import make_cuts
 from asr.data.sources.read import read_rows
 from asr.data.sources.row import Fault, Row, Source
-from asr.data.sources.split import divide, parse_split
+from asr.data.sources.split import divide, divisible, parse_split
 from asr.data.sources.text import Spelling
 from asr.errors import InputError
-from asr.files import write_atomically
+from asr.files import require_writable, write_atomically
 
 SHOWN = 20  # faults that are printed; the report has them all
 ENDING = ".jsonl.gz"
@@ -27,6 +27,7 @@ def main(config: ManifestConfig) -> None:
     output = Path(config.output)
     if not output.name.endswith(ENDING):
         raise InputError(f"output={output}: a manifest's name ends with {ENDING}")
+    require_writable(output)
     shares = parse_split(config.split)
     source = source_of(config)
     rows = read_rows(source, config.form)
@@ -34,7 +35,9 @@ def main(config: ManifestConfig) -> None:
     report_faults(source.faults, output)
     if not cuts:
         raise InputError(f"{config.input}: none of {len(rows)} rows can be used, {sorted(source.faults)[0]}")
-    warn(rows, cuts, bool(shares))
+    warn(rows, cuts)
+    if shares:
+        warn_of_parts(cuts, len(shares) + 1)
     for name, part in divide(cuts, shares, config.seed).items() if shares else [("", cuts)]:
         path = output.with_name(output.name.removesuffix(ENDING) + f"_{name}" * bool(name) + ENDING)
         write_cuts(part, path)
@@ -65,15 +68,23 @@ def report_faults(faults: list[Fault], output: Path) -> None:
     print(f"{len(lines)} rows at fault are left out; all are named in {report}", file=sys.stderr)
 
 
-def warn(rows: list[Row], cuts: list[MonoCut], divided: bool) -> None:
+def warn(rows: list[Row], cuts: list[MonoCut]) -> None:
     """Say what has been decided for the user."""
     several = sum(cut.recording.num_channels > 1 for cut in cuts)
     if several and all(row.channel is None for row in rows):
         print(f"{several} utterances have several channels: the first of each is taken", file=sys.stderr)
+
+
+def warn_of_parts(cuts: list[MonoCut], parts: int) -> None:
+    """Say where parts will have speakers in common."""
+    unit = divisible(cuts, parts)
     unknown = sum(not cut.supervisions[0].speaker for cut in cuts)
-    if unknown and divided:
-        what = "recordings are divided instead, and a speaker may be in two parts"
-        print(f"{unknown} utterances have no speaker: their {what}", file=sys.stderr)
+    if unit != "speakers":
+        what = f"too few speakers for {parts} parts: {unit}"
+    else:
+        what = f"{unknown} utterances have no speaker: their recordings"
+    if unit != "speakers" or unknown:
+        print(f"{what} are divided instead, and a speaker may be in two parts", file=sys.stderr)
 
 
 def described(cuts: list[MonoCut]) -> str:

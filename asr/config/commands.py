@@ -189,7 +189,7 @@ class ManifestConfig:
     split: str = option(
         "", "parts with speakers of their own, and their shares: dev:0.05,test:0.05; the rest is NAME_train.jsonl.gz"
     )
-    seed: int = option(0, "seed of the choice of their speakers", low=0)
+    seed: int = option(0, "seed of the choice of what goes into them", low=0)
     jobs: int = option(4, "audio files that are opened at a time", low=1)
 
 

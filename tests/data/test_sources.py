@@ -476,9 +476,25 @@ def test_a_part_smaller_than_every_speaker_gets_the_smallest():
     assert {cut.supervisions[0].speaker for cut in parts["dev"]} == {"b"}
 
 
-def test_fewer_speakers_than_parts_are_refused():
-    with pytest.raises(InputError, match="2 speakers cannot be divided into 3 parts"):
-        divide(corpus_of({"a": 5, "b": 5}), {"dev": 0.1, "test": 0.1}, seed=0)
+@pytest.mark.parametrize(
+    "shares", [{"dev": 0.7, "test": 0.2}, {"dev": 0.75, "test": 0.1, "more": 0.1}, {"dev": 0.01, "test": 0.98}]
+)
+def test_no_part_is_empty(shares):
+    parts = divide(corpus_of({f"s{n}": 1 for n in range(len(shares) + 1)}), shares, seed=0)
+    assert [len(part) for part in parts.values()] == [1] * (len(shares) + 1)
+
+
+@pytest.mark.parametrize(("speakers", "shares"), [({"a": 10}, {"dev": 0.2}), ({"a": 8, "b": 2}, {"d": 0.2, "t": 0.2})])
+def test_recordings_are_divided_where_there_are_fewer_speakers_than_parts(speakers, shares):
+    parts = divide(corpus_of(speakers), shares, seed=0)
+    recordings = {name: {cut.recording.id for cut in part} for name, part in parts.items()}
+    assert sum(map(len, recordings.values())) == len(set().union(*recordings.values()))
+    assert {name: len(part) for name, part in parts.items() if name != "train"} == dict.fromkeys(shares, 2)
+
+
+def test_fewer_utterances_than_parts_are_refused():
+    with pytest.raises(InputError, match="split: 2 utterances cannot be divided into 3 parts; name fewer parts"):
+        divide(corpus_of({"a": 1, "b": 1}), {"dev": 0.1, "test": 0.1}, seed=0)
 
 
 @pytest.mark.parametrize(
@@ -502,6 +518,40 @@ def test_split_writes_a_manifest_for_each_part(tmp_path, capsys):
     assert counts == {"train": 7, "dev": 2, "test": 1}
     assert "cuts_dev.jsonl.gz: 2 utterances, 0.00 hours, 2 speakers, 1.0 to 1.0 s" in capsys.readouterr().out
     assert not output.exists()
+
+
+def one_speaker_in_a_folder(path):
+    for n in range(4):
+        write_audio(path / "anna" / f"{n}.wav")
+        written(path / "anna" / f"{n}.txt", "hello")
+    return path
+
+
+def one_speaker_in_a_column(path):
+    rows = [f"{write_audio(path / f'{n}.wav').name}\thello\tanna\n" for n in range(4)]
+    return written(path / "t.tsv", "path\ttext\tspeaker\n" + "".join(rows))
+
+
+def one_recording_with_times(path):
+    write_audio(path / "talk.wav", 4)
+    return written(path / "talk.stm", "".join(f"talk 1 anna {n} {n + 1} hello\n" for n in range(4)))
+
+
+@pytest.mark.parametrize(
+    ("form", "unit"),
+    [
+        (one_speaker_in_a_folder, "recordings"),
+        (one_speaker_in_a_column, "recordings"),
+        (one_recording_with_times, "utterances"),
+    ],
+)
+def test_a_corpus_of_one_speaker_is_divided_and_the_user_is_told(tmp_path, capsys, form, unit):
+    output = tmp_path / "cuts.jsonl.gz"
+    main(ManifestConfig(input=str(form(tmp_path / "corpus")), output=str(output), split="dev:0.3"))
+    parts = [{cut.id for cut in open_cuts([str(tmp_path / f"cuts_{name}.jsonl.gz")])} for name in ("train", "dev")]
+    assert ([len(part) for part in parts], len(set().union(*parts))) == ([3, 1], 4)
+    warning = f"too few speakers for 2 parts: {unit} are divided instead, and a speaker may be in two parts"
+    assert warning in capsys.readouterr().err
 
 
 def test_utterances_of_unknown_speakers_are_divided_by_recording(tmp_path, capsys):
