@@ -164,7 +164,8 @@ class ManifestConfig:
     """`asr manifest`: make a manifest of a corpus in the form that it lies in."""
 
     input: str = path_option(
-        MISSING, "folder of audio with NAME.txt beside each, table, JSON lines, Kaldi directory, … (docs/corpus.md)"
+        MISSING,
+        "folder of audio with NAME.txt beside each, table, list, JSON lines, Kaldi directory, … (docs/corpus.md)",
     )
     output: str = path_option(
         MISSING, "Lhotse manifest to write, NAME.jsonl.gz; NAME.jsonl.gz.faults.txt names every fault"
@@ -172,7 +173,7 @@ class ManifestConfig:
     form: str = option(
         "auto",
         "what the input is; auto: found from it",
-        choices=("auto", "folder", "table", "jsonl", "kaldi", "ljspeech", "lhotse", "stm", "ctm", "rttm"),
+        choices=("auto", "folder", "table", "jsonl", "kaldi", "ljspeech", "list", "lhotse", "stm", "ctm", "rttm"),
     )
     audio_dir: str = path_option(
         "", "directory that names of audio files count from; default: the input's, clips/, wavs/, …"

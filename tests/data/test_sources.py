@@ -18,6 +18,7 @@ from asr.data.corpus import describe_recording
 from asr.data.manifest import open_cuts
 from asr.data.sources.read import READERS
 from asr.data.sources.record import NAMES
+from asr.data.sources.row import seconds
 from asr.data.sources.split import divide, parse_split
 from asr.data.sources.text import Spelling
 from asr.errors import InputError
@@ -169,9 +170,20 @@ def a_ctm(path):
     }
 
 
+def a_list(path):
+    lines = ["; Prompts, in French", "# of one voice", "", "activated: Activé: oui", "digits/0: zéro", "letters/0: o"]
+    for name in ("activated", "digits/0", "letters/0"):
+        write_audio(path / "fr" / f"{name}.wav")
+    return written(path / "core-sounds-fr.txt", "\n".join(lines)), {
+        "activated": ("Activé: oui", None, 0, 1),
+        "digits/0": ("zéro", None, 0, 1),
+        "letters/0": ("o", None, 0, 1),
+    }
+
+
 FORMS = [
     *(a_folder, common_voice, a_csv_with_times, a_table_with_bars, nemo, a_kaldi_directory, ljspeech, lhotse_manifests),
-    *(an_stm, an_rttm, a_ctm),
+    *(an_stm, an_rttm, a_ctm, a_list),
 ]
 
 
@@ -183,6 +195,73 @@ def test_every_form_is_found_and_becomes_cuts(tmp_path, form):
     assert {id_: (*fact[:3], pytest.approx(fact[3], abs=1e-3)) for id_, fact in expected.items()} == facts(cuts)
     for cut in cuts.values():
         assert cut.load_audio().shape == (1, cut.num_samples)
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("a.txt", "spk/one hello there"),
+        ("text", "one\thello there"),
+        ("a.lst", "one.wav   hello there"),
+        ("an4.transcription", "<s> hello there </s> (one)"),
+        ("a.trans", "hello there (spk/one)"),
+        ("a.txt", "one|hello there"),
+        ("metadata.csv", "one|Hello, there|hello there"),
+        ("a.txt", "one:hello there"),
+    ],
+)
+@pytest.mark.parametrize("folder", ["", "deeper/spk/"])
+def test_lists_name_audio_beside_them_or_below(tmp_path, file, line, folder):
+    write_audio(tmp_path / "in" / (folder or ("spk/" if "spk" in line else "")) / "one.wav")
+    cuts, faults = manifest(written(tmp_path / "in" / file, f"{line}\n"))
+    assert ([cut.supervisions[0].text for cut in cuts.values()], faults) == (["hello there"], [])
+
+
+def test_a_list_names_what_it_cannot_find_or_tell_apart(tmp_path):
+    path, expected = a_list(tmp_path / "in")
+    with path.open("a") as more:
+        more.write("\n0: zero?\nbye: au revoir\nno colon\n" + "x" * 999 + ": long\n")
+    cuts, faults = manifest(path)
+    assert list(cuts) == list(expected)
+    assert [line.partition("; ")[0][:95] for line in faults] == [
+        "core-sounds-fr.txt:7: 0 may be fr/digits/0.wav and fr/letters/0.wav",
+        f"core-sounds-fr.txt:8: {tmp_path / 'in' / 'bye'}: no such file"[:95],
+        "core-sounds-fr.txt:9: not `name: text`",
+        f"core-sounds-fr.txt:10: {tmp_path / 'in' / ('x' * 999)}: no such file"[:95],
+    ]
+
+
+def test_a_list_and_its_audio_may_lie_apart(tmp_path):
+    path, expected = a_list(tmp_path / "in")
+    with pytest.raises(InputError, match=r"no line names audio that is there \(.*`name: text`.*audio_dir="):
+        manifest(written(tmp_path / "list" / path.name, path.read_text()), form="list")
+    cuts, faults = manifest(tmp_path / "list" / path.name, audio_dir=str(tmp_path / "in"))
+    assert (list(cuts), faults) == (list(expected), [])
+
+
+def test_a_table_without_a_header_is_told_what_is_missing(tmp_path):
+    write_audio(tmp_path / "in" / "a.wav")
+    table = written(tmp_path / "in" / "t.csv", "a.wav,hello,ann\n")
+    with pytest.raises(InputError) as raised:
+        manifest(table)
+    assert "the first line must name the columns, as `audio,text` does (a list of `name: text` needs no" in str(
+        raised.value
+    )
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "expected"),
+    [("0:00:02.5", "0:00:04", (2.5, 4)), ("00:01", "00:02,500", (1, 2.5)), ("0.5", "0:01.25", (0.5, 1.25))],
+)
+def test_times_may_have_hours_and_minutes(tmp_path, begin, end, expected):
+    write_audio(tmp_path / "in" / "a.wav", 5)
+    row = f"audio\tstart\tend\ttext\na.wav\t{begin}\t{end}\thello\n"
+    cuts, _ = manifest(written(tmp_path / "in" / "t.tsv", row))
+    assert [(cut.start, cut.end) for cut in cuts.values()] == [expected]
+
+
+def test_a_time_of_hours_is_counted_in_seconds():
+    assert seconds("1:02:03.5", "start") == 3723.5
 
 
 def test_a_manifest_is_brought_in_again_unchanged(tmp_path):
@@ -245,6 +324,7 @@ FAULTY = [  # cells after the number of the row, and what is said of it
     (["long.wav", '"a word', "ann", "", ""], "close the quote, or write it in one line"),
     (["long.wav", b"caf\xe9", "ann", "", ""], "not UTF-8, convert it"),
     (["long.wav", "a word", "ann", "nan", ""], "start 'nan' is no number of seconds"),
+    (["x" * 999, "a word", "ann", "", ""], "xxx: no such file; add it"),
 ]
 
 
@@ -374,7 +454,7 @@ def test_a_kaldi_line_at_fault_is_named(tmp_path, scp, segments, fault):
         ("m.jsonl", "[1]", "m.jsonl:2: a list, not an object with fields"),
         ("m.jsonl", '{"audio_filepath": "a.wav"}', "m.jsonl:2: no column for the text"),
         ("m.jsonl", '{"audio_filepath": {"path": "a.wav"}, "text": "b"}', "m.jsonl:2: its audio is"),
-        ("m.jsonl", '{"audio_filepath": "a.wav", "text": "b", "duration": "1:20"}', "m.jsonl:2: duration '1:20'"),
+        ("m.jsonl", '{"audio_filepath": "a.wav", "text": "b", "duration": "1:99"}', "m.jsonl:2: duration '1:99'"),
         ("m.stm", "a 1 ann 0", "m.stm:2: not `recording channel speaker start end"),
         ("m.stm", "a C ann 0 1 b", "m.stm:2: is in channel 3 of audio with 1"),
         ("m.stm", "a ? ann 0 1 b", "m.stm:2: channel '?' is none"),

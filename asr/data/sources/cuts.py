@@ -9,7 +9,7 @@ from pathlib import Path
 from lhotse import MonoCut, Recording, SupervisionSegment
 
 from asr.data.corpus import describe_recording
-from asr.data.sources.row import Place, Row, Source, below
+from asr.data.sources.row import Place, Row, Source, below, is_file
 from asr.errors import InputError
 from asr.parallel import start_threads
 from asr.progress import progress
@@ -55,7 +55,7 @@ def open_all(files: Sequence[Path], home: Path, jobs: int) -> dict[Path, Opened]
 
 def open_one(path: Path, home: Path) -> Opened:
     """A file's recording, named after its path from `home` on, or what is wrong with it."""
-    if not path.exists():
+    if not is_file(path):
         return Opened(None, f"{path}: no such file; add it, remove the row, or say where the audio lies, audio_dir=…")
     try:
         return Opened(describe_recording(name_of(path, home), path))

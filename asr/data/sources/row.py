@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +18,7 @@ AUDIO_ENDINGS = (
     *(".m4a", ".aac", ".mp4", ".webm", ".wma"),  # which are named where they cannot be read, not passed over
 )
 AUDIO_FOLDERS = ("", "clips", "wavs", "wav", "audio", "sph")  # beside a table, where its audio may lie
+CLOCK = re.compile(r"(?:(\d+):)?(\d+):([0-5]?\d(?:[.,]\d*)?)")  # hours, minutes and seconds, as subtitles have them
 LATEST_SECONDS = 1e6  # beyond which a time is a mistake
 
 
@@ -105,7 +107,15 @@ class Source:
         """The audio file called `name`, whose ending may be left out; where it should be, if there is none."""
         names = [name, *(name + ending for ending in AUDIO_ENDINGS)]
         places = (folder / one for one in names for folder in self.folders)
-        return next((place for place in places if place.is_file()), self.folders[0] / name)
+        return next((place for place in places if is_file(place)), self.folders[0] / name)
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; there is none of a name that no file can have, such as a long transcript."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def below(home: Path, path: Path) -> Path:
@@ -114,14 +124,21 @@ def below(home: Path, path: Path) -> Path:
 
 
 def seconds(text: object, what: str) -> float:
-    """A time. Raises InputError where it is no number of seconds from 0 on."""
+    """A time, in seconds, or in hours, minutes and seconds. Raises InputError where it is none from 0 on."""
+    clock = CLOCK.fullmatch(str(text).strip())
     try:
-        value = float(text)  # type: ignore[arg-type]
+        value = clock_seconds(clock) if clock else float(text)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         value = -1.0
     if not 0 <= value <= LATEST_SECONDS:
-        raise InputError(f"{what} {str(text)[:40]!r} is no number of seconds; write one such as 12.34")
+        raise InputError(f"{what} {str(text)[:40]!r} is no number of seconds; write one such as 12.34, or 1:02:03.5")
     return value
+
+
+def clock_seconds(clock: re.Match[str]) -> float:
+    """Seconds of a match of CLOCK."""
+    hours, minutes, rest = clock.groups(default="0")
+    return 3600.0 * int(hours) + 60.0 * int(minutes) + float(rest.replace(",", "."))
 
 
 def channel(text: str) -> int:

@@ -19,7 +19,7 @@ def read_table(source: Source) -> Iterator[Row]:
     """The rows of a table whose first line names the columns, and shows what divides them."""
     lines = numbered_lines(source, source.path)
     first = next(lines, (0, ""))[1]
-    delimiter = max(DELIMITERS, key=first.count)
+    delimiter = delimiter_of(first)
     header = cells_of(first, delimiter)
 
     def record(line: str) -> Mapping[str, object]:
@@ -61,7 +61,16 @@ def header_fields(header: list[str], source: Source) -> dict[str, str]:
     try:
         return find_fields(header, source.columns)
     except InputError as error:
-        raise InputError(f"{source.path}: {error}") from error
+        need = "the first line must name the columns, as `audio,text` does"
+        lists = (
+            "a list of `name: text` needs no such line, but audio of these names beside it, below, or in audio_dir=…"
+        )
+        raise InputError(f"{source.path}: {error}; {need} ({lists})") from error
+
+
+def delimiter_of(header: str) -> str:
+    """What divides the columns of a header."""
+    return max(DELIMITERS, key=header.count)
 
 
 def numbered_lines(source: Source, path: Path) -> Iterator[tuple[int, str]]:
