@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 from itertools import islice
 from pathlib import Path
+from statistics import median
 
 from lhotse import MonoCut
 
-from asr.config import ManifestConfig
+from asr.config import ManifestConfig, SpecAugmentOptions
 from asr.data.corpus import write_cuts
+from asr.data.features import FRAME_SECONDS
 from asr.data.sources.cuts import make_cuts
 from asr.data.sources.read import read_rows
 from asr.data.sources.row import Fault, Row, Source
@@ -18,6 +20,7 @@ from asr.data.sources.text import Spelling
 from asr.errors import InputError
 from asr.files import require_writable, write_atomically
 
+SHORT_SECONDS = 2.0  # that a word or two take, which a mask of SpecAugment may hide
 SHOWN = 20  # faults that are printed; the report has them all
 ENDING = ".jsonl.gz"
 
@@ -43,6 +46,7 @@ def main(config: ManifestConfig) -> None:
         write_cuts(part, path)
         print(f"{path}: {described(part)}")
     print(characters(cuts))
+    advise(cuts)
 
 
 def source_of(config: ManifestConfig) -> Source:
@@ -73,6 +77,16 @@ def warn(rows: list[Row], cuts: list[MonoCut]) -> None:
     several = sum(cut.recording.num_channels > 1 for cut in cuts)
     if several and all(row.channel is None for row in rows):
         print(f"{several} utterances have several channels: the first of each is taken", file=sys.stderr)
+
+
+def advise(cuts: list[MonoCut]) -> None:
+    """Say what training wants where half of the utterances have a word or two."""
+    half, longest = median(cut.duration for cut in cuts), SpecAugmentOptions().time_mask_frames * FRAME_SECONDS
+    if half < SHORT_SECONDS:
+        what = (
+            f"half of the utterances are under {half:.1f} s, and a mask of SpecAugment, {longest:g} s, may hide a word"
+        )
+        print(f"{what}: train with data.spec_augment.time_masks=0, or …time_mask_frames=10", file=sys.stderr)
 
 
 def warn_of_parts(cuts: list[MonoCut], parts: int) -> None:

@@ -264,6 +264,16 @@ def test_a_time_of_hours_is_counted_in_seconds():
     assert seconds("1:02:03.5", "start") == 3723.5
 
 
+@pytest.mark.parametrize(("seconds", "said"), [(1.5, True), (3.0, False)])
+def test_short_utterances_are_told_of_masks(tmp_path, capsys, seconds, said):
+    for n in range(3):
+        write_audio(tmp_path / "in" / f"{n}.wav", seconds)
+        written(tmp_path / "in" / f"{n}.txt", "yes")
+    manifest(tmp_path / "in")
+    advice = "half of the utterances are under 1.5 s, and a mask of SpecAugment, 0.3 s, may hide a word: train with "
+    assert (f"{advice}data.spec_augment.time_masks=0" in capsys.readouterr().err) is said
+
+
 def test_a_manifest_is_brought_in_again_unchanged(tmp_path):
     path, _ = a_folder(tmp_path / "corpus")
     cuts, _ = manifest(path)
