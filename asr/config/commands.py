@@ -110,6 +110,26 @@ class PlotConfig:
 
 
 @dataclass
+class ExportConfig:
+    """`asr export`: a trained model in files that other runtimes run, compared with it on real audio."""
+
+    run: str = path_option(MISSING, "run directory of `asr train`")
+    output: str = path_option(MISSING, "directory for the files")
+    format: str = option("onnx", "onnx: for sherpa-onnx; torch: programs of torch.export", choices=("onnx", "torch"))
+    streaming: bool = option(False, "an encoder that reads chunk by chunk, of a causal model")
+    chunk_seconds: Optional[float] = option(
+        None, "chunks that a causal encoder's attention works in, seconds; 0: none; null: as in training", low=0
+    )
+    left_context: Optional[int] = option(
+        None, "frames that a streaming encoder keeps of what it has read; null: model.left_context", low=0
+    )
+    int8: bool = option(True, "int8 weights as well (format=onnx)")
+    cuts: str = path_option("", "manifest whose audio the files are checked with; default: the run's data.valid_cuts")
+    utterances: int = option(20, "how many of its first utterances", low=1)
+    checkpoint: str = option("auto", CHECKPOINT)
+
+
+@dataclass
 class CompareConfig:
     """`asr compare RUN...`: a table of runs, with the options they differ in, the best first."""
 
@@ -261,6 +281,7 @@ COMMANDS: dict[str, type] = {
     "decode": DecodeConfig,
     "transcribe": TranscribeConfig,
     "plot": PlotConfig,
+    "export": ExportConfig,
     "score": ScoreConfig,
     "compare": CompareConfig,
 }

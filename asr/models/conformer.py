@@ -96,10 +96,12 @@ class EncoderState:
 
     attention_LBCD: what attention has read, of the last C ≤ left_context frames (all, where that has no bound).
     convolution_LBKD: what the depthwise convolution has read, of the last kernel_size − 1 frames.
+    exists_BC: which of those C frames there are; others come before the beginning, where a runtime keeps a fixed C.
     """
 
     attention_LBCD: Tensor
     convolution_LBKD: Tensor
+    exists_BC: Tensor
 
 
 class Conformer(nn.Module):
@@ -143,10 +145,10 @@ class Conformer(nn.Module):
         x, frames_B = self.subsample(features_BTF, lengths_B)
         state = self.start(x) if state is None else state
         valid_BT = valid_frames(frames_B, x.shape[1])
-        before_BC = valid_BT.new_ones(len(x), state.attention_LBCD.shape[2])
-        mask_BTS = torch.cat((before_BC, valid_BT), dim=1)[:, None].expand(-1, x.shape[1], -1)
+        exists_BS = torch.cat((state.exists_BC, valid_BT), dim=1)
+        mask_BTS = exists_BS[:, None].expand(-1, x.shape[1], -1)
         encoded, attended, convolved = self.encode(x, frames_B, mask_BTS, state)
-        return encoded, frames_B, self.end(attended, convolved)
+        return encoded, frames_B, self.end(attended, convolved, exists_BS)
 
     def subsample(self, features_BTF: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
         """Normalised and subsampled (B,T',D), and its frames (B,)."""
@@ -155,15 +157,18 @@ class Conformer(nn.Module):
 
     def start(self, x_BTD: Tensor) -> EncoderState:
         """The state before the first frame."""
-        layers, kept, dim = self.past_sizes
-        return EncoderState(x_BTD.new_zeros(layers, len(x_BTD), 0, dim), x_BTD.new_zeros(layers, len(x_BTD), kept, dim))
+        (layers, kept, dim), batch = self.past_sizes, x_BTD.shape[0]
+        attention, convolution = x_BTD.new_zeros(layers, batch, 0, dim), x_BTD.new_zeros(layers, batch, kept, dim)
+        return EncoderState(attention, convolution, x_BTD.new_ones(batch, 0, dtype=torch.bool))
 
-    def end(self, attended: list[Tensor], convolved: list[Tensor]) -> EncoderState:
+    def end(self, attended: list[Tensor], convolved: list[Tensor], exists_BS: Tensor) -> EncoderState:
         """The state after a chunk, from what attention and convolution of each layer have read until its end."""
         size, (left_context, _), (_, kept, _) = attended[0].shape[1], self.context, self.past_sizes
         first = 0 if left_context < 0 else max(size - left_context, 0)
         ends = [read[:, read.shape[1] - kept :] for read in convolved]
-        return EncoderState(torch.stack([read[:, first:] for read in attended]), torch.stack(ends))
+        return EncoderState(
+            torch.stack([read[:, first:] for read in attended]), torch.stack(ends), exists_BS[:, first:]
+        )
 
     def encode(
         self, x_BTD: Tensor, frames_B: Tensor, mask_BTS: Tensor, state: EncoderState
