@@ -7,14 +7,15 @@ from itertools import islice
 from pathlib import Path
 from statistics import median
 
-from lhotse import MonoCut
+from lhotse import MultiCut
+from lhotse.cut.data import DataCut
 
 from asr.config import ManifestConfig, SpecAugmentOptions
 from asr.data.corpus import write_cuts
 from asr.data.features import FRAME_SECONDS
 from asr.data.sources.cuts import make_cuts
 from asr.data.sources.read import read_rows
-from asr.data.sources.row import Fault, Row, Source
+from asr.data.sources.row import Fault, Source
 from asr.data.sources.split import divide, divisible, parse_split
 from asr.data.sources.text import Spelling
 from asr.errors import InputError
@@ -38,7 +39,7 @@ def main(config: ManifestConfig) -> None:
     report_faults(source.faults, output)
     if not cuts:
         raise InputError(f"{config.input}: none of {len(rows)} rows can be used, {sorted(source.faults)[0]}")
-    warn(rows, cuts)
+    warn_of_channels(cuts)
     if shares:
         warn_of_parts(cuts, len(shares) + 1)
     for name, part in divide(cuts, shares, config.seed).items() if shares else [("", cuts)]:
@@ -72,24 +73,24 @@ def report_faults(faults: list[Fault], output: Path) -> None:
     print(f"{len(lines)} rows at fault are left out; all are named in {report}", file=sys.stderr)
 
 
-def warn(rows: list[Row], cuts: list[MonoCut]) -> None:
-    """Say what has been decided for the user."""
-    several = sum(cut.recording.num_channels > 1 for cut in cuts)
-    if several and all(row.channel is None for row in rows):
-        print(f"{several} utterances have several channels: the first of each is taken", file=sys.stderr)
+def warn_of_channels(cuts: list[DataCut]) -> None:
+    """Say which channels are taken where nobody chose."""
+    several = sum(isinstance(cut, MultiCut) for cut in cuts)
+    if several:
+        what = "their mean is heard, as by `asr transcribe`"
+        print(f"{several} utterances have several channels: {what}", file=sys.stderr)
 
 
-def advise(cuts: list[MonoCut]) -> None:
+def advise(cuts: list[DataCut]) -> None:
     """Say what training wants where half of the utterances have a word or two."""
-    half, longest = median(cut.duration for cut in cuts), SpecAugmentOptions().time_mask_frames * FRAME_SECONDS
+    half, mask = median(cut.duration for cut in cuts), SpecAugmentOptions().time_mask_frames * FRAME_SECONDS
     if half < SHORT_SECONDS:
-        what = (
-            f"half of the utterances are under {half:.1f} s, and a mask of SpecAugment, {longest:g} s, may hide a word"
-        )
-        print(f"{what}: train with data.spec_augment.time_masks=0, or …time_mask_frames=10", file=sys.stderr)
+        what = f"half of the utterances are under {half:.1f} s, and a mask of SpecAugment, {mask:g} s, may hide a word"
+        remedy = "train with data.spec_augment.time_masks=0 or data.spec_augment.time_mask_frames=10"
+        print(f"{what}: {remedy}", file=sys.stderr)
 
 
-def warn_of_parts(cuts: list[MonoCut], parts: int) -> None:
+def warn_of_parts(cuts: list[DataCut], parts: int) -> None:
     """Say where parts will have speakers in common."""
     unit = divisible(cuts, parts)
     unknown = sum(not cut.supervisions[0].speaker for cut in cuts)
@@ -101,7 +102,7 @@ def warn_of_parts(cuts: list[MonoCut], parts: int) -> None:
         print(f"{what} are divided instead, and a speaker may be in two parts", file=sys.stderr)
 
 
-def described(cuts: list[MonoCut]) -> str:
+def described(cuts: list[DataCut]) -> str:
     """How much there is in a manifest."""
     seconds = sorted(cut.duration for cut in cuts)
     speakers = {cut.supervisions[0].speaker for cut in cuts} - {None}
@@ -111,7 +112,7 @@ def described(cuts: list[MonoCut]) -> str:
     )
 
 
-def characters(cuts: list[MonoCut]) -> str:
+def characters(cuts: list[DataCut]) -> str:
     """The characters of the transcripts: one that should not be there is seen at a glance."""
     found = sorted({one for cut in cuts for one in cut.supervisions[0].text} - {" "})
     return f"{len(found)} characters: {' '.join(found[:200])}{' …' * (len(found) > 200)}"

@@ -14,7 +14,9 @@ from lhotse.testing.dummies import dummy_cut, dummy_recording
 
 from asr.cli.manifest import main
 from asr.config import ManifestConfig
+from asr.data.audio import AudioFile
 from asr.data.corpus import describe_recording
+from asr.data.features import load_samples
 from asr.data.manifest import open_cuts
 from asr.data.sources.read import READERS
 from asr.data.sources.record import NAMES
@@ -286,6 +288,20 @@ def test_a_manifest_is_brought_in_again_unchanged(tmp_path):
 def test_a_channel_is_that_of_the_table(tmp_path):
     cuts, _ = manifest(an_stm(tmp_path / "corpus")[0])
     assert [cut.channel for cut in cuts.values()] == [0, 1]
+
+
+def test_all_channels_are_heard_as_asr_transcribe_hears_them(tmp_path, capsys):
+    path = write_audio(tmp_path / "in" / "call.wav", 1.0, channels=2)
+    written(tmp_path / "in" / "call.txt", "hello")
+    cuts, faults = manifest(tmp_path / "in")
+    assert faults == []
+    assert "1 utterances have several channels: their mean is heard" in capsys.readouterr().err
+    samples = load_samples(cuts["call"])
+    np.testing.assert_allclose(samples, np.concatenate([*AudioFile(path).seconds()]), atol=1e-4)
+    assert np.abs(samples - load_samples(cuts["call"].with_channels(0))).max() > 0.1
+
+    again, faults = manifest(tmp_path / "out" / "cuts.jsonl.gz")
+    assert (facts(again), again["call"].channel, faults) == (facts(cuts), [0, 1], [])
 
 
 def test_words_of_a_ctm_keep_their_times(tmp_path):

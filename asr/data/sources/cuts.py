@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lhotse import MonoCut, Recording, SupervisionSegment
+from lhotse import MonoCut, MultiCut, Recording, SupervisionSegment
+from lhotse.cut.data import DataCut
 
 from asr.data.corpus import describe_recording
 from asr.data.sources.row import Place, Row, Source, below, is_file
@@ -27,7 +28,7 @@ class Opened:
     reason: str = ""
 
 
-def make_cuts(rows: Sequence[Row], source: Source, spell: Callable[[str], str], jobs: int) -> Iterator[MonoCut]:
+def make_cuts(rows: Sequence[Row], source: Source, spell: Callable[[str], str], jobs: int) -> Iterator[DataCut]:
     """The cuts of rows, in order; what is wrong with the others is added to `source.faults`.
 
     spell: makes the transcript; raises InputError where it cannot. jobs: files that are opened at a time.
@@ -39,7 +40,7 @@ def make_cuts(rows: Sequence[Row], source: Source, spell: Callable[[str], str], 
         try:
             cut = cut_of(row, opened[row.audio], spell)
             refuse_second(ids, cut.id, row.place, f"is called {cut.id}")
-            refuse_second(parts, (row.audio, cut.start, cut.end, cut.channel), row.place, "has the same audio")
+            refuse_second(parts, (row.audio, cut.start, cut.end, str(cut.channel)), row.place, "has the same audio")
             yield cut
         except InputError as error:
             source.fault(row.place, str(error))
@@ -68,7 +69,7 @@ def name_of(path: Path, home: Path) -> str:
     return "_".join(below(home, path).with_suffix("").as_posix().split())
 
 
-def cut_of(row: Row, opened: Opened, spell: Callable[[str], str]) -> MonoCut:
+def cut_of(row: Row, opened: Opened, spell: Callable[[str], str]) -> DataCut:
     """The cut of a row. Raises InputError where its audio, times or text are impossible."""
     recording = opened.recording
     if recording is None:
@@ -85,13 +86,14 @@ def cut_of(row: Row, opened: Opened, spell: Callable[[str], str]) -> MonoCut:
         recording_id=recording.id,
         start=0.0,
         duration=duration,
-        channel=channel_of(row, recording),
+        channel=channels_of(row, recording),
         text=text,
         language=row.language or None,
         speaker=row.speaker or None,
         alignment={"word": list(row.words)} if row.words else None,
     )
-    return MonoCut(name, row.start, duration, supervision.channel, [supervision], recording=recording)
+    kind = MultiCut if isinstance(supervision.channel, list) else MonoCut
+    return kind(name, row.start, duration, supervision.channel, [supervision], recording=recording)
 
 
 def end_of(row: Row, recording: Recording) -> float:
@@ -105,8 +107,10 @@ def end_of(row: Row, recording: Recording) -> float:
     return end
 
 
-def channel_of(row: Row, recording: Recording) -> int:
-    """The channel of a row. Raises InputError where its audio has no such channel."""
+def channels_of(row: Row, recording: Recording) -> int | list[int]:
+    """The channel of a row, or, where it names none, all of its audio. Raises InputError where there is no such one."""
+    if row.channel is None and recording.num_channels > 1:
+        return list(range(recording.num_channels))
     wanted = row.channel or 0
     if wanted >= recording.num_channels:
         raise InputError(f"is in channel {wanted + 1} of audio with {recording.num_channels}; correct the channel")

@@ -51,7 +51,7 @@ class Row:
 
     audio: the file; it need not exist. text: the transcript. id: "" where the audio's name and the times are to be it.
     speaker, language: "" where unknown. start, end: seconds from the beginning of the audio; end None: where it ends.
-    channel: of the audio, from 0; None: the first. words: their times, seconds from `start`; none where unknown.
+    channel: of the audio, from 0; None: the mean of all. words: their times, seconds from `start`; none where unknown.
     """
 
     place: Place

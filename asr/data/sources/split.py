@@ -6,7 +6,7 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
-from lhotse import MonoCut
+from lhotse.cut.data import DataCut
 
 from asr.errors import InputError
 
@@ -30,7 +30,7 @@ def parse_split(text: str) -> dict[str, float]:
     return shares
 
 
-def divide(cuts: Sequence[MonoCut], shares: Mapping[str, float], seed: int) -> dict[str, list[MonoCut]]:
+def divide(cuts: Sequence[DataCut], shares: Mapping[str, float], seed: int) -> dict[str, list[DataCut]]:
     """The cuts of each part and of `train`, in their order; no part is empty, and none has the speaker of another.
 
     shares: of the seconds of audio, which a part never exceeds, unless its smallest speaker alone does. Where there are
@@ -48,13 +48,13 @@ def divide(cuts: Sequence[MonoCut], shares: Mapping[str, float], seed: int) -> d
         free = [group for group in order if group not in part_of]
         chosen = fill(free, totals, share * sum(totals.values())) or [min(free, key=lambda one: totals[one])]
         part_of |= dict.fromkeys(chosen[: len(free) - later], part)  # each of the later parts gets one, too
-    parts: dict[str, list[MonoCut]] = {name: [] for name in (REST, *shares)}
+    parts: dict[str, list[DataCut]] = {name: [] for name in (REST, *shares)}
     for cut in cuts:
         parts[part_of.get(group_of(cut), REST)].append(cut)
     return parts
 
 
-def divisible(cuts: Sequence[MonoCut], parts: int) -> str:
+def divisible(cuts: Sequence[DataCut], parts: int) -> str:
     """The first of UNITS of which there are enough for so many parts. Raises InputError where there is none."""
     for unit, group_of in UNITS.items():
         if len({group_of(cut) for cut in cuts}) >= parts:
@@ -62,19 +62,19 @@ def divisible(cuts: Sequence[MonoCut], parts: int) -> str:
     raise InputError(f"split: {len(cuts)} utterances cannot be divided into {parts} parts; name fewer parts")
 
 
-def speaker_of(cut: MonoCut) -> str:
+def speaker_of(cut: DataCut) -> str:
     """Whose cut this is; the recording's where that is not known."""
     speaker = cut.supervisions[0].speaker
     return f"speaker {speaker}" if speaker else recording_of(cut)
 
 
-def recording_of(cut: MonoCut) -> str:
+def recording_of(cut: DataCut) -> str:
     """What a cut was cut out of."""
     return f"recording {cut.recording.id}"
 
 
 # What may be divided, by what it is called, and which of them a cut belongs to.
-UNITS: dict[str, Callable[[MonoCut], str]] = {
+UNITS: dict[str, Callable[[DataCut], str]] = {
     "speakers": speaker_of,
     "recordings": recording_of,
     "utterances": lambda cut: str(cut.id),
