@@ -17,6 +17,7 @@ from asr.options import shown
 from asr.runs import state
 from asr.runs.directory import RunDirectory
 from asr.runs.trained import load_config
+from asr.score.report import read_not_scored
 from asr.train.resume import flatten
 
 
@@ -25,9 +26,9 @@ class Result:
     """A run as it is on disk.
 
     options: by full name, as text. step, steps: logged, and asked for. validation: word error rates in %, in the
-    order of training, of those validations that `state.comparable` takes. left_out: how many utterances were, by the
-    column that tells. changed: options on the way, and from which step on. decoded: word error rate in % by the name of
-    the directory it was decoded into.
+    order of training, of those validations that `state.comparable` takes. left_out: how many utterances were, in
+    training, validation and decoding, by the column that tells. changed: options on the way, and from which step on.
+    decoded: word error rate in % by the name of the directory it was decoded into.
     """
 
     name: str
@@ -66,7 +67,7 @@ def read_result(path: Path) -> Result:
         int(metrics[-1]["step"]) if metrics else 0,
         config.train.steps,
         [one["wer"] for one in state.comparable(section(metrics, "validation"))],
-        left_out(metrics),
+        left_out(metrics) | not_scored(path),
         "; ".join(changes(run)),
         {one.parent.name: read_wer(one) for one in sorted(path.glob("*/wer.txt"))},
     )
@@ -93,6 +94,12 @@ def left_out(metrics: Sequence[Mapping[str, float]]) -> dict[str, str]:
         "no loss": (int(last.get("no_loss", 0)), ""),
     }
     return {name: f"{count}{of}" for name, (count, of) in counts.items() if count}
+
+
+def not_scored(path: Path) -> dict[str, str]:
+    """How many utterances are not in the rates of what was decoded into a run; none where all are."""
+    counts = {f"{one.parent.name}: not scored": read_not_scored(one) for one in sorted(path.glob("*/wer.txt"))}
+    return {name: count for name, count in counts.items() if count}
 
 
 def changes(run: RunDirectory) -> Iterator[str]:

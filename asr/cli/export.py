@@ -14,7 +14,6 @@ from asr.data.dataset import Draw, SpeechDataset
 from asr.data.manifest import open_cuts
 from asr.errors import InputError
 from asr.export.directory import check_search, export, form_of, format_called
-from asr.models.subsampling import MIN_FRAMES
 from asr.runs.trained import Trained, load_trained
 
 
@@ -33,7 +32,7 @@ def main(config: ExportConfig) -> None:
 
 def read_batches(config: ExportConfig, trained: Trained) -> list[Batch]:
     """Utterances of `cuts` or of the run's validation, to check the export with."""
-    dataset = SpeechDataset(trained.config.model.mel_bins, MIN_FRAMES)
+    dataset = SpeechDataset(trained.config.model.mel_bins, trained.model.timing)
     return [dataset[Draw([cut])] for cut in islice(open_to_check(config, trained), config.utterances)]
 
 

@@ -12,7 +12,6 @@ from lhotse.cut.data import DataCut
 
 from asr.config import ManifestConfig, SpecAugmentOptions
 from asr.data.corpus import write_cuts
-from asr.data.features import FRAME_SECONDS
 from asr.data.sources.cuts import make_cuts
 from asr.data.sources.read import read_rows
 from asr.data.sources.row import Fault, Source
@@ -20,6 +19,7 @@ from asr.data.sources.split import divide, divisible, parse_split
 from asr.data.sources.text import Spelling
 from asr.errors import InputError
 from asr.files import require_writable, write_atomically
+from asr.frames import FRAME_SECONDS
 
 SHORT_SECONDS = 2.0  # that a word or two take, which a mask of SpecAugment may hide
 SHOWN = 20  # faults that are printed; the report has them all

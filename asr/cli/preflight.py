@@ -48,8 +48,9 @@ def main(config: PreflightConfig) -> None:
         run = RunDirectory(Path(directory))
         trainer = Trainer(task, no_batches, lambda _: {}, run, config.train, config.optim, device)
         probes = probe_sizes(sizes)
-        trainer.train_step([noise_batch(probes[0], config.model.mel_bins, tokenizer.vocab_size)])  # compiles, allocates
-        peaks = [probe(trainer, size, config.model.mel_bins, tokenizer.vocab_size) for size in probes]
+        sizes_of_model = config.model.mel_bins, tokenizer.vocab_size, task.model.timing
+        trainer.train_step([noise_batch(probes[0], *sizes_of_model)])  # compiles, allocates
+        peaks = [measure(trainer, noise_batch(size, *sizes_of_model)) for size in probes]
         weights = fit_weights(probes, peaks)
         worst = max(range(len(draws)), key=lambda index: predict_mb(weights, sizes[index]))
         measured = measure(trainer, data.train_set[draws[worst]])
@@ -76,11 +77,6 @@ def tell(refused: list[Skipped]) -> None:
         print(f"skipped {line}", file=sys.stderr)
     if refused:
         print(f"skipped {len(refused)} utterances", file=sys.stderr)
-
-
-def probe(trainer: Trainer, size: BatchSize, mel_bins: int, vocab_size: int) -> float:
-    """Peak memory of a step on noise, MB."""
-    return measure(trainer, noise_batch(size, mel_bins, vocab_size))
 
 
 def measure(trainer: Trainer, batch: Batch) -> float:

@@ -166,6 +166,16 @@ class AttachConfig:
 
 
 @dataclass
+class SegmentConfig:
+    """`asr segment`: cut long recordings into utterances, at pauses between words whose times are known."""
+
+    cuts: str = path_option(MISSING, "Lhotse manifest with times of words, of `asr attach`")
+    output: str = path_option(MISSING, "Lhotse manifest to write; the audio stays where it is")
+    max_seconds: float = option(20.0, "length of an utterance at most", low=1)
+    min_pause: float = option(0.3, "seconds of a pause in which a cut may be made, at least", low=0)
+
+
+@dataclass
 class SpliceConfig:
     """`asr splice`: make new utterances from the words of others, cut out by their times."""
 
@@ -273,6 +283,7 @@ COMMANDS: dict[str, type] = {
     "lm": LmConfig,
     "align": AlignConfig,
     "attach": AttachConfig,
+    "segment": SegmentConfig,
     "splice": SpliceConfig,
     "features": FeaturesConfig,
     "shar": SharConfig,

@@ -20,6 +20,7 @@ from asr.data.tokenizer import Tokenizer
 from asr.data.waves import WaveAugmentation
 from asr.data.words import aligned_words, in_order, token_frames
 from asr.errors import InputError
+from asr.frames import FrameTiming
 
 EDGE_SECONDS = (
     0.1  # by which a supervision may end outside its cut: of rounding, and too short for a word to be missing
@@ -53,18 +54,21 @@ class Augmentation:
 
 
 class SpeechDataset(torch.utils.data.Dataset[Batch]):
-    """Loads features and labels of a draw. Without a tokenizer, as in decoding, there are no labels."""
+    """Loads features and labels of a draw. Without a tokenizer, as in decoding, there are no labels.
+
+    timing: of the frames of the encoder that is to read them.
+    """
 
     def __init__(
         self,
         mel_bins: int,
-        min_frames: int,
+        timing: FrameTiming,
         tokenizer: Tokenizer | None = None,
         augmentation: Augmentation | None = None,
         waves: WaveAugmentation | None = None,
     ) -> None:
         self.fbank = make_fbank(mel_bins)
-        self.min_frames = min_frames
+        self.timing = timing
         self.tokenizer = tokenizer
         self.pieces = tokenizer.pieces if tokenizer else []
         self.augmentation = augmentation
@@ -90,8 +94,8 @@ class SpeechDataset(torch.utils.data.Dataset[Batch]):
         alter = partial(self.waves, epoch=position.epoch, cut_id=cut.id) if self.waves and position else None
         with one_thread():
             features = load_features(cut, self.fbank, alter)
-        if len(features) < self.min_frames:
-            raise InputError(f"{len(features)} feature frames, the encoder needs {self.min_frames}")
+        if len(features) < self.timing.window:
+            raise InputError(f"{len(features)} feature frames, the encoder needs {self.timing.window}")
         if self.augmentation is None or position is None:
             return features
         return self.augmentation(features, position.epoch, cut.id)
@@ -121,7 +125,7 @@ class SpeechDataset(torch.utils.data.Dataset[Batch]):
     def align(self, cut: Cut, ids: Tensor) -> Tensor:
         """Frame after subsampling of each label (U,); UNALIGNED where unknown."""
         pieces = [self.pieces[token] for token in ids.tolist()]
-        return torch.tensor(token_frames(cut, pieces), dtype=torch.long)
+        return torch.tensor(token_frames(cut, pieces, self.timing), dtype=torch.long)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a transcript; none without a tokenizer."""

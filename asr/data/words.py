@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 
 from lhotse.cut import Cut, MixedCut
 from lhotse.supervision import AlignmentItem, SupervisionSegment
 
-from asr.data.features import FRAME_SECONDS
+from asr.frames import FrameTiming
 
 WORD_START = "\u2581"  # the piece that begins a word begins with it
 VARIANT = re.compile(r"\(\d+\)$")  # "read(2)": a dictionary's second pronunciation
 UNALIGNED = -1  # the frame of a label whose time is unknown
 
 
-def token_frames(cut: Cut, pieces: Sequence[str]) -> list[int]:
-    """The frame, after 4× subsampling, in which each piece of the cut's transcript ends; UNALIGNED where unknown.
+def token_frames(cut: Cut, pieces: Sequence[str], timing: FrameTiming) -> list[int]:
+    """The frame, after subsampling, in which each piece of the cut's transcript ends; UNALIGNED where unknown.
 
     A word's time is split evenly over its pieces. The times are the "word" alignment of the cut's supervisions,
     in seconds from the start of the cut, and follow its speed perturbation. All pieces are unknown where an
@@ -29,7 +28,7 @@ def token_frames(cut: Cut, pieces: Sequence[str]) -> list[int]:
     if not words or len(words) != len(counts) or sum(counts) != len(pieces):
         return [UNALIGNED] * len(pieces)
     ends = (end for word, count in zip(words, counts) for end in split_evenly(word, count))
-    return [max(subsampled_frame(end), 0) for end in ends]
+    return [max(timing.at(end), 0) for end in ends]
 
 
 def split_evenly(word: AlignmentItem, count: int) -> list[float]:
@@ -79,17 +78,3 @@ def word_places(pieces: Sequence[str], text: str) -> list[list[int]] | None:
     groups = words_of_pieces(pieces)
     spelt = ["".join(pieces[place] for place in group).lstrip(WORD_START) for group in groups]
     return groups if spelt == text.split() else None
-
-
-def frame_seconds(frame: int) -> float:
-    """The middle of a frame after subsampling, in seconds: of the time that `subsampled_frame` gives to it."""
-    return (4 * (frame + 0.5) + 1.5) * FRAME_SECONDS
-
-
-def subsampled_frame(seconds: float) -> int:
-    """The frame after subsampling in whose 40 ms a time lies.
-
-    Frame t sees the 7 feature frames from 4t on, and is centred on feature frame 4t + 3; a feature frame
-    is centred half a frame after its start.
-    """
-    return math.floor((seconds / FRAME_SECONDS - 1.5) / 4)

@@ -23,7 +23,6 @@ from asr.decode.search import Hypothesis, recognised, require_score
 from asr.decode.stream import chunk_frames, encode_in_chunks
 from asr.device import enough_memory
 from asr.errors import InputError
-from asr.models.subsampling import MIN_FRAMES
 from asr.runs.trained import Trained
 from asr.score.wer import Utterance
 
@@ -54,15 +53,17 @@ class Clock:
 class Decoder:
     """Decodes CutSets with a trained model.
 
-    chunk: frames, after subsampling, of the chunks that the encoder works in; 0: none. clock: where time went.
+    timing: of the encoder's frames. chunk: so many of them are the chunks that it works in; 0: none. clock: where time
+    went.
     """
 
     def __init__(self, trained: Trained, options: DecodeOptions, device: torch.device, streaming: bool = False) -> None:
         model = trained.config.model
         self.trained, self.options, self.device, self.streaming = trained, options, device, streaming
-        self.chunk = chunk_frames(model, options.chunk_seconds, streaming)
+        self.timing = trained.model.timing
+        self.chunk = chunk_frames(model.chunk_frames, options.chunk_seconds, streaming, self.timing)
         self.search = make_search(options, trained.model, trained.config.loss, trained.tokenizer)
-        self.dataset = SpeechDataset(model.mel_bins, MIN_FRAMES)
+        self.dataset = SpeechDataset(model.mel_bins, self.timing)
         self.clock = Clock()
 
     def __call__(self, cuts: CutSet) -> Iterator[Decoded]:
@@ -152,7 +153,7 @@ class Decoder:
         best = session.best()
         found = [
             scored(utterances, hypotheses)
-            for utterances, hypotheses in zip(recognised(batch, best, self.trained.tokenizer), best)
+            for utterances, hypotheses in zip(recognised(batch, best, self.trained.tokenizer, self.timing), best)
         ]
         self.clock.encoder += encoder
         self.clock.search += time.perf_counter() - started - encoder

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from asr.data.batch import Batch
 from asr.data.tokenizer import Tokenizer
-from asr.data.words import frame_seconds
 from asr.errors import InputError
+from asr.frames import FrameTiming
 from asr.score.wer import Utterance
 
 
@@ -29,11 +29,6 @@ class Hypothesis:
     frames: list[int]
     score: float
     confidences: list[float]
-
-    @property
-    def times(self) -> list[float]:
-        """When each token was emitted, seconds."""
-        return [round(frame_seconds(frame), 3) for frame in self.frames]
 
 
 class Session(Protocol):
@@ -70,20 +65,24 @@ def require_score(hypotheses: Sequence[Hypothesis]) -> None:
         )
 
 
-def recognised(batch: Batch, found: Sequence[Sequence[Hypothesis]], tokenizer: Tokenizer) -> Iterator[list[Utterance]]:
+def recognised(
+    batch: Batch, found: Sequence[Sequence[Hypothesis]], tokenizer: Tokenizer, timing: FrameTiming
+) -> Iterator[list[Utterance]]:
     """What was recognised of each utterance of a batch, and when: its hypotheses, best first."""
     for utterance, text, hypotheses in zip(batch.ids, batch.texts, found, strict=True):
-        yield [as_utterance(utterance, text, hypothesis, tokenizer) for hypothesis in hypotheses]
+        yield [as_utterance(utterance, text, hypothesis, tokenizer, timing) for hypothesis in hypotheses]
 
 
-def as_utterance(id_: str, reference: str, hypothesis: Hypothesis, tokenizer: Tokenizer) -> Utterance:
-    """A hypothesis in words, beside what was said."""
+def as_utterance(
+    id_: str, reference: str, hypothesis: Hypothesis, tokenizer: Tokenizer, timing: FrameTiming
+) -> Utterance:
+    """A hypothesis in words, beside what was said; a token's time is the middle of the frame that emitted it."""
     return Utterance(
         id_,
         reference,
         tokenizer.decode(hypothesis.tokens),
         tuple(tokenizer.pieces[token] for token in hypothesis.tokens),
-        tuple(hypothesis.times),
+        tuple(round(timing.middle(frame), 3) for frame in hypothesis.frames),
         tuple(round(confidence, 4) for confidence in hypothesis.confidences),
         round(hypothesis.score, 4),
     )

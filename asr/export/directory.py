@@ -22,7 +22,7 @@ from asr.errors import InputError
 from asr.export import onnx_files
 from asr.export.parity import HIDDEN_TOLERANCE, MOST_CHANGED, Exported, Parity, Run, compare
 from asr.export.readme import readme
-from asr.export.sherpa import Form, Part, bpe_vocab, check_arcs, make_parts, tokens_txt
+from asr.export.sherpa import Form, Part, bpe_vocab, check_model, make_parts, tokens_txt
 from asr.files import replace_directory, require_directory
 from asr.runs.trained import Trained
 
@@ -50,19 +50,17 @@ def format_called(name: str) -> Format:
 def form_of(config: ExportConfig, trained: Trained) -> Form:
     """How the encoder is exported. Raises InputError where the model cannot be."""
     model = trained.config.model
-    chunk = chunk_frames(model, config.chunk_seconds, config.streaming)
+    chunk = chunk_frames(model.chunk_frames, config.chunk_seconds, config.streaming, trained.model.timing)
     left = model.left_context if config.left_context is None else config.left_context
     if config.streaming and left < 0:
-        raise InputError(
-            "model.left_context=-1: a stream's caches have a size; give left_context=64 or so, frames of 0.04 s"
-        )
-    return Form(chunk, left, config.streaming)
+        raise InputError("model.left_context=-1: a stream's caches have a size; give left_context=64 or so, in frames")
+    return Form(chunk, left, config.streaming, trained.model.timing)
 
 
 def check_search(config: ExportConfig, trained: Trained) -> None:
     """Raise InputError where sherpa-onnx would not search as the model wants it."""
     if config.format == "onnx":
-        check_arcs(trained.config.loss)
+        check_model(trained.config.loss, trained.model.timing)
 
 
 def export(config: ExportConfig, trained: Trained, batches: Sequence[Batch]) -> list[str]:

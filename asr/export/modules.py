@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from asr.arcs.base import ArcSet
 from asr.models.conformer import EncoderState
-from asr.models.subsampling import subsampled_length
 from asr.models.transducer import Transducer
 
 
@@ -42,7 +41,7 @@ class StreamingEncoder(nn.Module):
         cached_attn: (L,Left,N,D). cached_conv: (L,K−1,N,D). processed_lens: feature frames before the chunk (N,); what
         the caches hold of before the beginning is not read, whatever it is.
         """
-        processed_N = torch.as_tensor(subsampled_length(processed_lens + 3))
+        processed_N = processed_lens // self.model.timing.factor
         exists_NC = existing(cached_attn.shape[1], processed_N)
         heard_NK = existing(cached_conv.shape[1], processed_N)
         convolution_LNKD = cached_conv.transpose(1, 2).masked_fill(~heard_NK[None, ..., None], 0.0)

@@ -13,7 +13,7 @@ from asr.data.batch import Batch
 from asr.decode.search import Search, search_all
 from asr.decode.stream import encode_in_chunks
 from asr.errors import InputError
-from asr.export.sherpa import OVERLAP_FRAMES, UNKNOWN, Form, empty_caches
+from asr.export.sherpa import UNKNOWN, Form, empty_caches
 from asr.runs.trained import Trained
 
 HIDDEN_TOLERANCE = 1e-4  # of encoder outputs, whose size is about 1
@@ -100,7 +100,7 @@ def encode(exported: Exported, trained: Trained, form: Form, features_1TF: Tenso
         return exported.encoder(features_1TF, torch.tensor([features_1TF.shape[1]]))[0]
     caches: Sequence[Tensor] = empty_caches(trained.config.model, form, 1)
     chunks = []
-    for begin in range(0, features_1TF.shape[1] - OVERLAP_FRAMES, form.shift):
+    for begin in range(0, features_1TF.shape[1] - form.timing.overlap, form.shift):
         window = features_1TF[:, begin : begin + form.feature_frames].contiguous()
         chunk, *caches = exported.encoder(window, *caches, torch.tensor([begin]))
         chunks.append(chunk)
@@ -125,5 +125,5 @@ def greedy(exported: Exported, trained: Trained, encoded_TJ: Tensor) -> list[int
 
 def whole_chunks(features_BTF: Tensor, form: Form) -> Tensor:
     """Features with the last frame repeated until a stream's last chunk is whole; for other encoders as they are."""
-    missing = -(features_BTF.shape[1] - OVERLAP_FRAMES) % form.shift if form.streaming else 0
+    missing = -(features_BTF.shape[1] - form.timing.overlap) % form.shift if form.streaming else 0
     return torch.cat((features_BTF, features_BTF[:, -1:].expand(-1, missing, -1)), dim=1)

@@ -68,7 +68,7 @@ def run_in_sherpa(trained: Trained, form: Form) -> list[str]:
     """How to run it in sherpa-onnx, and what differs there."""
     bins = trained.config.model.mel_bins
     code = (STREAMING if form.streaming else OFFLINE).format(
-        feature_dim="" if bins == 80 else f", feature_dim={bins}", tail=0.04 * form.chunk + 0.05
+        feature_dim="" if bins == 80 else f", feature_dim={bins}", tail=form.timing.shift * form.chunk + 0.05
     )
     differs = [
         "- At most one label is emitted in a frame" + one_label(trained),

@@ -23,14 +23,14 @@ from asr.config import LossOptions, ModelOptions
 from asr.data.tokenizer import Tokenizer
 from asr.errors import InputError
 from asr.export.modules import Decoder, Joiner, OfflineEncoder, StreamingEncoder
+from asr.frames import FrameTiming
 from asr.losses.rules import make_rules
-from asr.models.subsampling import MIN_FRAMES
 from asr.models.transducer import Transducer
 from asr.runs.trained import Trained
 
-OVERLAP_FRAMES = 3  # feature frames that a chunk shares with the next
 UNKNOWN = "<unk>"  # that the runtime takes for a blank, by this name
 EXAMPLE_FRAMES = 64  # of the input that a module is traced with; any other length will do as well
+FACTOR = 4  # feature frames of an encoder frame, of 10 ms, in its times and sizes
 SUPPORTED = ("standard", "hat")  # arcs whose search is the runtime's
 
 
@@ -55,26 +55,29 @@ class Form:
     """How an encoder is exported.
 
     chunk: frames, after subsampling, of the chunks that attention works in; 0: none. left: frames that it looks back
-    in a stream. streaming: whether the encoder is one that reads chunk by chunk.
+    in a stream. streaming: whether the encoder is one that reads chunk by chunk. timing: of its frames.
     """
 
     chunk: int
     left: int
     streaming: bool
+    timing: FrameTiming
 
     @property
     def feature_frames(self) -> int:
         """That a chunk of a stream takes, those shared with the next included."""
-        return self.shift + OVERLAP_FRAMES
+        return self.timing.needed(self.chunk)
 
     @property
     def shift(self) -> int:
         """Feature frames from one chunk to the next."""
-        return 4 * self.chunk
+        return self.timing.factor * self.chunk
 
 
-def check_arcs(loss: LossOptions) -> None:
-    """Raise InputError where the runtime's searches do not know the model's arcs."""
+def check_model(loss: LossOptions, timing: FrameTiming) -> None:
+    """Raise InputError where the runtime's searches do not know the model's arcs, or its times the model's frames."""
+    if timing.factor != FACTOR:
+        raise InputError(f"model.subsampling={timing.factor}: sherpa-onnx knows {FACTOR} only; use format=torch")
     if loss.arcs.name not in SUPPORTED:
         raise InputError(
             f"loss.arcs.name={loss.arcs.name}: sherpa-onnx has no search for these arcs; use format=torch, or a model "
@@ -103,7 +106,7 @@ def make_parts(trained: Trained, form: Form) -> list[Part]:
 
 def offline_encoder(model: Transducer, options: ModelOptions, form: Form) -> Part:
     """The encoder of whole utterances."""
-    frames = torch.tensor([EXAMPLE_FRAMES, EXAMPLE_FRAMES - MIN_FRAMES])
+    frames = torch.tensor([EXAMPLE_FRAMES, EXAMPLE_FRAMES // 2])
     example = torch.zeros(2, EXAMPLE_FRAMES, options.mel_bins), frames
     return Part(
         "encoder", OfflineEncoder(model, form.chunk), example, ("x", "x_lens"), ("encoder_out", "encoder_out_lens"),
@@ -120,7 +123,7 @@ def online_encoder(model: Transducer, options: ModelOptions, form: Form) -> Part
         "version": "1",
         "T": form.feature_frames,
         "decode_chunk_len": form.shift,
-        "pad_length": OVERLAP_FRAMES,
+        "pad_length": form.timing.overlap,
         "left_context": form.left,
         "encoder_dim": options.encoder_dim,
         "num_encoder_layers": options.layers,

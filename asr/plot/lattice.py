@@ -11,6 +11,7 @@ from torch import Tensor
 
 from asr.arcs.rules import ArcRules
 from asr.data.batch import Batch
+from asr.frames import FrameTiming
 from asr.losses.pruned import PrunedLoss
 from asr.nodes.band import band_nodes, unaligned
 from asr.nodes.base import Nodes, Topology, all_nodes
@@ -23,8 +24,6 @@ from asr.train.task import Task
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FRAME_SECONDS = 0.04  # after subsampling
-
 
 @dataclass(frozen=True)
 class LatticeView:
@@ -32,12 +31,14 @@ class LatticeView:
 
     occupation_TU: (T,U+1), how likely a path passes through each node. pieces: the U labels. loss: −log P, nats.
     bounds: by name, lowest and highest label position that a restricted loss keeps of each frame, (T,) each.
+    timing: of the frames.
     """
 
     occupation_TU: Tensor
     pieces: list[str]
     loss: float
     bounds: dict[str, tuple[Tensor, Tensor]]
+    timing: FrameTiming
 
 
 @torch.no_grad()
@@ -66,7 +67,7 @@ def view_lattice(
         f"pruned: {prune_range} labels a frame": of_rows(pruned),
     }
     shown = [pieces[label] for label in batch.labels[0, : int(batch.label_lengths[0])].tolist()]
-    return LatticeView(occupation[0].cpu(), shown, -float(log_p[0]), bounds)
+    return LatticeView(occupation[0].cpu(), shown, -float(log_p[0]), bounds, task.model.timing)
 
 
 def prune(task: Task, inputs: LossInputs, occupation_BTU: Tensor, prune_range: int, topology: Topology) -> Nodes:
@@ -95,12 +96,12 @@ def draw_lattice(view: LatticeView, title: str) -> Figure:
     frames, positions = view.occupation_TU.shape
     figure = Figure(figsize=(min(max(frames / 12, 7), 20), min(max(positions / 5, 4), 14)), layout="constrained")
     axis = figure.subplots()
-    extent = (0.0, frames * FRAME_SECONDS, -0.5, positions - 0.5)
+    edges = [view.timing.begin(frame) for frame in range(frames + 1)]
+    extent = (edges[0], edges[-1], -0.5, positions - 0.5)
     image = axis.imshow(
         view.occupation_TU.T, origin="lower", aspect="auto", cmap="Greys", vmin=0, vmax=1, extent=extent,
         interpolation="nearest",
     )  # fmt: skip
-    edges = torch.arange(frames + 1) * FRAME_SECONDS
     for (name, (first, last)), color in zip(view.bounds.items(), ("tab:blue", "tab:orange")):
         axis.stairs(
             last + 0.5, edges, baseline=None, color=color, label=f"{name} ({int((last - first + 1).sum())} nodes)"

@@ -9,12 +9,11 @@ import numpy as np
 from kaldialign import align
 from lhotse.supervision import AlignmentItem
 
-from asr.data.words import frame_seconds, split_evenly, subsampled_frame, word_places
+from asr.data.words import split_evenly, word_places
+from asr.frames import FrameTiming
 from asr.score.wer import GAP, Utterance
 
 Words = Mapping[str, Sequence[AlignmentItem]]
-
-LOOKAHEAD_SECONDS = 0.0425  # from the middle of a frame to the end of the last sample that it depends on
 
 
 @dataclass(frozen=True)
@@ -76,18 +75,18 @@ def utterance_delays(utterance: Utterance, words: Sequence[AlignmentItem]) -> tu
 
 
 def first_word_latencies(
-    utterances: Iterable[Utterance], words: Words, durations: Mapping[str, float], chunk: int
+    utterances: Iterable[Utterance], words: Words, durations: Mapping[str, float], chunk: int, timing: FrameTiming
 ) -> str:
     """How long after its end the first word of an utterance is known to a search that reads chunks, in one line.
 
-    Of utterances whose first word is correct and has a time. chunk: frames, after subsampling. A word is known once the
-    chunk that emits its last token has been heard. Times of computing are not in it.
+    Of utterances whose first word is correct and has a time. chunk: frames, after subsampling; timing: where these lie.
+    A word is known once the chunk that emits its last token has been heard. Times of computing are not in it.
     """
     latencies = []
     for utterance in utterances:
         spoken, times = words.get(utterance.id), words_of(utterance)
         if spoken and times and utterance.hypothesis.split()[0] == spoken[0].symbol:
-            heard = min(heard_seconds(times[0][-1], chunk), durations[utterance.id])
+            heard = min(heard_seconds(times[0][-1], chunk, timing), durations[utterance.id])
             latencies.append(heard - spoken[0].end)
     if not latencies:
         return "first word: none that is correct and has a time"
@@ -95,7 +94,7 @@ def first_word_latencies(
     return f"first word: known {median:.3f} s after its end (median), 90 % {late:.3f} s [ {len(latencies)} utterances ]"
 
 
-def heard_seconds(emitted: float, chunk: int) -> float:
+def heard_seconds(emitted: float, chunk: int, timing: FrameTiming) -> float:
     """When the chunk has been heard whose frame is at `emitted`, seconds."""
-    frames = (subsampled_frame(emitted) // chunk + 1) * chunk
-    return frame_seconds(frames - 1) + LOOKAHEAD_SECONDS
+    frames = (timing.at(emitted) // chunk + 1) * chunk
+    return timing.heard(frames - 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -100,6 +101,17 @@ def write_report(
     write_error_counts(directory / "errs.txt", result, name=name)
     _write_lines(directory / "wer.txt", filter(None, [result.line(name), note]))
     return result
+
+
+def not_scored(missing: int, total: int) -> str:
+    """What `wer.txt` says of utterances that are not in its rate; "" where all are."""
+    return f"{missing} of {total} utterances were skipped and are not scored" if missing else ""
+
+
+def read_not_scored(path: Path) -> str:
+    """How many utterances are not in the rate of a `wer.txt`, as "2 of 130"; "" where it says nothing of any."""
+    found = re.search(r"^(\d+ of \d+) utterances were skipped", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return found[1] if found else ""
 
 
 def _record(utterance: Utterance) -> dict[str, object]:

@@ -21,7 +21,7 @@ from asr.data.waves import make_waves, require_audio
 from asr.data.words import aligned_words
 from asr.errors import InputError, Stopped
 from asr.models.normalize import GlobalNormalize
-from asr.models.subsampling import MIN_FRAMES, subsampled_length
+from asr.models.subsampling import frame_timing
 from asr.models.transducer import Transducer
 from asr.train.distributed import ALONE, Ranks
 from asr.train.skips import grouped
@@ -30,11 +30,6 @@ ALIGNMENT_UTTERANCES = 1000  # that are looked at for times of words
 GRACE_SECONDS = 10.0  # that one of several processes waits for its batch, when all are to stop after a step
 NORMALIZE_UTTERANCES = 500  # that the statistics of the features are estimated on
 REASONS = 3  # that are told where no utterance can be trained on
-
-
-def encoder_frames(frames: int) -> int:
-    """Frames after subsampling of so many feature frames."""
-    return int(subsampled_length(frames))
 
 
 class HeldOut(SpeechDataset):
@@ -56,13 +51,14 @@ class TrainingData:
 
     def __init__(self, config: TrainConfig, tokenizer: Tokenizer, ranks: Ranks = ALONE) -> None:
         self.options, self.seed, self.ranks = config.data, config.train.seed, ranks
-        self.measure = Measure(encoder_frames, tokenizer)
+        timing = frame_timing(config.model.subsampling)
+        self.measure = Measure(timing, tokenizer)
         self.limit = make_limit(config.data, self.measure)
         self.admission = Admission(
             tokenizer,
             config.data.min_duration,
             config.data.max_duration,
-            encoder_frames,
+            timing,
             config.train.ctc_weight > 0,
             bool(config.loss.labels_take_frames),
             self.limit,
@@ -73,8 +69,8 @@ class TrainingData:
         waves = make_waves(config.data, config.train.seed)
         if waves:
             require_audio(self.train_cuts)
-        self.train_set = SpeechDataset(config.model.mel_bins, MIN_FRAMES, tokenizer, augmentation, waves)
-        self.valid_set = HeldOut(config.model.mel_bins, MIN_FRAMES, tokenizer)
+        self.train_set = SpeechDataset(config.model.mel_bins, timing, tokenizer, augmentation, waves)
+        self.valid_set = HeldOut(config.model.mel_bins, timing, tokenizer)
 
     def batches(self, start: Position, stopping: Callable[[], bool] = lambda: False) -> Generator[Batch, None, None]:
         """Endless training batches of this process from `start` on.

@@ -12,7 +12,7 @@ import torch
 from asr.data.batch import Batch, Position
 from asr.data.memory import BatchSize
 from asr.errors import InputError
-from asr.models.subsampling import subsampled_length
+from asr.frames import FrameTiming
 
 CLEAR_PEAK = Path("/proc/self/clear_refs")  # writing 5 there sets VmHWM, the peak, to what is resident now
 STATUS = Path("/proc/self/status")
@@ -53,10 +53,10 @@ def probe_sizes(sizes: Sequence[BatchSize]) -> list[BatchSize]:
     return sorted(found, key=lambda size: (size.utterances * size.frames, size.frames, size.labels))
 
 
-def noise_batch(size: BatchSize, mel_bins: int, vocab_size: int) -> Batch:
-    """A batch of this size, without padding, of noise and random labels."""
+def noise_batch(size: BatchSize, mel_bins: int, vocab_size: int, timing: FrameTiming) -> Batch:
+    """A batch of this size, without padding, of noise and random labels. timing: of the encoder's frames."""
     generator = torch.Generator().manual_seed(0)
-    frames = next(n for n in range(4 * size.frames, 4 * size.frames + 16) if int(subsampled_length(n)) == size.frames)
+    frames = timing.needed(size.frames)
     full = torch.ones(size.utterances, dtype=torch.long)
     ids = [f"noise-{number}" for number in range(size.utterances)]
     return Batch(

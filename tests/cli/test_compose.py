@@ -33,6 +33,7 @@ MANDATORY = {
     "manifest": ["input=i", "output=o"],
     "align": ["aligner=ctc", "cuts=c", "output=o"],
     "attach": ["words=w", "cuts=c", "output=o"],
+    "segment": ["cuts=c", "output=o"],
     "splice": ["cuts=c", "output=o", "audio=a"],
     "tokenizer": ["output=o"],
     "lm": ["tokenizer=t", "output=o"],

@@ -236,7 +236,7 @@ def test_a_streaming_encoder_reads_nothing_of_before_the_beginning():
     """The runtime keeps its caches when a stream begins anew."""
     options = small_options(causal=True, chunk_frames=[4], left_context=6, normalize="none")
     model = Transducer(options, 5).eval()
-    form = Form(chunk=4, left=6, streaming=True)
+    form = Form(chunk=4, left=6, streaming=True, timing=model.timing)
     features = torch.randn(2, 4 * form.shift + 3, options.mel_bins)
     wanted = torch.cat([chunk for chunk, _ in encode_in_chunks(model, features, torch.full((2,), 67), 4)], dim=1)
     caches, found = [torch.full_like(cache, 1e3) for cache in empty_caches(options, form, 2)], []

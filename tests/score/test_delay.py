@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from lhotse.supervision import AlignmentItem
 
-from asr.data.words import frame_seconds
+from asr.models.subsampling import frame_timing
 from asr.score.delay import emission_delays, first_word_latencies
 from asr.score.wer import Utterance
+
+TIMING = frame_timing(4)
 
 WORDS = {"a": [AlignmentItem("ONE", 0.2, 0.4), AlignmentItem("TWO", 1.0, 0.2)]}
 
@@ -67,11 +69,11 @@ def test_the_line_has_mean_median_90_percent_and_last():
 def test_the_first_word_is_known_once_its_chunk_has_been_heard():
     """Frame 5 is in the second chunk of 4, whose last frame, 7, ends with the sample at 4·7 + 9.25 hundredths."""
     words = {"a": [AlignmentItem("YES", 0.1, 0.2)], "b": [AlignmentItem("NO", 0.1, 0.2)], "c": []}
-    said = [Utterance(name, "", "YES", ("\u2581YES",), (frame_seconds(5),)) for name in words]
-    line = first_word_latencies(said, words, dict.fromkeys(words, 9.0), chunk=4)
+    said = [Utterance(name, "", "YES", ("\u2581YES",), (TIMING.middle(5),)) for name in words]
+    line = first_word_latencies(said, words, dict.fromkeys(words, 9.0), 4, TIMING)
     heard = (4 * 7 + 3.5) * 0.01 + 0.0425
     assert line.startswith(f"first word: known {heard - 0.3:.3f} s after its end (median)")
     assert line.endswith("[ 1 utterances ]")  # of b another word was said, c has no times
-    short = first_word_latencies(said, words, dict.fromkeys(words, 0.31), chunk=4)
+    short = first_word_latencies(said, words, dict.fromkeys(words, 0.31), 4, TIMING)
     assert short.startswith("first word: known 0.010 s")
-    assert first_word_latencies([], words, {}, 4) == "first word: none that is correct and has a time"
+    assert first_word_latencies([], words, {}, 4, TIMING) == "first word: none that is correct and has a time"

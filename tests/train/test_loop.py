@@ -26,7 +26,7 @@ from asr.data.sampler import OnePass, TrainingStream
 from asr.data.tokenizer import load_tokenizer
 from asr.errors import InputError
 from asr.losses.base import LossOutput, NotFiniteError
-from asr.models.subsampling import MIN_FRAMES
+from asr.models.subsampling import frame_timing
 from asr.runs import state
 from asr.runs.directory import RunDirectory
 from asr.train.loop import PATIENCE, Trainer
@@ -180,8 +180,8 @@ def speech(tiny_corpus):
     config = TrainConfig(run="", model=model, loss=FullLossOptions(), data=data)
     tokenizer = load_tokenizer(tiny_corpus.tokenizer)
     train, dev = open_cuts([str(tiny_corpus.train)]), open_cuts([str(tiny_corpus.dev)])
-    train_set = SpeechDataset(80, MIN_FRAMES, tokenizer, Augmentation(SpecAugmentOptions(), 0))
-    dev_set = SpeechDataset(80, MIN_FRAMES, tokenizer)
+    train_set = SpeechDataset(80, frame_timing(4), tokenizer, Augmentation(SpecAugmentOptions(), 0))
+    dev_set = SpeechDataset(80, frame_timing(4), tokenizer)
 
     def task():
         torch.manual_seed(0)

@@ -13,8 +13,9 @@ from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
+from asr.data.limits import AUDIO_ENDINGS
 from asr.data.sources.folder import audio_below
-from asr.data.sources.row import AUDIO_ENDINGS, Row, Source, is_file
+from asr.data.sources.row import Row, Source, is_file
 from asr.data.sources.table import numbered_lines
 from asr.errors import InputError
 from asr.files import sound_lines
