@@ -10,7 +10,8 @@ from lhotse.supervision import AlignmentItem, SupervisionSegment
 from lhotse.utils import fastcopy
 
 from asr.data.batch import Skipped
-from asr.data.words import in_order
+from asr.data.scripts import joined, units_of_text
+from asr.data.words import in_order, in_units
 
 EDGE_SECONDS = 0.2  # of what surrounds its words, at most, that an utterance keeps on each side
 
@@ -26,8 +27,8 @@ def segment(cut: Cut, max_seconds: float, min_pause: float) -> Iterator[Cut | Sk
         return
     number = 0
     for supervision in in_order(cut):
-        words = (supervision.alignment or {}).get("word", [])
-        if [word.symbol for word in words] != (supervision.text or "").split():
+        words = [unit for word in (supervision.alignment or {}).get("word", []) for unit in in_units(word)]
+        if [word.symbol for word in words] != units_of_text(supervision.text or ""):
             yield Skipped(supervision.id, "no times of its words, or of others: see `asr align` and `asr attach`")
             continue
         for part, (begin, end) in bounded(split(words, max_seconds, min_pause), cut.duration):
@@ -80,7 +81,7 @@ def utterance(
         id=name,
         start=0.0,
         duration=round(end - begin, 8),
-        text=" ".join(word.symbol for word in words),
+        text=joined([word.symbol for word in words]),
         alignment={"word": [word.with_offset(-begin) for word in words]},
     )
     piece = cut.drop_supervisions().drop_alignments().truncate(offset=begin, duration=end - begin)

@@ -16,6 +16,7 @@ from asr.data.audio import loudness_of_features, quiet_times
 from asr.data.batch import Batch, Skipped
 from asr.data.dataset import Draw, SpeechDataset, transcript
 from asr.data.sampler import frames_needed
+from asr.data.scripts import units_of_text
 from asr.device import enough_memory
 from asr.errors import InputError
 from asr.nodes.base import all_nodes
@@ -61,7 +62,6 @@ class TrainedAligner:
             return Skipped(cut.id, str(error))
         if batch.skipped:
             return batch.skipped[0]
-        words = batch.texts[0].split()
         try:
             with enough_memory("", cut.duration):
                 frames = self.frames_of_labels(batch.to(self.device))
@@ -70,7 +70,7 @@ class TrainedAligner:
         pieces = [self.dataset.pieces[label] for label in batch.labels[0].tolist()]
         timing = self.dataset.timing
         spans = [(timing.middle(first), timing.middle(last)) for first, last in frames]
-        return Aligned(cut.id, word_times(words, pieces, spans, cut.duration))
+        return Aligned(cut.id, word_times(units_of_text(batch.texts[0]), pieces, spans, cut.duration))
 
     def by_ctc(self, batch: Batch) -> list[tuple[int, int]]:
         """First and last frame of each label on the best path of CTC."""

@@ -24,11 +24,11 @@ from asr.progress import progress
 from asr.runs.trained import Trained, load_trained
 from asr.score.delay import first_word_latencies
 from asr.score.report import not_scored, write_nbest
-from asr.score.wer import Utterance, as_unit
+from asr.score.wer import Utterance
 
 
 def main(config: DecodeConfig) -> None:
-    """Decode and score; interrupted, go on where it was. The WER line is the last line printed.
+    """Decode and score; interrupted, go on where it was. The line of the error rate is the last line printed.
 
     Raises InputError for input at fault, PartlyDone where some utterances could not be decoded and are not scored.
     """
@@ -99,4 +99,4 @@ def write_all(
     print(f"{output}: {', '.join(files + ['nbest.jsonl'] * (config.nbest > 1))} ({trained.checkpoint})")
     if config.streaming:
         print(first_word_latencies(best, words, durations, decoder.chunk, decoder.timing))
-    report(output, best, name, words, as_unit(config.unit), note)
+    report(output, best, name, words, config.unit, note)

@@ -19,7 +19,12 @@ CHECKPOINT = (
     "validation of best, average and ema once the training is done, and until then best"
 )
 
-UNIT = "what errors are counted in: words, or characters (CER) as for scripts without blanks"
+
+def unit_option() -> str:
+    """The option of every command that counts errors."""
+    counted = "what errors are counted in: words (WER) or characters (CER); auto: characters where references are of a "
+    return option("auto", counted + "script without blanks, as Chinese, else words", choices=("auto", "word", "char"))
+
 
 # Sections whose class depends on their `name`.
 VARIANTS: dict[type, dict[str, Any]] = {LossOptions: LOSSES, ArcOptions: ARCS, DecodeOptions: SEARCHES}
@@ -36,6 +41,7 @@ class TrainConfig:
     optim: OptimOptions = field(default_factory=OptimOptions)
     train: TrainOptions = field(default_factory=TrainOptions)
     decode: DecodeOptions = field(default_factory=GreedyOptions)
+    unit: str = unit_option()
 
 
 @dataclass
@@ -55,8 +61,8 @@ class DecodeConfig:
         MISSING, "directory for hypotheses and error reports; what is done is kept there until all is"
     )
     checkpoint: str = option("auto", CHECKPOINT)
-    name: str = option("", "name in the WER line; default: the manifest's")
-    unit: str = option("word", UNIT, choices=("word", "char"))
+    name: str = option("", "name in the line of the error rate; default: the manifest's")
+    unit: str = unit_option()
     nbest: int = option(1, "hypotheses of each utterance in nbest.jsonl; 1: no such file", low=1)
     streaming: bool = option(False, "read every utterance chunk by chunk, as if it were just being said")
     device: str = option("auto", "where to decode", choices=("auto", "cpu", "cuda"))
@@ -84,13 +90,13 @@ class TranscribeConfig:
 
 @dataclass
 class ScoreConfig:
-    """`asr score`: word error rate of a hypotheses file, with readable reports."""
+    """`asr score`: error rate of a hypotheses file, with readable reports."""
 
     hypotheses: str = path_option(MISSING, "hypotheses.jsonl, one {id, reference, hypothesis} per line")
     cuts: str = path_option("", "Lhotse manifest with the times of the words, for emission delays")
     output: str = path_option(MISSING, "directory for the reports")
-    name: str = option("", "name in the WER line; default: the file's directory")
-    unit: str = option("word", UNIT, choices=("word", "char"))
+    name: str = option("", "name in the line of the error rate; default: the file's directory")
+    unit: str = unit_option()
 
 
 @dataclass

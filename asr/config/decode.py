@@ -46,7 +46,8 @@ class BeamOptions(DecodeOptions):
     )
     phrase_boost: float = option(
         1.0,
-        "nats that each word of such a phrase is made likelier by, spread over its tokens; 0.5 to 2 is usual",
+        "nats that each word of such a phrase (character, where a script has no blanks) is made likelier by, spread "
+        "over its tokens; 0.5 to 2 is usual",
         low=0,
     )
 

@@ -16,6 +16,7 @@ from asr.config import SpecAugmentOptions
 from asr.data.augment import keyed_random, spec_augment
 from asr.data.batch import Batch, Position, Skipped
 from asr.data.features import load_features, make_fbank
+from asr.data.scripts import joined
 from asr.data.tokenizer import Tokenizer
 from asr.data.waves import WaveAugmentation
 from asr.data.words import aligned_words, in_order, token_frames
@@ -155,5 +156,9 @@ def check_supervisions(cut: Cut) -> None:
 
 
 def transcript(cut: Cut) -> str:
-    """The text of all supervisions of a cut in order of time, white space collapsed; "" if there is none."""
-    return " ".join(" ".join(s.text for s in in_order(cut) if s.text).split())
+    """The text of all supervisions of a cut in order of time, white space collapsed; "" if there is none.
+
+    Where one ends or begins in a script without blanks, none comes between.
+    """
+    texts = (" ".join(s.text.split()) for s in in_order(cut) if s.text)
+    return joined([text for text in texts if text])

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from asr.data.audio import FbankStream
 from asr.data.features import SAMPLING_RATE
-from asr.data.scripts import units_of_text, without_blanks
+from asr.data.scripts import is_complete, units_of_text, without_blanks
 from asr.data.tokenizer import Tokenizer
 from asr.decode.search import Hypothesis, Search, require_score
 from asr.decode.stream import FeatureChunks
@@ -102,7 +102,7 @@ class LiveSearch:
 
 def agreed(hypotheses: Sequence[Hypothesis], tokenizer: Tokenizer) -> list[str]:
     """The first words that all hypotheses have in common, each of them complete: followed by another, or a character
-    of a script without blanks."""
+    of a script without blanks to which no mark can be added."""
     common = []
     for words in zip(*(complete(units_of_text(tokenizer.decode(one.tokens))) for one in hypotheses)):
         if len(set(words)) > 1:
@@ -112,5 +112,5 @@ def agreed(hypotheses: Sequence[Hypothesis], tokenizer: Tokenizer) -> list[str]:
 
 
 def complete(units: list[str]) -> list[str]:
-    """The units that will not change: all but the last, if more letters may follow in it."""
-    return units if units and without_blanks(units[-1][-1]) else units[:-1]
+    """The units that will not change: all but the last, if more letters or marks may follow in it."""
+    return units if units and is_complete(units[-1]) else units[:-1]

@@ -109,10 +109,17 @@ def draw_lattice(view: LatticeView, title: str) -> Figure:
         axis.stairs(first - 0.5, edges, baseline=None, color=color)
     axis.set_xlabel("seconds")
     axis.set_ylabel("next label")
-    axis.set_yticks(range(positions), [*view.pieces, "end"], fontsize=7 if positions > 40 else 9)
+    axis.set_yticks(range(positions), [*map(legible, view.pieces), "end"], fontsize=7 if positions > 40 else 9)
     figure.colorbar(image, label="occupation", shrink=0.6)
     axis.legend(loc="upper left")
-    axis.set_title(
-        f"{title}\n{frames} frames × {positions} positions = {frames * positions} nodes, loss {view.loss:.2f} nats"
-    )
+    nodes = f"{frames} frames × {positions} positions = {frames * positions} nodes"
+    axis.set_title(f"{legible(title)}\n{nodes}, loss {view.loss:.2f} nats")
     return figure
+
+
+def legible(text: str) -> str:
+    """A text with code points for the characters that matplotlib's font lacks (as of Chinese, by default)."""
+    from matplotlib import font_manager
+
+    font = font_manager.get_font(font_manager.findfont(font_manager.FontProperties()))
+    return "".join(one if font.get_char_index(ord(one)) else f"U+{ord(one):04X}" for one in text)

@@ -37,6 +37,7 @@ MAY_CHANGE = {  # options that a run may be continued with at another value: the
     "train.save_every",
     "train.average_last",
     "train.change",
+    "unit",
 }
 MAY_CHANGE_ALL = ("decode.",)  # sections of such options: how validations search
 BY_CONTENTS = ("data.train_cuts", "data.noise.cuts")  # that manifests hold, wherever they lie

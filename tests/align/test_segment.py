@@ -140,3 +140,11 @@ def test_what_is_long_is_aligned_in_pieces_as_it_would_be_whole(factor, tiny_cor
     monkeypatch.setattr(trained, "MOST_STATES", 1000)
     (refused,) = aligner([cut])
     assert refused.reason == f"21 labels in {cut.duration:.0f} s are too many to be aligned at once: divide it"
+
+
+def test_a_recording_in_a_script_without_blanks_is_divided_between_characters():
+    items = [AlignmentItem("今天", 0.5, 0.8), AlignmentItem("好", 1.4, 0.4), AlignmentItem("天气", 3.0, 0.8)]
+    said = SupervisionSegment("s", "r", 0.0, 4.0, text="今天好天气", alignment={"word": items})
+    first, second = segment(MonoCut("long", 0.0, 4.0, 0, [said], recording=dummy_recording(0, 4.0)), 2.0, 0.3)
+    assert [one.supervisions[0].text for one in (first, second)] == ["今天好", "天气"]
+    assert [item.symbol for item in aligned_words(second)] == ["天", "气"]

@@ -402,5 +402,6 @@ def test_errors_are_counted_in_characters_where_that_is_asked_for(run, tiny_corp
     row = {"id": "u", "reference": "今天天气很好", "hypothesis": "今天天气真好"}
     (tmp_path / "h.jsonl").write_text(json.dumps(row))
     words = [f"hypotheses={tmp_path / 'h.jsonl'}", f"output={tmp_path / 'score'}", "name=x"]
-    assert asr(capfd, "score", *words)[1] == "%WER 100.00 [ 1 / 1, 0 ins, 0 del, 1 sub ] x\n"
-    assert asr(capfd, "score", *words, "unit=char")[1] == "%CER 16.67 [ 1 / 6, 0 ins, 0 del, 1 sub ] x\n"
+    assert asr(capfd, "score", *words, "unit=word")[1] == "%WER 100.00 [ 1 / 1, 0 ins, 0 del, 1 sub ] x\n"
+    for unit in ("unit=char", "unit=auto"):
+        assert asr(capfd, "score", *words, unit)[1] == "%CER 16.67 [ 1 / 6, 0 ins, 0 del, 1 sub ] x\n"

@@ -1,5 +1,8 @@
 """From word times to label frames."""
 
+import random
+from itertools import pairwise
+
 import pytest
 import torch
 from lhotse import MonoCut, SupervisionSegment
@@ -7,6 +10,7 @@ from lhotse.supervision import AlignmentItem
 from lhotse.testing.dummies import dummy_recording
 
 from asr.data.dataset import Draw, SpeechDataset, transcript
+from asr.data.scripts import units_of_text
 from asr.data.tokenizer import load_tokenizer
 from asr.data.words import UNALIGNED, aligned_words, token_frames, words_of_pieces
 from asr.models.subsampling import ConvSubsampling, frame_timing
@@ -84,6 +88,58 @@ def test_pieces_of_words():
     assert words_of_pieces(["\u2581", "A", "B", "\u2581C", "\u2581", "D"]) == [[0, 1, 2], [3], [4, 5]]
     assert words_of_pieces(["A", "\u2581", "\u2581B", "\u2581"]) == [[0], [2]]
     assert words_of_pieces([]) == []
+
+
+def test_pieces_of_scripts_without_blanks_belong_to_the_character_that_they_end_in():
+    assert words_of_pieces(["\u2581", "今", "天", "气"]) == [[0, 1], [2], [3]]
+    assert words_of_pieces(["\u2581", "今天", "气"]) == [[], [0, 1], [2]]
+    assert words_of_pieces(["\u2581今", "O", "K", "天", "\u2581A", "B", "\u2581"]) == [[0], [1, 2], [3], [4, 5]]
+    assert words_of_pieces(["\u2581\u0e17", "\u0e35\u0e48", "\u0e19", "\u0e35\u0e49"]) == [[0, 1], [2, 3]]
+
+
+def test_however_a_text_is_cut_into_pieces_each_is_of_the_unit_it_ends_in():
+    draw = random.Random(0)
+    for _ in range(300):
+        words = ["".join(draw.choices("ab今天\u0e17\u0e35", k=draw.randint(1, 6))) for _ in range(draw.randint(1, 3))]
+        text = "\u2581" + "\u2581".join(words)
+        cuts = sorted({0, len(text), *(place for place in range(len(text)) if text[place] == "\u2581")})
+        cuts = sorted({*cuts, *draw.choices(range(len(text)), k=3)})
+        pieces = [text[first:last] for first, last in pairwise(cuts)]
+        groups = words_of_pieces(pieces)
+        units = units_of_text(" ".join(words))
+        assert len(groups) == len(units)
+        assert [place for group in groups for place in group] == list(range(len(pieces)))
+        for n, group in enumerate(groups):
+            heard = "".join(pieces[: group[-1] + 1]).replace("\u2581", "") if group else ""
+            before, now = (len("".join(units[:count])) for count in (n, n + 1))
+            assert not group or before < len(heard) <= now
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [("今", 1.0, 0.4), ("天", 1.4, 0.4), ("OK", 2.0, 0.4)],
+        [("今天", 1.0, 0.8), ("OK", 2.0, 0.4)],  # an aligner's word of two characters
+    ],
+)
+def test_labels_of_scripts_without_blanks_have_the_times_of_their_characters(words):
+    cut = cut_with(words)
+    assert [(item.symbol, item.start, item.end) for item in aligned_words(cut)] == [
+        ("今", 1.0, 1.4),
+        ("天", 1.4, 1.8),
+        ("OK", 2.0, 2.4),
+    ]
+    for pieces, ends in [
+        (["\u2581", "今", "天", "O", "K"], [1.2, 1.4, 1.8, 2.2, 2.4]),
+        (["\u2581今天", "OK"], [1.8, 2.4]),
+    ]:
+        assert token_frames(cut, pieces, TIMING) == [TIMING.at(end) for end in ends]
+
+
+def test_no_blank_comes_between_supervisions_of_a_script_without():
+    first, second = (cut_with([(text, 0.0, 0.4)]).supervisions[0] for text in ("今天 ", "天气"))
+    second.start, second.id = 1.0, "late"
+    assert transcript(MonoCut("a", 0.0, 4.0, 0, [first, second])) == "今天天气"
 
 
 def test_a_frame_is_where_the_subsampling_looks():

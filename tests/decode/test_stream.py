@@ -158,6 +158,13 @@ def test_a_character_is_said_at_once_in_scripts_without_blanks():
     assert said("A今") == ["A", "今"]
 
 
+def test_a_character_to_which_a_mark_may_come_is_said_with_it():
+    thai = "\u0e17\u0e35\u0e48\u0e19\u0e35\u0e49"  # two characters, each with two marks
+    tokenizer = train_tokenizer([thai], "char")
+    assert agreed([Hypothesis(tokenizer.encode(thai[:1]), [], 0.0, [])], tokenizer) == []
+    assert agreed([Hypothesis(tokenizer.encode(thai[:4]), [], 0.0, [])], tokenizer) == [thai[:3]]
+
+
 def test_the_size_of_chunks():
     timing = frame_timing(4)
     assert chunk_frames([8, 4], None, True, timing) == 8

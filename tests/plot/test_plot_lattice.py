@@ -1,5 +1,7 @@
 """The picture of a lattice: what it shows, and that it can be drawn."""
 
+import warnings
+
 import pytest
 import torch
 from small_model import small_options
@@ -60,3 +62,15 @@ def test_it_is_drawn(tmp_path):
     assert [tick.get_text() for tick in axis.get_yticklabels()] == ["A", "B", "C", "end"]
     assert len(axis.get_legend().get_texts()) == 2
     assert (tmp_path / "lattice.png").stat().st_size > 5000
+
+
+def test_characters_that_the_font_lacks_are_named(tmp_path):
+    pieces = ["<blk>", "<unk>", "\u2581", "三", "\u2581é"]
+    view = view_lattice(task_with("full"), batch_with([3, 7, 11]), pieces, 1, 2, 2)
+    figure = draw_lattice(view, "三.flac")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="Glyph")
+        figure.savefig(tmp_path / "lattice.png")
+    axis = figure.axes[0]
+    assert [tick.get_text() for tick in axis.get_yticklabels()] == ["\u2581", "U+4E09", "\u2581é", "end"]
+    assert axis.get_title().startswith("U+4E09.flac\n")
