@@ -140,6 +140,7 @@ class CompareConfig:
     """`asr compare RUN...`: a table of runs, with the options they differ in, the best first."""
 
     runs: list[str] = path_option([], "run directories of `asr train`")
+    paths: bool = option(False, "also show options that are paths, such as data.train_cuts, where they differ")
 
 
 @dataclass
