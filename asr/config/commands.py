@@ -43,6 +43,11 @@ class TrainConfig:
     decode: DecodeOptions = field(default_factory=GreedyOptions)
     unit: str = unit_option()
 
+    @property
+    def views(self) -> int:
+        """How often a training batch has each utterance, differently augmented."""
+        return 2 if self.loss.consistency or self.train.ctc_consistency else 1
+
 
 @dataclass
 class PreflightConfig(TrainConfig):

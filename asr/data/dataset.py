@@ -49,15 +49,17 @@ class Augmentation:
     options: SpecAugmentOptions
     seed: int
 
-    def __call__(self, features: Tensor, epoch: int, cut_id: str) -> Tensor:
-        """Augmented copy of (T,F)."""
-        return spec_augment(features, self.options, keyed_random("spec_augment", self.seed, epoch, cut_id))
+    def __call__(self, features: Tensor, epoch: int, cut_id: str, view: int = 0) -> Tensor:
+        """Augmented copy of (T,F). view: of an utterance that the batch has several times."""
+        key = "spec_augment", self.seed, epoch, cut_id, *[view] * (view > 0)
+        return spec_augment(features, self.options, keyed_random(*key))
 
 
 class SpeechDataset(torch.utils.data.Dataset[Batch]):
     """Loads features and labels of a draw. Without a tokenizer, as in decoding, there are no labels.
 
-    timing: of the frames of the encoder that is to read them.
+    timing: of the frames of the encoder that is to read them. views: how often each utterance comes in a training
+    batch, with one SpecAugment or another (`Batch.views`).
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class SpeechDataset(torch.utils.data.Dataset[Batch]):
         tokenizer: Tokenizer | None = None,
         augmentation: Augmentation | None = None,
         waves: WaveAugmentation | None = None,
+        views: int = 1,
     ) -> None:
         self.fbank = make_fbank(mel_bins)
         self.timing = timing
@@ -74,20 +77,25 @@ class SpeechDataset(torch.utils.data.Dataset[Batch]):
         self.pieces = tokenizer.pieces if tokenizer else []
         self.augmentation = augmentation
         self.waves = waves
+        self.views = views
 
     def __getitem__(self, draw: Draw) -> Batch:
         """The batch of a draw; utterances that cannot be read are named in `Batch.skipped`."""
-        cuts, features, skipped = [], [], [*draw.refused]
+        cuts, loaded, skipped = [], [], [*draw.refused]
         for cut in draw.cuts:
             try:
-                features.append(self.load(cut, draw.position))
+                loaded.append(self.load(cut, draw.position))
                 cuts.append(cut)
             except InputError as error:
                 skipped.append(Skipped(cut.id, str(error)))
-        return self.collate(cuts, features, skipped, draw.done or draw.position)
+        views = [
+            [self.augment(features, draw.position, cut.id, view) for cut, features in zip(cuts, loaded)]
+            for view in range(self.views if draw.position else 1)
+        ]
+        return self.collate(cuts, views, skipped, draw.done or draw.position)
 
     def load(self, cut: Cut, position: Position | None) -> Tensor:
-        """Features (T,F) of one cut, augmented in training.
+        """Features (T,F) of one cut, in training of augmented audio.
 
         Raises InputError where they cannot be read, or the transcript is not of what is heard.
         """
@@ -97,14 +105,20 @@ class SpeechDataset(torch.utils.data.Dataset[Batch]):
             features = load_features(cut, self.fbank, alter)
         if len(features) < self.timing.window:
             raise InputError(f"{len(features)} feature frames, the encoder needs {self.timing.window}")
+        return features
+
+    def augment(self, features: Tensor, position: Position | None, cut_id: str, view: int) -> Tensor:
+        """A view of an utterance's features (T,F): augmented in training."""
         if self.augmentation is None or position is None:
             return features
-        return self.augmentation(features, position.epoch, cut.id)
+        return self.augmentation(features, position.epoch, cut_id, view)
 
     def collate(
-        self, cuts: list[Cut], features: list[Tensor], skipped: list[Skipped], position: Position | None
+        self, cuts: list[Cut], views: list[list[Tensor]], skipped: list[Skipped], position: Position | None
     ) -> Batch:
-        """Pad and stack."""
+        """Pad and stack. views: features of all cuts, one list after the other."""
+        seconds = sum(cut.duration for cut in cuts)
+        features, cuts = [one for view in views for one in view], cuts * len(views)
         texts = [transcript(cut) for cut in cuts]
         labels = [torch.tensor(self.encode(text), dtype=torch.long) for text in texts]
         aligned = [self.align(cut, ids) for cut, ids in zip(cuts, labels)]
@@ -118,8 +132,9 @@ class SpeechDataset(torch.utils.data.Dataset[Batch]):
             label_lengths=torch.tensor([len(ids) for ids in labels], dtype=torch.long),
             alignment=pad_sequence(aligned, batch_first=True) if labels else None,
             words=[aligned_words(cut) for cut in cuts],
-            seconds=sum(cut.duration for cut in cuts),
+            seconds=seconds,
             position=position,
+            views=len(views),
             skipped=skipped,
         )
 

@@ -32,7 +32,7 @@ RESERVE_MB = 100  # by which a process grows on a CPU, measured, as it meets hun
 
 @dataclass(frozen=True)
 class BatchSize:
-    """utterances: B; frames: T, after subsampling; labels: U; of the longest each."""
+    """utterances: B, each view for itself; frames: T, after subsampling; labels: U; of the longest each."""
 
     utterances: int
     frames: int
@@ -74,15 +74,17 @@ def fit_weights(sizes: Sequence[BatchSize], peaks_mb: Sequence[float]) -> list[f
 
 @dataclass(frozen=True)
 class Measure:
-    """The size of a batch of cuts. timing: of the encoder's frames."""
+    """The size of a batch of cuts. timing: of the encoder's frames. views: see `Batch`."""
 
     timing: FrameTiming
     tokenizer: Tokenizer
+    views: int = 1
 
     def __call__(self, cuts: Sequence[Cut]) -> BatchSize:
         """The size that `cuts` are padded to."""
         frames = max(self.timing.length(frame_count(cut)) for cut in cuts)
-        return BatchSize(len(cuts), frames, max(len(self.tokenizer.encode(transcript(cut))) for cut in cuts))
+        labels = max(len(self.tokenizer.encode(transcript(cut))) for cut in cuts)
+        return BatchSize(self.views * len(cuts), frames, labels)
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
 from functools import cached_property
 from itertools import islice
 
 from lhotse.cut import Cut
 
-from asr.config import TrainConfig
+from asr.config import DataOptions, TrainConfig
 from asr.data.batch import Batch, Position
 from asr.data.dataset import Augmentation, Draw, SpeechDataset
 from asr.data.loader import Loader, named
@@ -51,8 +52,8 @@ class TrainingData:
 
     def __init__(self, config: TrainConfig, tokenizer: Tokenizer, ranks: Ranks = ALONE) -> None:
         self.options, self.seed, self.ranks = config.data, config.train.seed, ranks
-        timing = frame_timing(config.model.subsampling)
-        self.measure = Measure(timing, tokenizer)
+        self.views, timing = config.views, frame_timing(config.model.subsampling)
+        self.measure = Measure(timing, tokenizer, self.views)
         self.limit = make_limit(config.data, self.measure)
         self.admission = Admission(
             tokenizer,
@@ -69,7 +70,7 @@ class TrainingData:
         waves = make_waves(config.data, config.train.seed)
         if waves:
             require_audio(self.train_cuts)
-        self.train_set = SpeechDataset(config.model.mel_bins, timing, tokenizer, augmentation, waves)
+        self.train_set = SpeechDataset(config.model.mel_bins, timing, tokenizer, augmentation, waves, self.views)
         self.valid_set = HeldOut(config.model.mel_bins, timing, tokenizer)
 
     def batches(self, start: Position, stopping: Callable[[], bool] = lambda: False) -> Generator[Batch, None, None]:
@@ -92,8 +93,8 @@ class TrainingData:
 
     def stream(self, start: Position) -> TrainingStream:
         """What decides which cuts make a batch."""
-        place = self.ranks.rank, self.ranks.size
-        return TrainingStream(self.train_cuts, self.options, self.seed, start, self.admission, *place, self.limit)
+        options, place = once_for_each_view(self.options, self.views), (self.ranks.rank, self.ranks.size)
+        return TrainingStream(self.train_cuts, options, self.seed, start, self.admission, *place, self.limit)
 
     def validation(self, wanted: Callable[[Cut], bool]) -> Iterator[Batch]:
         """This process's share of the batches of the cuts to validate on that are wanted, once.
@@ -119,6 +120,12 @@ class TrainingData:
         """Why utterances to validate on have no loss, by id."""
         reasons = ((cut.id, self.admission.reason_against(cut)) for cut in self.valid_cuts)
         return {cut_id: reason for cut_id, reason in reasons if reason}
+
+
+def once_for_each_view(options: DataOptions, views: int) -> DataOptions:
+    """What limits the utterances of a batch that has each of them several times."""
+    utterances = options.max_utterances and max(options.max_utterances // views, 1)
+    return replace(options, max_seconds=options.max_seconds / views, max_utterances=utterances)
 
 
 def estimate_normalization(model: Transducer, data: TrainingData) -> None:

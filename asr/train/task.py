@@ -42,7 +42,7 @@ class Task(nn.Module):
     def loss(self, batch: Batch, outputs: tuple[Tensor, Tensor, Tensor]) -> LossOutput:
         """Loss of every utterance of the batch from the model's outputs, in nats."""
         targets = batch.labels, batch.label_lengths, batch.alignment
-        out: LossOutput = self.objective(self.model.joiner, *outputs, *targets)
+        out: LossOutput = self.objective(self.model.joiner, *outputs, *targets, batch.views)
         return out
 
 
@@ -88,7 +88,7 @@ def make_task(config: TrainConfig, vocab_size: int) -> Task:
     options = dataclasses.asdict(config.loss)
     loss = make_loss(options.pop("name"), vocab_size=vocab_size, encoder_dim=width, predictor_dim=width, **options)
     model = Transducer(config.model, vocab_size, config.loss.arcs.extra_outputs)
-    objective = Objective(loss, width, vocab_size, config.train.ctc_weight)
+    objective = Objective(loss, width, vocab_size, config.train.ctc_weight, config.train.ctc_consistency)
     return Task(model, objective)
 
 

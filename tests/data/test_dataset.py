@@ -122,6 +122,30 @@ def test_augmentation_is_for_training_alone_and_follows_seed_epoch_and_utterance
     assert digest(other_seed[Draw(cuts, Position(0, 1))]) != digest(epoch_0)
 
 
+def test_two_views_of_an_utterance_differ_in_their_masks_alone(dataset, cuts, tmp_path):
+    bad, *_ = bad_cuts(tmp_path, cuts[0])
+    draw = Draw([bad, *cuts], Position(2, 1))
+    twice = SpeechDataset(80, TIMING, dataset.tokenizer, dataset.augmentation, views=2)
+    once, batch = dataset[draw], twice[draw]
+    assert (once.views, batch.views, len(once), len(batch)) == (1, 2, len(cuts), 2 * len(cuts))
+    assert (batch.ids, batch.texts, batch.words) == (once.ids * 2, once.texts * 2, once.words * 2)
+    assert batch.seconds == once.seconds
+    assert batch.skipped == once.skipped
+    for name in ("labels", "label_lengths", "feature_frames", "alignment"):
+        assert all(torch.equal(half, getattr(once, name)) for half in getattr(batch, name).chunk(2))
+    first, second = batch.features.chunk(2)
+    assert torch.equal(first, once.features)
+    assert all((one != other).any() for one, other in zip(first, second))
+    assert torch.equal(second, twice[draw].features.chunk(2)[1])
+    assert batch.select([0, len(cuts)]).views == 1
+
+
+def test_what_is_not_trained_on_has_one_view(dataset, cuts):
+    twice = SpeechDataset(80, TIMING, dataset.tokenizer, dataset.augmentation, views=2)
+    assert digest(twice[Draw(cuts)]) == digest(dataset[Draw(cuts)])
+    assert twice[Draw(cuts)].views == 1
+
+
 def test_an_utterance_does_not_depend_on_the_others_of_its_batch(dataset, cuts):
     together, alone = dataset[Draw(cuts, Position(0, 1))], dataset[Draw(cuts[2:3], Position(0, 9))]
     assert torch.equal(together.features[2, : together.feature_frames[2]], alone.features[0])
