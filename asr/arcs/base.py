@@ -49,6 +49,11 @@ class Head(Protocol):
     def log_probs(self, logits: Tensor, target: Tensor) -> list[Tensor]:
         """Log-probability of each choice (...,), at least float32, from logits (...,K) and targets (...,)."""
 
+    def by_label(self, logits: Tensor) -> tuple[Tensor | None, list[Tensor]]:
+        """Log-probability of each label (...,V′) by its number, where one of the choices is the next label; and of each
+        choice (...,), 0 of that one and of the rest.
+        """
+
     def gradient(self, logits_NK: Tensor, target_N: Tensor, by_CN: Tensor) -> Tensor:
         """∂L/∂(the head's own outputs) (N,·) from the occupations of its choices."""
 
@@ -93,14 +98,28 @@ class Softmax:
 
     def log_probs(self, logits: Tensor, target: Tensor) -> list[Tensor]:
         """See `Head`."""
-        log_probs = logits[..., self.begin : self.end].log_softmax(dim=-1, dtype=at_least_float32(logits))
-        of_target = self.column_of(target)[..., None]  # log_softmax is on a CPU twice as fast as logsumexp
+        log_probs = self.normalised(logits)
+        of_target = self.column_of(target)[..., None]
         choices = [
             log_probs.gather(-1, of_target)[..., 0] if column == NEXT_LABEL else log_probs[..., column]
             for column in self.columns
             if column != REST
         ]
         return [*choices, self.others(log_probs, target, -math.inf).logsumexp(-1)] if self.has_rest else choices
+
+    def by_label(self, logits: Tensor) -> tuple[Tensor | None, list[Tensor]]:
+        """See `Head`."""
+        log_probs = self.normalised(logits)
+        nothing = torch.zeros_like(log_probs[..., 0])
+        choices = [nothing if column in (NEXT_LABEL, REST) else log_probs[..., column] for column in self.columns]
+        if NEXT_LABEL not in self.columns:
+            return None, choices
+        return torch.nn.functional.pad(log_probs, (self.begin, 0), value=-math.inf), choices
+
+    def normalised(self, logits: Tensor) -> Tensor:
+        """Log-probability of each of the head's outputs."""
+        # log_softmax is on a CPU twice as fast as logsumexp.
+        return logits[..., self.begin : self.end].log_softmax(dim=-1, dtype=at_least_float32(logits))
 
     def gradient(self, logits_NK: Tensor, target_N: Tensor, by_CN: Tensor) -> Tensor:
         """See `Head`."""
@@ -168,6 +187,10 @@ class Sigmoid:
         z = logits[..., self.column].to(at_least_float32(logits))
         return [torch.nn.functional.logsigmoid(z), torch.nn.functional.logsigmoid(-z)]
 
+    def by_label(self, logits: Tensor) -> tuple[Tensor | None, list[Tensor]]:
+        """See `Head`."""
+        return None, self.log_probs(logits, logits)
+
     def gradient(self, logits_NK: Tensor, target_N: Tensor, by_CN: Tensor) -> Tensor:
         """See `Head`."""
         z_N = logits_NK[:, self.column].to(at_least_float32(logits_NK))
@@ -198,7 +221,8 @@ class ArcSet:
 
     heads: they read the outputs one after the other, and may leave the last ones unread. arcs: those of `BLANK` and
     `LABEL` first; at most one stays in its frame. topology: the one of whose arcs these are a superset, so that a node
-    set with a path in it has one here. outputs: K, of the joiner; None: any.
+    set with a path in it has one here. outputs: K, of the joiner; None: any. blanks: those of the outputs that a blank
+    needs and no label.
     """
 
     name: str
@@ -206,6 +230,7 @@ class ArcSet:
     heads: tuple[Head, ...]
     arcs: tuple[Arc, ...]
     outputs: int | None = None
+    blanks: tuple[int, ...] = (0,)
 
     @property
     def moves(self) -> tuple[tuple[int, int], ...]:
@@ -243,12 +268,25 @@ class ArcSet:
 
         Raises InputError where the joiner has other outputs than these.
         """
+        self.check_outputs(logits)
+        return torch.stack([choice for head in self.heads for choice in head.log_probs(logits, target)])
+
+    def by_label(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probability of every label (...,V′) by its number; 0 and what is beyond the vocabulary are none. And the
+        log-weight of every arc (A,...) without that of its label. Raises as `log_probs`.
+        """
+        self.check_outputs(logits)
+        rows, choices = zip(*(head.by_label(logits) for head in self.heads))
+        (labels,) = (row for row in rows if row is not None)
+        return labels, self.weights(torch.stack([choice for of_head in choices for choice in of_head]))
+
+    def check_outputs(self, logits: Tensor) -> None:
+        """Raise InputError where there are not as many logits as these arcs have outputs."""
         if self.outputs not in (None, logits.shape[-1]):
             raise InputError(
                 f"loss.arcs.name={self.name}: the joiner has {logits.shape[-1]} outputs a node, and these arcs "
                 f"{self.outputs}: was the model made for others?"
             )
-        return torch.stack([choice for head in self.heads for choice in head.log_probs(logits, target)])
 
     def weights(self, log_probs: Tensor) -> Tensor:
         """Log-weight of every arc (A,...) from those of the choices (C,...)."""

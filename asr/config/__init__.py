@@ -33,7 +33,7 @@ from asr.config.commands import (
     TranscribeConfig,
 )
 from asr.config.data import DataOptions, NoiseOptions, RoomOptions, SpecAugmentOptions
-from asr.config.decode import SEARCHES, BeamOptions, DecodeOptions, GreedyOptions, K2BeamOptions
+from asr.config.decode import SEARCHES, BeamOptions, DecodeOptions, GreedyOptions, K2BeamOptions, LabelSearchOptions
 from asr.config.loss import (
     LOSSES,
     ArLossOptions,
@@ -67,6 +67,7 @@ __all__ = [
     "GreedyOptions",
     "HatArcOptions",
     "K2BeamOptions",
+    "LabelSearchOptions",
     "LmConfig",
     "LossOptions",
     "ManifestConfig",

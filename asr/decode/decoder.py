@@ -34,19 +34,25 @@ BUCKETS = 3  # of similar durations: few, so that the batches of a small test se
 
 @dataclass
 class Clock:
-    """Seconds spent on reading and features, in the encoder and in the search; and seconds of audio."""
+    """Seconds spent on reading and features, in the encoder and in the search; and seconds of audio.
+
+    frames: of the encoder's output; joined: those that the search looked at (`Session.joined`).
+    """
 
     features: float = 0.0
     encoder: float = 0.0
     search: float = 0.0
     audio: float = 0.0
+    frames: int = 0
+    joined: int = 0
 
     def line(self) -> str:
         """All of it in one line."""
         total = self.features + self.encoder + self.search
+        skipped = f"; {self.joined / self.frames:.2f} frames joined per frame" if self.joined < self.frames else ""
         return (
             f"time: features {self.features:.2f} s, encoder {self.encoder:.2f} s, search {self.search:.2f} s "
-            f"({100 * self.search / total:.1f} %); {self.audio / total:.0f} times faster than real time"
+            f"({100 * self.search / total:.1f} %); {self.audio / total:.0f} times faster than real time{skipped}"
         )
 
 
@@ -149,6 +155,7 @@ class Decoder:
                 torch.cuda.synchronize(self.device)  # or the search would be charged for the encoder
             encoder += time.perf_counter() - since
             session.read(*encoded)
+            self.clock.frames += int(encoded[1].sum())
             since = time.perf_counter()
         best = session.best()
         found = [
@@ -158,6 +165,7 @@ class Decoder:
         self.clock.encoder += encoder
         self.clock.search += time.perf_counter() - started - encoder
         self.clock.audio += batch.seconds
+        self.clock.joined += session.joined()
         return found
 
     def encode(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from asr.arcs.base import ArcSet
 from asr.data.batch import Batch
 from asr.data.tokenizer import Tokenizer
 from asr.errors import InputError
 from asr.frames import FrameTiming
 from asr.score.wer import Utterance
+
+Joint = Callable[[Tensor, Tensor], Tensor]  # rows of encoder and predictor → logits, see `asr.models.joiner`
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,29 @@ class Session(Protocol):
     def best(self) -> list[list[Hypothesis]]:
         """The hypotheses of each utterance as of now, best first, at least one."""
 
+    def joined(self) -> int:
+        """Frames so far, of all utterances, at which there was a node: whose encoder output the joiner was given."""
+
 
 class Search(Protocol):
     """How to find the labels of encoder output. An utterance's result does not depend on the others."""
 
     def begin(self, batch: int) -> Session:
         """Begin with `batch` utterances."""
+
+
+def with_blank_penalty(joiner: Joint, arcs: ArcSet, nats: float) -> Joint:
+    """The joiner with `nats` taken off the logits of blanks, so that the labels of a node share what these lose.
+
+    Of paths that all have as many blanks, as those of topology=regular, some are so preferred to others, too.
+    """
+
+    def penalised(encoder_NJ: Tensor, predictor_NJ: Tensor) -> Tensor:
+        logits = joiner(encoder_NJ, predictor_NJ)
+        logits[..., list(arcs.blanks)] -= nats
+        return logits
+
+    return penalised if nats else joiner
 
 
 @torch.inference_mode()

@@ -7,6 +7,7 @@ import pytest
 import torch
 from small_model import small_options
 
+from asr.arcs.standard import standard_arcs
 from asr.data.features import SAMPLING_RATE, make_fbank
 from asr.data.tokenizer import train_tokenizer
 from asr.decode.beam import BeamSearch
@@ -31,7 +32,10 @@ def streaming_model(chunk=4, left=8, **changes):
     return model.double().eval()
 
 
-SEARCHES = {"greedy": lambda model: GreedySearch(model, 3), "beam": lambda model: BeamSearch(model, 3, "modified")}
+SEARCHES = {
+    "greedy": lambda model: GreedySearch(model, 3),
+    "beam": lambda model: BeamSearch(model, 3, standard_arcs("modified")),
+}
 
 
 @pytest.mark.parametrize("search", SEARCHES)
