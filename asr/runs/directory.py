@@ -9,6 +9,7 @@ exp/NAME/
     changes.jsonl   options that were changed on the way, where there are any
     tensorboard/    the same numbers as curves
     train.log       what the console showed
+    lock            which process trains here, while it does: see asr.runs.lock
 """
 
 from __future__ import annotations

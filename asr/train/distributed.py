@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -22,6 +23,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from asr.errors import InputError
+from asr.runs.lock import owned
 from asr.train.shard import shard
 
 Value = TypeVar("Value")
@@ -106,6 +108,22 @@ def joined(device: str) -> Iterator[Ranks]:
         yield Ranks(distributed.get_rank(), size, local_rank, group)
     finally:
         distributed.destroy_process_group()
+
+
+@contextmanager
+def owned_by_all(directory: Path, ranks: Ranks) -> Iterator[None]:
+    """`owned`, by the first process for all of them. Raises InputError in each where another training has it."""
+    with ExitStack() as stack:
+        refusal = ""
+        if ranks.leads:
+            try:
+                stack.enter_context(owned(directory))
+            except InputError as error:
+                refusal = str(error)
+        refusal = ranks.share(refusal)[0]
+        if refusal:
+            raise InputError(refusal)
+        yield
 
 
 def claim_gpu(local_rank: int) -> None:

@@ -8,7 +8,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from itertools import islice
 from typing import Any
 
@@ -19,18 +19,21 @@ from asr.config import OptimOptions, TrainOptions
 from asr.data.augment import seed_torch
 from asr.data.batch import Batch, Position
 from asr.errors import InputError, Stopped
+from asr.progress import told_if_slow
 from asr.runs import state
 from asr.runs.directory import RunDirectory
 from asr.train import window
 from asr.train.average import MovingAverage
 from asr.train.distributed import ALONE, Ranks
 from asr.train.faults import explained
-from asr.train.optim import make_optimizer, set_learning_rate
+from asr.train.optim import learning_rate, make_optimizer, set_learning_rate
 from asr.train.shard import align_buffers, divided_for, divided_like, gathered, whole
 from asr.train.skips import SkipLog
 from asr.train.task import Share, Task
 
 PATIENCE = 20  # consecutive steps without a finite gradient after which training gives up
+FIRST_BATCH = "waiting for the first batch: the data workers start, and read the manifests"
+FIRST_STEP = "in the first step: what is compiled for it is kept for the next training, where it can be"
 
 
 class Trainer:
@@ -80,6 +83,7 @@ class Trainer:
         self.validation_due = False  # of this step
         self.saved_step: int | None = None
         self.between_steps = True  # not while weights and what goes with them are changing
+        self.has_begun = False  # whether this process has done a step
         self.logger = logging.getLogger("asr")
         self.skips = SkipLog(self.logger)
 
@@ -98,13 +102,18 @@ class Trainer:
                 self.catch_up(bar)
                 while self.step < self.options.steps and not self.stopping:
                     started = time.perf_counter()
-                    group = self.take(batches)
+                    with self.told_of_the_first(FIRST_BATCH):
+                        group = self.take(batches)
                     waited = time.perf_counter() - started
-                    self.train_step(group)
+                    with self.told_of_the_first(FIRST_STEP):
+                        self.train_step(group)
                     self.account(group, waited, time.perf_counter() - started)
                     bar.update()
                     if self.step % self.options.log_every == 0:
                         self.log(bar)
+                    elif bar.disable and not self.has_begun:
+                        self.tell_of_the_first(time.perf_counter() - started)
+                    self.has_begun = True
                     self.save_and_validate()
         except Stopped:
             self.rescue()
@@ -129,6 +138,15 @@ class Trainer:
     def again(self) -> list[str]:
         """Which of this step's metrics will be written, though some of them may have been before the run ended."""
         return ["train"] * self.line_due + ["validation"] * self.validation_due
+
+    def told_of_the_first(self, what: str) -> AbstractContextManager[None]:
+        """`told_if_slow`, in the first step that this process does."""
+        return nullcontext() if self.has_begun or not self.ranks.leads else told_if_slow(what, self.logger.info)
+
+    def tell_of_the_first(self, seconds: float) -> None:
+        """Say that it goes on: where steps are slow, it is minutes until the first line of metrics."""
+        every = self.options.log_every
+        self.logger.info("step %d took %.1f s; there is a line every %d steps", self.step, seconds, every)
 
     def progress_bar(self) -> tqdm[Any]:
         """A bar of steps, on a terminal."""
@@ -238,14 +256,21 @@ class Trainer:
         if bar.disable:
             remaining = (self.options.steps - self.step) * done.get("seconds", 0.0) / max(done.get("steps", 0), 1)
             self.logger.info(
-                "step %d/%d  loss %.3f  lr %.2e  %.0f s of audio/s  %s left",
+                "step %d/%d  loss %.3f  lr %s  %.0f s of audio/s  %s left",
                 self.step,
                 self.options.steps,
                 metrics["loss"],
-                self.rate,
+                self.rates_in_words,
                 speed,
                 tqdm.format_interval(remaining),
             )
+
+    @property
+    def rates_in_words(self) -> str:
+        """The learning rate of the last step, and the encoder's where that is still warming up."""
+        last, steps, epoch = self.step - 1, self.options.steps, self.position.epoch
+        heads = learning_rate(last, steps, self.optim, is_encoder=False, epoch=epoch)
+        return f"{heads:.2e}" + f" (encoder {self.rate:.2e})" * (heads != self.rate)
 
     def save_and_validate(self) -> None:
         """Write a checkpoint, and validate, where they are due."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
@@ -14,9 +16,10 @@ from asr.device import choose_device
 from asr.errors import InputError
 from asr.files import write_atomically
 from asr.options import require_needed
+from asr.progress import told_if_slow
 from asr.runs.directory import RunDirectory, silent_logger
 from asr.train.data import TrainingData, estimate_normalization, warn_of_unaligned
-from asr.train.distributed import Ranks
+from asr.train.distributed import Ranks, owned_by_all
 from asr.train.loop import Trainer
 from asr.train.observe import Observer, validation_decoder
 from asr.train.resume import (
@@ -34,8 +37,15 @@ from asr.train.task import compile_layers, make_task
 def train(config: TrainConfig, ranks: Ranks) -> None:
     """`main`, as one of the processes that train."""
     run = RunDirectory(Path(config.run))
+    with owned_by_all(run.path, ranks):
+        train_in(run, config, ranks)
+
+
+def train_in(run: RunDirectory, config: TrainConfig, ranks: Ranks) -> None:
+    """Train in a run's directory that no other training has."""
     require_needed(config.data, "data.", but=["tokenizer"] if run.tokenizer.is_dir() else [])
-    resumption = check_same_run(run, config)
+    with told("reading the training manifests", ranks):
+        resumption = check_same_run(run, config)
     tokenizer = load_tokenizer(config.data.tokenizer or run.tokenizer)
     check_tokenizer(run, tokenizer, config.data.tokenizer)
     if config.train.shard and (config.train.compile or config.optim.name == "scaled_adam"):
@@ -51,7 +61,8 @@ def train(config: TrainConfig, ranks: Ranks) -> None:
     damaged: list[str] = []
     checkpoint = find_checkpoint(run, damaged)
     if checkpoint is None and ranks.leads:
-        estimate_normalization(task.model, data)
+        with told("reading the first utterances, for model.normalize", ranks):
+            estimate_normalization(task.model, data)
     trainer = Trainer(
         task,
         lambda start: data.batches(start, lambda: trainer.asked_to_stop),
@@ -103,3 +114,8 @@ def train(config: TrainConfig, ranks: Ranks) -> None:
     logger.info("%s at step %d; checkpoints in %s", "done" if done else "stopped", trainer.step, run.checkpoints)
     if not done:
         raise KeyboardInterrupt("run the same command again to go on" * ranks.leads)
+
+
+def told(what: str, ranks: Ranks) -> AbstractContextManager[None]:
+    """`told_if_slow`, by the first process and on the console: there is no log yet."""
+    return told_if_slow(what, lambda line: print(line, file=sys.stderr)) if ranks.leads else nullcontext()

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import re
+import time
 from dataclasses import replace
 from itertools import count
 
@@ -9,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from asr import progress
 from asr.config import (
     DataOptions,
     FullLossOptions,
@@ -354,6 +357,69 @@ def test_the_learning_rate_of_a_step_is_that_of_the_schedule(trainer_in):
     rates = [line["train/lr"] for line in train_lines(trainer)]
     assert rates[:3] == pytest.approx([OPTIM.lr / 3, OPTIM.lr * 2 / 3, OPTIM.lr], rel=1e-12)
     assert rates[3:] == sorted(rates[3:], reverse=True)
+
+
+def console_of(trainer):
+    """What is logged, as lines, from now on."""
+    said = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())
+    trainer.logger.addHandler(handler)
+    return said
+
+
+def test_the_console_has_the_rate_in_use_while_the_encoder_waits_for_the_heads(trainer_in):
+    trainer = trainer_in("run", log_every=1, steps=7, optim=replace(OPTIM, head_warmup_steps=2, warmup_steps=4))
+    said = console_of(trainer)
+    trainer.fit()
+    rates = [re.search(r"  lr (.*?)  ", line).group(1) for line in said if line.startswith("step")]
+    assert rates[:4] == [
+        "2.50e-02 (encoder 0.00e+00)",
+        "5.00e-02 (encoder 0.00e+00)",
+        "5.00e-02 (encoder 2.50e-02)",
+        "5.00e-02",
+    ]
+    assert [line["train/lr"] for line in train_lines(trainer)][:4] == [0, 0, 0.025, 0.05]
+
+
+def test_the_rate_of_a_line_that_is_written_late_is_that_of_its_step(trainer_in, monkeypatch):
+    settings = {"log_every": 2, "steps": 4, "optim": replace(OPTIM, head_warmup_steps=2, warmup_steps=4)}
+    first = trainer_in("run", **settings)
+    monkeypatch.setattr(first, "log", lambda bar: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        first.fit()
+    second = trainer_in("run", **settings)
+    said = console_of(second)
+    second.fit()
+    assert "  lr 5.00e-02 (encoder 0.00e+00)  " in said[0]
+    assert said[0].startswith("step 2/4")
+
+
+def test_what_takes_long_in_the_first_step_is_told_and_then_when_a_line_is_due(trainer_in, monkeypatch):
+    monkeypatch.setattr(progress, "SLOW_SECONDS", 0.0)
+    trainer = trainer_in("run", log_every=5, steps=5)
+    said = console_of(trainer)
+    for name in ("take", "train_step"):
+        monkeypatch.setattr(trainer, name, once_heard(len(said) + (name == "train_step"), said, getattr(trainer, name)))
+    trainer.fit()
+    assert said[0].startswith("waiting for the first batch")
+    assert said[1].startswith("in the first step")
+    assert re.fullmatch(r"step 1 took \d+\.\d s; there is a line every 5 steps", said[2])
+    assert said[3].startswith("step 5/5")
+    assert len(said) == 4
+
+
+def once_heard(before, said, function):
+    """`function`, which begins once more than `before` lines have been said."""
+
+    def wrapped(*arguments):
+        deadline = time.monotonic() + 60
+        while len(said) <= before:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        return function(*arguments)
+
+    return wrapped
 
 
 def test_the_gradient_is_clipped(trainer_in):
