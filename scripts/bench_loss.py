@@ -7,11 +7,13 @@
         --only torchaudio "optimized streamed" "optimized streamed, tolerance"
     python scripts/bench_loss.py --only optimized torchaudio --lattice peaked
     python scripts/bench_loss.py --arcs tdt --only full "optimized streamed" --output docs/bench/tdt
+    python scripts/bench_loss.py --consistency 0.2 --only "optimized streamed" pruned --output docs/bench/views
     python scripts/bench_loss.py --budget-mb 2000 --only full ar --output docs/bench/batch
 
 Every case runs in a process of its own. Two lattices: of random weights, and one in which each label is nearly
 certain at its frame, as in a trained model (skipping depends on it). bfloat16 is autocast's, weights are float32. On a
 GPU our losses take the fused kernels; --joint chunked shows them without. Writes OUTPUT.json, OUTPUT.md and OUTPUT.png.
+With --consistency the second half of the batch are other views of the first; 0 is the same batch, not compared.
 With a budget it finds the largest batch instead whose inputs, joiner and loss fit into it, and writes OUTPUT.md.
 """
 
@@ -107,6 +109,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--lattice", nargs="+", choices=("random", "peaked"), default=["random", "peaked"])
     parser.add_argument("--joint", choices=("auto", "chunked", "fused"), default="auto", help="see loss.joint")
     parser.add_argument("--arcs", choices=("standard", "hat", "multi_blank", "tdt"), default="standard", help="of ours")
+    parser.add_argument("--consistency", type=float, help="see loss.consistency; of ours")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--only", nargs="+", choices=tuple(IMPLEMENTATIONS), default=list(IMPLEMENTATIONS))
     parser.add_argument("--repeats", type=int, default=3)
@@ -119,14 +122,19 @@ def parse_options() -> argparse.Namespace:
 def make_cases(options: argparse.Namespace) -> Any:
     """Every combination that was asked for and whose library is installed."""
     shapes = make_shapes(options)
+    if options.consistency is not None:
+        shapes = shapes[: len(shapes) // 2] * 2
     for vocab, dtype, lattice, name in itertools.product(options.vocab, options.dtype, options.lattice, options.only):
         implementation, more = IMPLEMENTATIONS[name]
         if importlib.util.find_spec(implementation) is None:
             continue
+        if implementation != "asr" and (options.arcs != "standard" or options.consistency is not None):
+            continue
         if options.arcs != "standard":
-            if implementation != "asr":
-                continue
             name, more = f"{name}, {options.arcs}", {**more, "arcs": options.arcs}
+        if options.consistency is not None:
+            weight = options.consistency
+            name, more = f"{name}, consistency {weight:g}", {**more, "consistency": weight}
         if options.joint != "auto" and implementation == "asr" and more["name"] != "full":
             name, more = f"{name}, {options.joint}", {**more, "joint": options.joint}
         yield Case(
@@ -225,7 +233,7 @@ def measure(case: Case) -> dict[str, Any]:
 
     torch.manual_seed(0)
     torch.set_num_threads(case.threads)
-    warm = Problem(case, [(12, 3), (10, 2)])  # compiles and loads everything, on a lattice too small to count
+    warm = Problem(case, [(12, 3)] * 2)  # compiles and loads everything, on a lattice too small to count
     warm.step()
     problem = Problem(case, case.shapes)
     memory = Memory(case.device)
@@ -294,6 +302,9 @@ class Problem:
         self.frames, self.label_lengths = (torch.tensor(sizes, device=self.device) for sizes in zip(*shapes))
         batch, most_labels = len(shapes), int(self.label_lengths.max())
         self.labels = torch.randint(1, case.vocab, (batch, most_labels), device=self.device)
+        self.views = 2 if "consistency" in case.options else 1
+        if self.views == 2:
+            self.labels = self.labels[: batch // 2].repeat(2, 1)
         spread = (torch.arange(most_labels, device=self.device) + 0.5) * (self.frames / self.label_lengths)[:, None]
         self.alignment = spread.long().minimum(self.frames[:, None] - 1)
         extra_outputs = arc_options(case.options.get("arcs", "standard")).extra_outputs
@@ -355,7 +366,7 @@ def make_ours(problem: Problem) -> Loss:
     def run() -> tuple[Any, dict[str, Any]]:
         out = loss(
             problem.joiner, problem.encoder_out, problem.frames, problem.predictor_out,
-            problem.labels, problem.label_lengths, problem.alignment,
+            problem.labels, problem.label_lengths, problem.alignment, problem.views,
         )  # fmt: skip
         return out.per_utterance, {"nodes": out.nodes, "kept": out.kept}
 

@@ -25,12 +25,12 @@ from asr.data.batch import Batch
 from asr.data.memory import BatchSize, MemoryLimit, fit_weights
 from asr.device import choose_device
 from asr.errors import InputError
+from asr.frames import FRAME_SECONDS, FrameTiming
 from asr.runs.directory import RunDirectory, silent_logger
 from asr.train.loop import Trainer
 from asr.train.preflight import measure_peak_mb, noise_batch, probe_sizes
 from asr.train.task import make_task
 
-FRAMES_PER_SECOND = 25
 LONGEST = 20.0  # seconds
 
 
@@ -43,14 +43,21 @@ class Utterance:
     labels: int
 
     @property
-    def frames(self) -> int:
-        """After subsampling."""
-        return max(round(self.duration * FRAMES_PER_SECOND), 4)
+    def feature_frames(self) -> int:
+        """Of its features, and enough for some of any encoder."""
+        return max(round(self.duration / FRAME_SECONDS), 20)
 
 
-def measure(utterances: Sequence[Utterance]) -> BatchSize:
+@dataclass(frozen=True)
+class Measure:
     """The size that utterances are padded to."""
-    return BatchSize(len(utterances), max(u.frames for u in utterances), max(u.labels for u in utterances))
+
+    timing: FrameTiming
+
+    def __call__(self, utterances: Sequence[Utterance]) -> BatchSize:
+        """Of the longest."""
+        frames = max(self.timing.length(one.feature_frames) for one in utterances)
+        return BatchSize(len(utterances), frames, max(one.labels for one in utterances))
 
 
 def hostile(draw: random.Random) -> list[Utterance]:
@@ -68,10 +75,11 @@ def hostile(draw: random.Random) -> list[Utterance]:
     return [Utterance(f"u{i}", length, max(int(length * density), 1)) for i, length in enumerate(lengths)]
 
 
-def noise(utterances: Sequence[Utterance], mel_bins: int, vocab_size: int) -> Batch:
+def noise(utterances: Sequence[Utterance], mel_bins: int, vocab_size: int, timing: FrameTiming) -> Batch:
     """A padded batch of noise with these lengths."""
-    batch = noise_batch(measure(utterances), mel_bins, vocab_size)
-    batch.feature_frames = torch.tensor([4 * u.frames + 3 for u in utterances]).clamp(max=batch.features.shape[1])
+    batch = noise_batch(Measure(timing)(utterances), mel_bins, vocab_size, timing)
+    lengths = torch.tensor([one.feature_frames for one in utterances])
+    batch.feature_frames = lengths.clamp(max=batch.features.shape[1])
     batch.label_lengths = torch.tensor([u.labels for u in utterances])
     return batch
 
@@ -86,9 +94,11 @@ def main() -> None:
     parser.add_argument("options", nargs="*", help="options of `asr train`, after --")
     given = parser.parse_args()
     config = compose("train", ["run=check", *given.options])
-    device, bins = choose_device(config.train.device), config.model.mel_bins
+    device = choose_device(config.train.device)
     torch.manual_seed(0)
     task = make_task(config, given.vocab_size).to(device)
+    of_model = config.model.mel_bins, given.vocab_size, task.model.timing
+    measure = Measure(task.model.timing)
     silent_logger()
     with tempfile.TemporaryDirectory() as directory:
         run = RunDirectory(Path(directory))
@@ -99,15 +109,15 @@ def main() -> None:
 
         longest = Utterance("longest", LONGEST, int(10 * LONGEST))
         probes = probe_sizes([measure([longest] * 2)])
-        peak(noise_batch(probes[0], bins, given.vocab_size))
-        weights = fit_weights(probes, [peak(noise_batch(size, bins, given.vocab_size)) for size in probes])
+        peak(noise_batch(probes[0], *of_model))
+        weights = fit_weights(probes, [peak(noise_batch(size, *of_model)) for size in probes])
         limit = MemoryLimit(measure, weights, weights[0] + given.extra_mb)
         if not limit.fits([longest]):
             raise InputError(f"one utterance needs {limit.needed_mb([longest]):.0f} MB: give a larger --extra-mb")
         draw, errors, highest, batches = random.Random(given.seed), [], 0.0, 0
         while batches < given.batches:
             for utterances in limit.split(hostile(draw)):
-                found = peak(noise(utterances, bins, given.vocab_size))
+                found = peak(noise(utterances, *of_model))
                 errors.append(limit.needed_mb(utterances) / found - 1)
                 highest, batches = max(highest, found), batches + 1
     print(f"{batches} batches: peak {highest:.0f} MB, limit {limit.max_mb:.0f} MB")

@@ -1,8 +1,9 @@
 """Audio files of every kind that libsndfile writes, and what happens to files: cut off, joined, with a wrong length."""
 
 import io
+import struct
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -57,6 +58,50 @@ def stated_by_flac(content: bytes, samples: int) -> bytes:
     """A FLAC file that says it has so many samples."""
     fields = int.from_bytes(content[18:26], "big") >> 36 << 36 | samples
     return changed(content, 18, fields, 8, "big")
+
+
+def check_sum(content: bytes, polynomial: int, bits: int) -> int:
+    """A cyclic redundancy check as FLAC and Ogg have it."""
+    value, table, most = 0, check_sums(polynomial, bits), (1 << bits) - 1
+    for byte in content:
+        value = value << 8 & most ^ table[value >> bits - 8 ^ byte]
+    return value
+
+
+@cache
+def check_sums(polynomial: int, bits: int) -> list[int]:
+    """Those of each byte."""
+    values = [byte << bits - 8 for byte in range(256)]
+    for _ in range(8):
+        values = [(value << 1 ^ polynomial * (value >> bits - 1)) & (1 << bits) - 1 for value in values]
+    return values
+
+
+def in_ogg(content: bytes) -> bytes:
+    """A FLAC file in Ogg: a page for each of its blocks, and of its frames, which are known by their sums."""
+    place, last, blocks = 4, False, []
+    while not last:
+        last, begin = content[place] >= 0x80, place
+        place += 4 + int.from_bytes(content[place + 1 : place + 4], "big")
+        blocks.append(content[begin:place])
+    blocks[0] = b"\x7fFLAC\1\0" + (len(blocks) - 1).to_bytes(2, "big") + b"fLaC" + blocks[0]
+    frames = []
+    while place < len(content):
+        end = content.find(content[place : place + 2], place + 2)
+        while end >= 0 and (content[end + 4] != len(frames) + 1 or check_sum(content[place:end], 0x8005, 16)):
+            end = content.find(content[place : place + 2], end + 1)
+        frames.append(content[place : end if end >= 0 else None])
+        place += len(frames[-1])
+    ends = [0] * len(blocks) + [min(4096 * (n + 1), SECONDS * RATE) for n in range(len(frames))]
+    kinds = [2, *[0] * (len(ends) - 2), 4]  # the first page, and the last
+    return b"".join(map(ogg_page, blocks + frames, ends, range(len(ends)), kinds))
+
+
+def ogg_page(packet: bytes, end: int, number: int, kind: int) -> bytes:
+    """A page of Ogg that holds a packet. end: samples until its end."""
+    lengths = bytes([*[255] * (len(packet) // 255), len(packet) % 255])
+    head = b"OggS\0" + struct.pack("<BqIIIB", kind, end, 7, number, 0, len(lengths)) + lengths
+    return changed(head + packet, 22, check_sum(head + packet, 0x04C11DB7, 32), 4, "little")
 
 
 def data_size(content: bytes, number: int) -> bytes:
@@ -151,6 +196,12 @@ def flac() -> bytes:
     return encoded("FLAC", "PCM_16")
 
 
+@cache
+def ogg_flac(samples: int) -> bytes:
+    """FLAC in Ogg that says it has so many samples."""
+    return in_ogg(stated_by_flac(flac(), samples))
+
+
 SPECIAL: dict[str, Callable[[], Made]] = {
     "mp3-vbr": lambda: Made(vbr(), WHOLE),
     "mp3-vbr-without-xing": lambda: Made(without_xing(vbr()), WHOLE),
@@ -159,6 +210,9 @@ SPECIAL: dict[str, Callable[[], Made]] = {
     "mp3-xing-too-small": lambda: Made(xing(vbr(), 20), WHOLE),
     "mp3-xing-too-large": lambda: Made(xing(vbr(), 400), WHOLE, 400 * 576 / RATE - SECONDS),
     "mp3-hole": lambda: Made(hole(vbr(), 4000), WHOLE, 1.0),
+    "mp3-hole-without-xing": lambda: Made(hole(without_xing(vbr()), 4000), [0, 1, 2, 3, 5], None),
+    "mp3-joined-with-tags": lambda: Made((without_xing(vbr()) + b"TAG" + bytes(125)) * 2, WHOLE * 2),
+    "opus-hole": lambda: Made(hole(encoded("OGG", "OPUS"), 3000), [0, 1, 2, 5], 2.0),
     "mp3-id3": lambda: Made(b"ID3\3\0\0\0\0\7\x76" + bytes(1014) + vbr() + b"TAG" + bytes(125), WHOLE),
     "wav-size-0": lambda: Made(data_size(wav(), 0), WHOLE),
     "wav-size-0-joined": lambda: Made(data_size(wav(), 0) * 2, WHOLE * 2),
@@ -172,4 +226,19 @@ SPECIAL: dict[str, Callable[[], Made]] = {
     "flac-length-too-large": lambda: Made(stated_by_flac(flac(), 2 * SECONDS * RATE), WHOLE, float(SECONDS)),
     "flac-truncated-joined": lambda: Made(half(flac()) + flac(), [*HALF, *WHOLE], SECONDS * 0.48),
     "flac-hole": lambda: Made(hole(flac(), 2000), WHOLE, 1.0),
+    "flac-length-too-small": lambda: Made(stated_by_flac(flac(), 2 * RATE), WHOLE),
+    "flac-length-too-small-by-one": lambda: Made(stated_by_flac(flac(), SECONDS * RATE - 1), WHOLE),
+    "flac-length-too-small-joined": lambda: Made(stated_by_flac(flac(), 2 * RATE) * 2, WHOLE * 2),
+    "flac-length-too-small-truncated": lambda: Made(half(stated_by_flac(flac(), 2 * RATE)), HALF, None),
+    "flac-length-too-small-hole": lambda: Made(hole(stated_by_flac(flac(), 2 * RATE), 2000), WHOLE, 1.0),
+    "flac-length-unknown-truncated": lambda: Made(half(stated_by_flac(flac(), 0)), HALF, None),
+    "flac-length-unknown-hole": lambda: Made(hole(stated_by_flac(flac(), 0), 2000), WHOLE, 1.0),
+    "ogg-flac": lambda: Made(ogg_flac(SECONDS * RATE), WHOLE),
+    "ogg-flac-truncated": lambda: Made(half(ogg_flac(SECONDS * RATE)), HALF, SECONDS * 0.48),
+    "ogg-flac-joined": lambda: Made(ogg_flac(SECONDS * RATE) * 2, WHOLE * 2),
+    "ogg-flac-hole": lambda: Made(hole(ogg_flac(SECONDS * RATE), 2000), WHOLE, 1.0),
+    "ogg-flac-length-unknown": lambda: Made(ogg_flac(0), WHOLE),
+    "ogg-flac-length-unknown-truncated": lambda: Made(half(ogg_flac(0)), HALF, None),
+    "ogg-flac-length-too-small": lambda: Made(ogg_flac(2 * RATE), WHOLE),
+    "ogg-flac-length-too-large": lambda: Made(ogg_flac(2 * SECONDS * RATE), WHOLE, float(SECONDS)),
 }

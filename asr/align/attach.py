@@ -15,7 +15,8 @@ from lhotse.utils import fastcopy
 
 from asr.align.read import WordTimes
 from asr.data.dataset import transcript
-from asr.data.words import VARIANT, in_order
+from asr.data.scripts import units_of_text
+from asr.data.words import VARIANT, in_order, in_units
 from asr.files import write_atomically
 
 SLACK_SECONDS = 0.05  # by which rounding may move a word beyond its utterance, or into the word before
@@ -73,7 +74,7 @@ class Attachment:
     def __call__(self, cuts: Iterable[Cut]) -> Iterator[Cut]:
         """All cuts, with times where they could be had; without any alignment of words where not."""
         for cut in cuts:
-            words = without_silences(transcript(cut).split(), self.find(cut))
+            words = without_silences(units_of_text(transcript(cut)), self.find(cut))
             fault = find_fault(cut, words)
             if fault:
                 self.coverage.refused[cut.id] = fault
@@ -98,15 +99,15 @@ class Attachment:
         return [item for item in words if 0 <= item.start + item.duration / 2 < cut.duration]
 
     def take(self, utterance: str, offset: float) -> list[AlignmentItem]:
-        """The words of an utterance that begins at `offset` seconds of a cut."""
+        """The words of an utterance that begins at `offset` seconds of a cut; of scripts without blanks, characters."""
         self.used.add(utterance)
-        words = self.times.by_id[utterance]
+        words = [unit for item in self.times.by_id[utterance] for unit in in_units(item)]
         return [item.with_offset(offset) for item in words] if offset else words
 
 
 def find_fault(cut: Cut, words: list[AlignmentItem] | None) -> tuple[str, str] | None:
     """Kind and description of the first thing wrong with the words of a cut."""
-    spoken = transcript(cut).split()
+    spoken = units_of_text(transcript(cut))
     if not isinstance(cut, (MonoCut, MultiCut)):
         return "mixed", f"a {type(cut).__name__}; attach times before cuts are mixed or joined"
     if words is None:
@@ -163,6 +164,6 @@ def with_words(cut: Cut, words: list[AlignmentItem]) -> Cut:
 
 def with_alignment(supervision: SupervisionSegment, words: Iterator[AlignmentItem]) -> SupervisionSegment:
     """A copy of a supervision with as many of the words as its text has."""
-    items = [item._replace(symbol=said) for said, item in zip((supervision.text or "").split(), words)]
+    items = [item._replace(symbol=said) for said, item in zip(units_of_text(supervision.text or ""), words)]
     others = {kind: found for kind, found in (supervision.alignment or {}).items() if kind != "word"}
     return fastcopy(supervision, alignment={**others, "word": items} if items else others or None)

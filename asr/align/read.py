@@ -18,11 +18,11 @@ from lhotse.serialization import load_manifest_lazy
 from lhotse.supervision import AlignmentItem, SupervisionSegment
 
 from asr.data.features import one_line
+from asr.data.limits import LATEST_SECONDS
 from asr.data.words import aligned_words
 from asr.errors import InputError, not_installed
 from asr.files import sound_lines
 
-LONGEST_SECONDS = 1e6  # beyond which a time is a mistake
 ALIGNMENT_TEXT = ".alignment.txt"  # LibriSpeech-Alignments, condensed form
 
 
@@ -156,7 +156,7 @@ def entry_words(entry: Cut | SupervisionSegment) -> list[AlignmentItem]:
 
 def word(symbol: str, start: float, duration: float) -> AlignmentItem:
     """A word. Raises ValueError where a time is no number of seconds."""
-    if not (abs(start) <= LONGEST_SECONDS and abs(duration) <= LONGEST_SECONDS):
+    if not (abs(start) <= LATEST_SECONDS and abs(duration) <= LATEST_SECONDS):
         raise ValueError("a time out of range")
     return AlignmentItem(symbol, start, duration)
 

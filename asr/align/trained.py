@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import groupby
+from collections.abc import Iterator, Sequence
+from itertools import groupby, pairwise
 
 import torch
 from lhotse.cut import Cut
@@ -12,10 +12,11 @@ from torchaudio.functional import forced_align
 
 from asr.align.make import Aligned
 from asr.align.words import word_times
+from asr.data.audio import loudness_of_features, quiet_times
 from asr.data.batch import Batch, Skipped
 from asr.data.dataset import Draw, SpeechDataset, transcript
 from asr.data.sampler import frames_needed
-from asr.data.words import frame_seconds
+from asr.data.scripts import units_of_text
 from asr.device import enough_memory
 from asr.errors import InputError
 from asr.nodes.base import all_nodes
@@ -25,6 +26,8 @@ from asr.ops.lattice.paths import best_alignment
 from asr.train.task import Task
 
 LONGEST_SECONDS = 200.0  # of an utterance: attention and the lattice need memory as its square
+PIECE_SECONDS = 30.0  # in which CTC hears what is longer
+MOST_STATES = 2**30  # frames × states of CTC that `forced_align` takes: it counts them in 32 bits, and crashes
 
 
 class TrainedAligner:
@@ -36,7 +39,7 @@ class TrainedAligner:
     def __init__(self, task: Task, dataset: SpeechDataset, kind: str) -> None:
         if kind == "ctc" and task.objective.ctc is None:
             raise InputError("aligner=ctc: the run was trained with train.ctc_weight=0; use aligner=transducer")
-        self.task, self.dataset = task, dataset
+        self.task, self.dataset, self.kind = task, dataset, kind
         self.frames_of_labels = {"ctc": self.by_ctc, "transducer": self.by_lattice}[kind]
         self.device = next(task.parameters()).device
 
@@ -49,7 +52,7 @@ class TrainedAligner:
         """The words of one cut, or why they could not be found."""
         if not transcript(cut):
             return Aligned(cut.id, [])
-        if cut.duration > LONGEST_SECONDS:
+        if cut.duration > LONGEST_SECONDS and self.kind != "ctc":
             return Skipped(
                 cut.id, f"lasts {cut.duration:.1f} s, more than {LONGEST_SECONDS:g} s: cut it where it is quiet"
             )
@@ -59,24 +62,40 @@ class TrainedAligner:
             return Skipped(cut.id, str(error))
         if batch.skipped:
             return batch.skipped[0]
-        words = batch.texts[0].split()
         try:
             with enough_memory("", cut.duration):
                 frames = self.frames_of_labels(batch.to(self.device))
         except InputError as error:
             return Skipped(cut.id, str(error))
         pieces = [self.dataset.pieces[label] for label in batch.labels[0].tolist()]
-        spans = [(frame_seconds(first), frame_seconds(last)) for first, last in frames]
-        return Aligned(cut.id, word_times(words, pieces, spans, cut.duration))
+        timing = self.dataset.timing
+        spans = [(timing.middle(first), timing.middle(last)) for first, last in frames]
+        return Aligned(cut.id, word_times(units_of_text(batch.texts[0]), pieces, spans, cut.duration))
 
     def by_ctc(self, batch: Batch) -> list[tuple[int, int]]:
         """First and last frame of each label on the best path of CTC."""
-        assert self.task.objective.ctc is not None
-        encoded, frames_B = self.task.model.encode(batch.features, batch.feature_frames)
-        check_fit(batch, frames_needed(batch.labels[0].tolist()), int(frames_B[0]))
-        log_probs = self.task.objective.ctc.log_probs(encoded)
-        path, _ = forced_align(log_probs, batch.labels, frames_B, batch.label_lengths)
+        frames, labels = self.dataset.timing.length(batch.features.shape[1]), int(batch.label_lengths[0])
+        check_fit(batch, frames_needed(batch.labels[0].tolist()), frames)
+        if frames * (2 * labels + 1) > MOST_STATES:
+            raise InputError(f"{labels} labels in {batch.seconds:.0f} s are too many to be aligned at once: divide it")
+        log_probs = torch.cat(list(self.ctc_log_probs(batch)), dim=1)
+        path, _ = forced_align(log_probs, batch.labels, batch.labels.new_tensor([frames]), batch.label_lengths)
         return runs(path[0])
+
+    def ctc_log_probs(self, batch: Batch) -> Iterator[Tensor]:
+        """Those (1,T,V) of an utterance, or of its pieces one after the other: it is cut where it is quiet."""
+        assert self.task.objective.ctc is not None
+        timing, total = self.dataset.timing, self.dataset.timing.length(batch.features.shape[1])
+        cuts = []
+        if batch.seconds > LONGEST_SECONDS:
+            cuts = quiet_times(loudness_of_features(batch.features[0].cpu().numpy()), PIECE_SECONDS)
+        for first, last in pairwise([0, *(timing.at(seconds) for seconds in cuts), total]):
+            if first >= last:
+                continue
+            begin = timing.factor * first
+            window = batch.features[:, begin : begin + timing.needed(last - first)]
+            encoded, _ = self.task.model.encode(window, batch.feature_frames.new_tensor([window.shape[1]]))
+            yield self.task.objective.ctc.log_probs(encoded)
 
     def by_lattice(self, batch: Batch) -> list[tuple[int, int]]:
         """The frame that emits each label on the transducer's likeliest path, twice."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from lhotse.supervision import AlignmentItem
 
-from asr.data.scripts import without_blanks
-from asr.data.words import WORD_START, word_places, words_of_pieces
+from asr.data.scripts import units_of_text
+from asr.data.words import WORD_START, in_units, word_places, words_of_pieces
 from asr.score.wer import Utterance
 
 # Where a model emits within a word, against the boundaries of an HMM aligner: medians over AN4's dev set. The last is
@@ -19,15 +19,36 @@ PAUSE_SECONDS = 0.4  # a shorter gap between two words is no pause, but belongs 
 
 
 def word_times(
-    words: Sequence[str], pieces: Sequence[str], spans: Sequence[tuple[float, float]], duration: float
+    words: Sequence[str],
+    pieces: Sequence[str],
+    spans: Sequence[tuple[float, float]],
+    duration: float,
+    confidences: Sequence[float] = (),
 ) -> list[AlignmentItem]:
     """Times of words from the spans (seconds, first and last) in which their pieces were emitted.
+
+    words: as `units_of_text` divides what the pieces spell. Characters that one piece spells share its time evenly. A
+    word is as sure as the least sure of its pieces.
 
     A model emits a label somewhere inside its sound, so words begin a little before their first letter and end a
     little after their last, as far as their neighbours leave room. A lone mark of a word's start is no letter.
     """
-    letters = [[place for place in group if pieces[place] != WORD_START] for group in words_of_pieces(pieces)]
-    return times_around(words, [(spans[places[0]][0], spans[places[-1]][1]) for places in letters], duration)
+    spelt = list(spelt_together(words, words_of_pieces(pieces)))
+    letters = [[place for place in group if pieces[place] != WORD_START] for _, group in spelt]
+    emitted = [(spans[group[0]][0], spans[group[-1]][1]) for group in letters]
+    sure = [min(confidences[place] for place in group) if confidences else None for _, group in spelt]
+    items = times_around([text for text, _ in spelt], emitted, duration)
+    return [word for item, score in zip(items, sure) for word in in_units(item._replace(score=score))]
+
+
+def spelt_together(words: Sequence[str], places: Sequence[Sequence[int]]) -> Iterator[tuple[str, Sequence[int]]]:
+    """Words with the places of their pieces; those that share a piece as one."""
+    text = ""
+    for word, group in zip(words, places, strict=True):
+        text += word
+        if group:
+            yield text, group
+            text = ""
 
 
 def times_around(words: Sequence[str], spans: Sequence[tuple[float, float]], duration: float) -> list[AlignmentItem]:
@@ -61,29 +82,13 @@ def apart(starts: Sequence[float], ends: Sequence[float], duration: float) -> li
 
 
 def recognised_words(utterance: Utterance, duration: float) -> list[AlignmentItem]:
-    """The words of a hypothesis with their times; each is as sure as the least sure of its pieces.
+    """The words of a hypothesis, in scripts without blanks its characters, with their times and confidences.
 
-    In scripts without blanks, pieces for words. duration: of the utterance, seconds. No words where the hypothesis has
-    no times of its tokens, or its tokens are not those of its text.
+    duration: of the utterance, seconds. No words where the hypothesis has no times of its tokens, or its tokens are not
+    those of its text.
     """
-    groups = word_places(utterance.tokens, utterance.hypothesis)
-    if groups is None:
+    if word_places(utterance.tokens, utterance.hypothesis) is None:
         return []
-    groups = [unit for group in groups for unit in split_pieces(group, utterance.tokens)]
-    texts = ["".join(utterance.tokens[place] for place in group).lstrip(WORD_START) for group in groups]
-    letters = [[place for place in group if utterance.tokens[place] != WORD_START] for group in groups]
-    spans = [(utterance.times[places[0]], utterance.times[places[-1]]) for places in letters]
-    scores = [min((utterance.confidences[place] for place in group), default=None) for group in groups]
-    return [item._replace(score=score) for item, score in zip(times_around(texts, spans, duration), scores)]
-
-
-def split_pieces(group: Sequence[int], pieces: Sequence[str]) -> list[list[int]]:
-    """The places of a word's pieces; of a word in a script without blanks, piece by piece as far as it is of that."""
-    units: list[list[int]] = []
-    for place in group:
-        before = pieces[units[-1][-1]] if units else ""
-        if before and (before == WORD_START or not (without_blanks(pieces[place]) or without_blanks(before))):
-            units[-1].append(place)
-        else:
-            units.append([place])
-    return units
+    spans = [(time, time) for time in utterance.times]
+    words = units_of_text(utterance.hypothesis)
+    return word_times(words, utterance.tokens, spans, duration, utterance.confidences)

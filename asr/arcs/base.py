@@ -13,8 +13,9 @@ to be kept but C numbers: from these and the occupations also follows the L1 nor
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -24,27 +25,43 @@ from asr.errors import InputError
 from asr.nodes.base import Topology
 
 NEXT_LABEL = -1  # stands for the column of the label that the node's label arcs emit
+REST = -2  # stands for all columns of a softmax that are no other choice
 BLANK, LABEL = 0, 1  # the first two arcs of every set: the shortest of blank and of the label
 
 
 class Head(Protocol):
     """A distribution that some outputs of a node make, and the choices of it that arcs use.
 
-    size: number of choices.
+    size: number of choices. given: the choice, of an earlier head, after which alone this one is made; None: always.
     """
 
     @property
     def size(self) -> int:
         """See above."""
 
+    @property
+    def given(self) -> int | None:
+        """See above; the number is counted through all heads."""
+
+    def with_rest(self, given: int | None) -> Head:
+        """The same distribution with the rest for a last choice, unless there is none."""
+
     def log_probs(self, logits: Tensor, target: Tensor) -> list[Tensor]:
         """Log-probability of each choice (...,), at least float32, from logits (...,K) and targets (...,)."""
+
+    def by_label(self, logits: Tensor) -> tuple[Tensor | None, list[Tensor]]:
+        """Log-probability of each label (...,V′) by its number, where one of the choices is the next label; and of each
+        choice (...,), 0 of that one and of the rest.
+        """
 
     def gradient(self, logits_NK: Tensor, target_N: Tensor, by_CN: Tensor) -> Tensor:
         """∂L/∂(the head's own outputs) (N,·) from the occupations of its choices."""
 
-    def norms(self, log_probs_CN: Tensor, by_CN: Tensor, has_label_N: Tensor) -> Tensor:
-        """L1 norm of that gradient (N,), without the logits."""
+    def probabilities(self, log_probs: Tensor, has_label: Tensor) -> Tensor:
+        """Of each choice (C,...), from its log-probability; 0 for the label where there is none."""
+
+    def residuals(self, log_probs_CN: Tensor, by_CN: Tensor, has_label_N: Tensor) -> Tensor:
+        """That gradient (·,N) without the logits: of each choice, and the sum of all others, which have one sign."""
 
 
 @dataclass(frozen=True)
@@ -54,48 +71,96 @@ class Softmax:
     ∂L/∂z_k = γ_h·p_k − Σ_{choices c in column k} γ_c
 
     ‖∂L/∂z‖ = γ_h·(1 − Σ_c p_c) + Σ_c |γ_h·p_c − γ_c|
+
+    `REST`, of p_r = Σ p_k over the columns k of no other choice, adds −γ_r·p_k/p_r to these.
     """
 
     columns: tuple[int, ...]
     begin: int = 0
     end: int | None = None
+    given: int | None = None
 
     @property
     def size(self) -> int:
         """See `Head`."""
         return len(self.columns)
 
+    @property
+    def has_rest(self) -> bool:
+        """Whether the last choice is the rest."""
+        return self.columns[-1] == REST
+
+    def with_rest(self, given: int | None) -> Softmax:
+        """See `Head`."""
+        outputs = None if self.end is None else self.end - self.begin
+        complete = NEXT_LABEL not in self.columns and len(self.columns) == outputs
+        return replace(self, columns=self.columns if complete else (*self.columns, REST), given=given)
+
     def log_probs(self, logits: Tensor, target: Tensor) -> list[Tensor]:
         """See `Head`."""
-        log_probs = logits[..., self.begin : self.end].log_softmax(dim=-1, dtype=at_least_float32(logits))
-        of_target = self.column_of(target)[..., None]  # log_softmax is on a CPU twice as fast as logsumexp
-        return [
+        log_probs = self.normalised(logits)
+        of_target = self.column_of(target)[..., None]
+        choices = [
             log_probs.gather(-1, of_target)[..., 0] if column == NEXT_LABEL else log_probs[..., column]
             for column in self.columns
+            if column != REST
         ]
+        return [*choices, self.others(log_probs, target, -math.inf).logsumexp(-1)] if self.has_rest else choices
+
+    def by_label(self, logits: Tensor) -> tuple[Tensor | None, list[Tensor]]:
+        """See `Head`."""
+        log_probs = self.normalised(logits)
+        nothing = torch.zeros_like(log_probs[..., 0])
+        choices = [nothing if column in (NEXT_LABEL, REST) else log_probs[..., column] for column in self.columns]
+        if NEXT_LABEL not in self.columns:
+            return None, choices
+        return torch.nn.functional.pad(log_probs, (self.begin, 0), value=-math.inf), choices
+
+    def normalised(self, logits: Tensor) -> Tensor:
+        """Log-probability of each of the head's outputs."""
+        # log_softmax is on a CPU twice as fast as logsumexp.
+        return logits[..., self.begin : self.end].log_softmax(dim=-1, dtype=at_least_float32(logits))
 
     def gradient(self, logits_NK: Tensor, target_N: Tensor, by_CN: Tensor) -> Tensor:
         """See `Head`."""
         dtype = at_least_float32(logits_NK)
         by_CN = by_CN.to(dtype)
-        grad = logits_NK[:, self.begin : self.end].softmax(dim=1, dtype=dtype).mul_(by_CN.sum(0)[:, None])
+        p = logits_NK[:, self.begin : self.end].softmax(dim=1, dtype=dtype)
+        others = self.others(p, target_N, 0.0) if self.has_rest else None
+        grad = p.mul_(by_CN.sum(0)[:, None])
         for column, by_N in zip(self.columns, by_CN):
             if column == NEXT_LABEL:
                 grad.scatter_add_(1, self.column_of(target_N)[:, None], -by_N[:, None])
-            else:
+            elif column != REST:
                 grad[:, column] -= by_N
+            elif others is not None:
+                grad -= others.mul_((by_N / others.sum(1).clamp(min=torch.finfo(dtype).tiny))[:, None])
         return grad.to(logits_NK.dtype)
 
-    def norms(self, log_probs_CN: Tensor, by_CN: Tensor, has_label_N: Tensor) -> Tensor:
+    def probabilities(self, log_probs: Tensor, has_label: Tensor) -> Tensor:
         """See `Head`."""
-        exists_CN = torch.stack([has_label_N | (column != NEXT_LABEL) for column in self.columns])
-        p_CN, occupation_N = log_probs_CN.exp().where(exists_CN, 0.0), by_CN.sum(0)
+        exists = torch.stack([has_label | (column != NEXT_LABEL) for column in self.columns])
+        return log_probs.exp().where(exists, 0.0)
+
+    def residuals(self, log_probs_CN: Tensor, by_CN: Tensor, has_label_N: Tensor) -> Tensor:
+        """See `Head`."""
+        p_CN, occupation_N = self.probabilities(log_probs_CN, has_label_N), by_CN.sum(0)
         others_N = occupation_N * (1 - p_CN.sum(0)).clamp(min=0)
-        return others_N + (occupation_N * p_CN - by_CN).abs().sum(0)
+        return torch.cat((occupation_N * p_CN - by_CN, others_N[None]))
 
     def column_of(self, target: Tensor) -> Tensor:
         """The target's place among the head's outputs; the first for a target that is none (0)."""
         return (target - self.begin).clamp(min=0) if self.begin else target
+
+    def others(self, values: Tensor, target: Tensor, nothing: float) -> Tensor:
+        """Values (...,K) of the head's outputs with `nothing` in those of choices other than the rest."""
+        chosen = torch.zeros_like(values, dtype=torch.bool)
+        if NEXT_LABEL in self.columns:
+            chosen.scatter_(-1, self.column_of(target)[..., None], (target > 0)[..., None])
+        for column in self.columns:
+            if column >= 0:
+                chosen[..., column] = True
+        return values.masked_fill(chosen, nothing)
 
 
 @dataclass(frozen=True)
@@ -106,16 +171,25 @@ class Sigmoid:
     """
 
     column: int
+    given: int | None = None
 
     @property
     def size(self) -> int:
         """See `Head`."""
         return 2
 
+    def with_rest(self, given: int | None) -> Sigmoid:
+        """See `Head`."""
+        return replace(self, given=given)
+
     def log_probs(self, logits: Tensor, target: Tensor) -> list[Tensor]:
         """See `Head`."""
         z = logits[..., self.column].to(at_least_float32(logits))
         return [torch.nn.functional.logsigmoid(z), torch.nn.functional.logsigmoid(-z)]
+
+    def by_label(self, logits: Tensor) -> tuple[Tensor | None, list[Tensor]]:
+        """See `Head`."""
+        return None, self.log_probs(logits, logits)
 
     def gradient(self, logits_NK: Tensor, target_N: Tensor, by_CN: Tensor) -> Tensor:
         """See `Head`."""
@@ -123,9 +197,13 @@ class Sigmoid:
         by_CN = by_CN.to(z_N.dtype)
         return (by_CN.sum(0) * z_N.sigmoid() - by_CN[0]).to(logits_NK.dtype)[:, None]
 
-    def norms(self, log_probs_CN: Tensor, by_CN: Tensor, has_label_N: Tensor) -> Tensor:
+    def probabilities(self, log_probs: Tensor, has_label: Tensor) -> Tensor:
         """See `Head`."""
-        return (by_CN.sum(0) * log_probs_CN[0].exp() - by_CN[0]).abs()
+        return log_probs.exp()
+
+    def residuals(self, log_probs_CN: Tensor, by_CN: Tensor, has_label_N: Tensor) -> Tensor:
+        """See `Head`."""
+        return (by_CN.sum(0) * log_probs_CN[0].exp() - by_CN[0])[None]
 
 
 @dataclass(frozen=True)
@@ -143,7 +221,8 @@ class ArcSet:
 
     heads: they read the outputs one after the other, and may leave the last ones unread. arcs: those of `BLANK` and
     `LABEL` first; at most one stays in its frame. topology: the one of whose arcs these are a superset, so that a node
-    set with a path in it has one here. outputs: K, of the joiner; None: any.
+    set with a path in it has one here. outputs: K, of the joiner; None: any. blanks: those of the outputs that a blank
+    needs and no label.
     """
 
     name: str
@@ -151,6 +230,7 @@ class ArcSet:
     heads: tuple[Head, ...]
     arcs: tuple[Arc, ...]
     outputs: int | None = None
+    blanks: tuple[int, ...] = (0,)
 
     @property
     def moves(self) -> tuple[tuple[int, int], ...]:
@@ -167,6 +247,17 @@ class ArcSet:
         """Whether each arc is the choice of its own number, and nothing else."""
         return all(arc.choices == (number,) for number, arc in enumerate(self.arcs))
 
+    def with_rest(self) -> ArcSet:
+        """The same arcs, of heads whose choices are all there is: with the rest of a softmax, which no arc uses."""
+        heads: list[Head] = []
+        moved: list[int] = []  # to which number each choice
+        for head in self.heads:
+            begin = sum(before.size for before in heads)
+            heads.append(head.with_rest(None if head.given is None else moved[head.given]))
+            moved += range(begin, begin + head.size)
+        arcs = tuple(replace(arc, choices=tuple(moved[choice] for choice in arc.choices)) for arc in self.arcs)
+        return replace(self, heads=tuple(heads), arcs=arcs)
+
     @property
     def one_softmax(self) -> bool:
         """Whether the only choices are blank and the next label, of one softmax over all outputs."""
@@ -177,25 +268,39 @@ class ArcSet:
 
         Raises InputError where the joiner has other outputs than these.
         """
+        self.check_outputs(logits)
+        return torch.stack([choice for head in self.heads for choice in head.log_probs(logits, target)])
+
+    def by_label(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probability of every label (...,V′) by its number; 0 and what is beyond the vocabulary are none. And the
+        log-weight of every arc (A,...) without that of its label. Raises as `log_probs`.
+        """
+        self.check_outputs(logits)
+        rows, choices = zip(*(head.by_label(logits) for head in self.heads))
+        (labels,) = (row for row in rows if row is not None)
+        return labels, self.weights(torch.stack([choice for of_head in choices for choice in of_head]))
+
+    def check_outputs(self, logits: Tensor) -> None:
+        """Raise InputError where there are not as many logits as these arcs have outputs."""
         if self.outputs not in (None, logits.shape[-1]):
             raise InputError(
                 f"loss.arcs.name={self.name}: the joiner has {logits.shape[-1]} outputs a node, and these arcs "
                 f"{self.outputs}: was the model made for others?"
             )
-        return torch.stack([choice for head in self.heads for choice in head.log_probs(logits, target)])
 
     def weights(self, log_probs: Tensor) -> Tensor:
         """Log-weight of every arc (A,...) from those of the choices (C,...)."""
         if self.each_one_choice:
-            return log_probs
+            return log_probs[: len(self.arcs)]
         made = [[log_probs[choice] for choice in arc.choices] for arc in self.arcs]
         return torch.stack([functools.reduce(torch.add, choices) for choices in made])
 
     def by_choice(self, by_AN: Tensor) -> Tensor:
         """Occupations of choices (C,N) from those of arcs."""
-        if self.each_one_choice:
+        choices = sum(head.size for head in self.heads)
+        if self.each_one_choice and len(self.arcs) == choices:
             return by_AN
-        by_CN = by_AN.new_zeros(sum(head.size for head in self.heads), by_AN.shape[1])
+        by_CN = by_AN.new_zeros(choices, by_AN.shape[1])
         for arc, by_N in zip(self.arcs, by_AN):
             by_CN[list(arc.choices)] += by_N
         return by_CN
@@ -207,10 +312,14 @@ class ArcSet:
         unread = logits_NK.shape[1] - grad.shape[1]
         return torch.nn.functional.pad(grad, (0, unread)) if unread else grad
 
+    def residuals(self, log_probs_CN: Tensor, by_CN: Tensor, has_label_N: Tensor) -> Tensor:
+        """`gradient` of every node (·,N) from what the forward kept; outputs that have one sign as their sum."""
+        parts = zip(self.heads, self.by_head(log_probs_CN), self.by_head(by_CN))
+        return torch.cat([head.residuals(kept, by, has_label_N) for head, kept, by in parts])
+
     def norms(self, log_probs_CN: Tensor, by_CN: Tensor, has_label_N: Tensor) -> Tensor:
         """L1 norm of `gradient` of every node (N,), from what the forward kept."""
-        parts = zip(self.heads, self.by_head(log_probs_CN), self.by_head(by_CN))
-        return functools.reduce(torch.add, (head.norms(kept, by, has_label_N) for head, kept, by in parts))
+        return self.residuals(log_probs_CN, by_CN, has_label_N).abs().sum(0)
 
     def by_head(self, values_CN: Tensor) -> Sequence[Tensor]:
         """Values of choices, those of each head."""

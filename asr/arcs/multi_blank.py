@@ -23,4 +23,4 @@ def multi_blank_arcs(topology: Topology, vocab_size: int, big_blanks: Sequence[i
     arcs = Arc(1, 0, (0,)), Arc(int(topology != "regular"), 1, (1,))
     big = tuple(Arc(frames, 0, (2 + i,)) for i, frames in enumerate(big_blanks))
     head = Softmax((0, NEXT_LABEL, *range(vocab_size, outputs)), end=outputs)
-    return ArcSet("multi_blank", topology, (head,), arcs + big, outputs)
+    return ArcSet("multi_blank", topology, (head,), arcs + big, outputs, (0, *range(vocab_size, outputs)))

@@ -16,7 +16,6 @@ from asr.device import choose_device
 from asr.errors import InputError
 from asr.files import require_writable
 from asr.journal import content_of
-from asr.models.subsampling import MIN_FRAMES
 from asr.runs.trained import Trained, load_trained
 from asr.train.task import load_task
 
@@ -65,7 +64,7 @@ class MakeTrained:
             raise InputError(
                 f"run={self.config.run}: has other checkpoints than a moment ago; name one: checkpoint=..."
             )
-        dataset = SpeechDataset(trained.config.model.mel_bins, MIN_FRAMES, trained.tokenizer)
+        dataset = SpeechDataset(trained.config.model.mel_bins, task.model.timing, trained.tokenizer)
         return TrainedAligner(task, dataset, self.config.aligner)
 
 

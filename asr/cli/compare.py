@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from asr.config import CompareConfig
 from asr.errors import InputError
@@ -17,17 +18,26 @@ from asr.options import shown
 from asr.runs import state
 from asr.runs.directory import RunDirectory
 from asr.runs.trained import load_config
+from asr.score.report import read_not_scored
+from asr.score.wer import RATES
 from asr.train.resume import flatten
+
+
+class Rate(NamedTuple):
+    """An error rate in %, and what it is called: "wer" or "cer"."""
+
+    name: str
+    percent: float
 
 
 @dataclass(frozen=True)
 class Result:
     """A run as it is on disk.
 
-    options: by full name, as text. step, steps: logged, and asked for. validation: word error rates in %, in the
-    order of training, of those validations that `state.comparable` takes. left_out: how many utterances were, by the
-    column that tells. changed: options on the way, and from which step on. decoded: word error rate in % by the name of
-    the directory it was decoded into.
+    options: by full name, as text. step, steps: logged, and asked for. validation: error rates in %, in the order of
+    training, of those validations that `state.comparable` takes. measure: what these are, "wer" or "cer". left_out: how
+    many utterances were, in training, validation and decoding, by the column that tells. changed: options on the way,
+    and from which step on. decoded: error rate by the name of the directory it was decoded into.
     """
 
     name: str
@@ -35,22 +45,39 @@ class Result:
     step: int
     steps: int
     validation: list[float]
+    measure: str
     left_out: dict[str, str]
     changed: str
-    decoded: dict[str, float]
+    decoded: dict[str, Rate]
 
     @property
     def best(self) -> float:
-        """The lowest word error rate of a validation; infinite before the first."""
+        """The lowest error rate of a validation; infinite before the first."""
         return min(self.validation, default=math.inf)
+
+    @property
+    def last(self) -> float:
+        """The error rate of the last validation; infinite before the first."""
+        return self.validation[-1] if self.validation else math.inf
 
 
 def main(config: CompareConfig) -> None:
-    """Print a Markdown table, the best run first. Raises InputError for a directory that is no run."""
+    """Print a Markdown table, the best run first, those with rates of words before those with rates of characters.
+
+    Raises InputError for a directory that is no run.
+    """
     if not config.runs:
         raise InputError("no run given: name run directories of `asr train`, as in `asr compare exp/*`")
-    results = sorted((read_result(Path(path)) for path in config.runs), key=lambda result: (result.best, result.name))
+    results = sorted((read_result(Path(path)) for path in config.runs), key=place)
     print("\n".join(table([*rows(results)])))
+    if len({result.measure for result in results if result.validation}) > 1:
+        print("rates of words (WER) and of characters (CER) do not compare: the runs are ranked apart", file=sys.stderr)
+
+
+def place(result: Result) -> tuple[float, float, str]:
+    """What orders runs: those without a validation are last."""
+    names = list(RATES.values())
+    return names.index(result.measure) if result.validation else len(names), result.best, result.name
 
 
 def read_result(path: Path) -> Result:
@@ -60,15 +87,17 @@ def read_result(path: Path) -> Result:
     asked = flatten(dataclasses.asdict(config)).items()
     options = {name: shown(value) for name, value in asked if name not in ("run", "train.change")}
     metrics = [*read_metrics(run.metrics)]
+    validations = state.comparable(section(metrics, "validation"))
     return Result(
         path.name,
         options,
         int(metrics[-1]["step"]) if metrics else 0,
         config.train.steps,
-        [one["wer"] for one in state.comparable(section(metrics, "validation"))],
-        left_out(metrics),
+        [state.rate_of(one) for one in validations],
+        RATES[state.unit_of(validations[-1]) or "word"] if validations else "wer",
+        left_out(metrics) | not_scored(path),
         "; ".join(changes(run)),
-        {one.parent.name: read_wer(one) for one in sorted(path.glob("*/wer.txt"))},
+        {one.parent.name: read_rate(one) for one in sorted(path.glob("*/wer.txt"))},
     )
 
 
@@ -95,6 +124,12 @@ def left_out(metrics: Sequence[Mapping[str, float]]) -> dict[str, str]:
     return {name: f"{count}{of}" for name, (count, of) in counts.items() if count}
 
 
+def not_scored(path: Path) -> dict[str, str]:
+    """How many utterances are not in the rates of what was decoded into a run; none where all are."""
+    counts = {f"{one.parent.name}: not scored": read_not_scored(one) for one in sorted(path.glob("*/wer.txt"))}
+    return {name: count for name, count in counts.items() if count}
+
+
 def changes(run: RunDirectory) -> Iterator[str]:
     """The options that were changed on the way, as "optim.lr=0.0005 from step 350 on"."""
     for line in read_metrics(run.changes):
@@ -111,33 +146,43 @@ def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
             return
 
 
-def read_wer(path: Path) -> float:
-    """The percentage of a line "%WER 1.23 [ … ]". Raises InputError for another."""
+def read_rate(path: Path) -> Rate:
+    """The error rate of a line "%WER 1.23 [ … ]", or "%CER". Raises InputError for another."""
     words = path.read_text(encoding="utf-8").split()
     try:
-        return float(words[1])
-    except (IndexError, ValueError):
+        return Rate({f"%{name.upper()}": name for name in RATES.values()}[words[0]], float(words[1]))
+    except (IndexError, KeyError, ValueError):
         raise InputError(f"{path}: not a WER line; score again with `asr score`") from None
 
 
-def rows(results: Sequence[Result]) -> Iterator[list[str]]:
+def rows(results: Sequence[Result]) -> Iterator[tuple[str, ...]]:
     """The cells of the table, its head first."""
-    names = differing([result.options for result in results])
-    searches = sorted({name for result in results for name in result.decoded})
-    counts = list(dict.fromkeys(name for result in results for name in result.left_out))
-    changed = ["changed"] if any(result.changed for result in results) else []
-    yield ["run", *names, *changed, "step", "best validation", "last", *counts, *searches]
-    for result in results:
-        yield [
-            result.name,
-            *(result.options.get(name, "") for name in names),
-            *(result.changed for _ in changed),
-            f"{result.step}/{result.steps}",
-            percent(result.best),
-            percent(result.validation[-1] if result.validation else math.inf),
-            *(result.left_out.get(name, "") for name in counts),
-            *(percent(result.decoded.get(name, math.inf)) for name in searches),
-        ]
+    return zip(*([head, *cells] for head, cells in columns(results)), strict=True)
+
+
+def columns(results: Sequence[Result]) -> Iterator[tuple[str, list[str]]]:
+    """The columns of the table: what is above, and the cells."""
+    yield "run", [result.name for result in results]
+    for name in differing([result.options for result in results]):
+        yield name, [result.options.get(name, "") for result in results]
+    if any(result.changed for result in results):
+        yield "changed", [result.changed for result in results]
+    yield "step", [f"{result.step}/{result.steps}" for result in results]
+    yield from rate_columns("best validation", [Rate(result.measure, result.best) for result in results])
+    yield from rate_columns("last", [Rate(result.measure, result.last) for result in results])
+    for name in dict.fromkeys(name for result in results for name in result.left_out):
+        yield name, [result.left_out.get(name, "") for result in results]
+    for name in sorted({name for result in results for name in result.decoded}):
+        yield from rate_columns(name, [result.decoded.get(name) for result in results])
+
+
+def rate_columns(title: str, rates: Sequence[Rate | None]) -> Iterator[tuple[str, list[str]]]:
+    """A column of word error rates; where there are others, too, one for each kind, with its name."""
+    known = [rate for rate in rates if rate and math.isfinite(rate.percent)]
+    kinds = [name for name in RATES.values() if any(rate.name == name for rate in known)]
+    for kind in kinds or ["wer"]:
+        cells = [percent(rate.percent) if rate and rate.name == kind else "" for rate in rates]
+        yield title if kinds in ([], ["wer"]) else f"{title} {kind.upper()}", cells
 
 
 def differing(options: Sequence[dict[str, str]]) -> list[str]:

@@ -17,20 +17,20 @@ from asr.data.words import aligned_words
 from asr.decode.decoder import Decoder
 from asr.decode.results import decode_to, results_journal, search_settings
 from asr.device import choose_device
-from asr.errors import InputError
+from asr.errors import InputError, PartlyDone
 from asr.files import require_directory
 from asr.journal import AGAIN, Journal, content_of
 from asr.progress import progress
 from asr.runs.trained import Trained, load_trained
 from asr.score.delay import first_word_latencies
-from asr.score.report import write_nbest
-from asr.score.wer import Utterance, as_unit
+from asr.score.report import not_scored, write_nbest
+from asr.score.wer import Utterance
 
 
 def main(config: DecodeConfig) -> None:
-    """Decode and score; interrupted, go on where it was. The WER line is the last line printed.
+    """Decode and score; interrupted, go on where it was. The line of the error rate is the last line printed.
 
-    Raises InputError for input at fault.
+    Raises InputError for input at fault, PartlyDone where some utterances could not be decoded and are not scored.
     """
     check_nbest(config)
     cuts = open_cuts([config.cuts])
@@ -53,8 +53,11 @@ def main(config: DecodeConfig) -> None:
     if not found:
         journal.close()
         raise InputError(f"{config.cuts}: no utterance could be decoded, of {len(order)}")
-    write_all(config, cuts, found, trained, decoder, unscored(len(order) - len(found), len(order)))
+    note = not_scored(len(order) - len(found), len(order))
+    write_all(config, cuts, found, trained, decoder, note)
     journal.close()
+    if note:
+        raise PartlyDone(f"{note}: see above")
 
 
 def decode_all(decoder: Decoder, cuts: CutSet, total: int, journal: Journal[list[Utterance]]) -> None:
@@ -69,11 +72,6 @@ def decode_all(decoder: Decoder, cuts: CutSet, total: int, journal: Journal[list
             print(f"skipped {result.id}: {result.reason}", file=sys.stderr)
     if decoder.clock.audio:
         print(decoder.clock.line())
-
-
-def unscored(missing: int, total: int) -> str:
-    """What is said of utterances that were skipped; "" where none were."""
-    return f"{missing} of {total} utterances were skipped and are not scored" if missing else ""
 
 
 def check_nbest(config: DecodeConfig) -> None:
@@ -100,7 +98,5 @@ def write_all(
     files = ["hypotheses.jsonl", "hypotheses.ctm", "recogs.txt", "errs.txt", "alignments.txt"]
     print(f"{output}: {', '.join(files + ['nbest.jsonl'] * (config.nbest > 1))} ({trained.checkpoint})")
     if config.streaming:
-        print(first_word_latencies(best, words, durations, decoder.chunk))
-    if note:
-        print(note, file=sys.stderr)
-    report(output, best, name, words, as_unit(config.unit), note)
+        print(first_word_latencies(best, words, durations, decoder.chunk, decoder.timing))
+    report(output, best, name, words, config.unit, note)

@@ -16,10 +16,11 @@ from lhotse.cut import Cut, MonoCut
 from asr.config import FeaturesConfig
 from asr.data.batch import Skipped
 from asr.data.corpus import write_cuts
-from asr.data.features import FRAME_SECONDS, SAMPLING_RATE, extract, load_samples, make_fbank, require_recording
+from asr.data.features import SAMPLING_RATE, extract, load_samples, make_fbank, require_recording
 from asr.data.manifest import open_cuts
 from asr.errors import InputError
 from asr.files import replace_directory, require_writable
+from asr.frames import FRAME_SECONDS
 from asr.parallel import chunked, start_workers
 from asr.progress import progress
 

@@ -90,7 +90,7 @@ def launch(
 
 
 def train_one(raw: DictConfig, base: Path, swept: frozenset[str]) -> float:
-    """One training, in BASE/OPTION=VALUE,…; its best word error rate of a validation, in %."""
+    """One training, in BASE/OPTION=VALUE,…; its best error rate of a validation, in %."""
     config: TrainConfig = checked(raw, COMMAND)
     name = run_name(word for word in HydraConfig.get().overrides.task if option_name(word) in swept)
     config.run = str(base / name)

@@ -10,7 +10,6 @@ from asr.data.manifest import open_cuts
 from asr.device import choose_device, enough_memory
 from asr.errors import InputError
 from asr.files import replacing
-from asr.models.subsampling import MIN_FRAMES
 from asr.plot.lattice import draw_lattice, view_lattice
 from asr.train.task import load_task
 
@@ -24,7 +23,7 @@ def main(config: PlotConfig) -> None:
         raise InputError(f"utterance={config.utterance}: not in {config.cuts}")
     device = choose_device(config.device)
     task, trained = load_task(config.run, config.checkpoint, device)
-    batch = SpeechDataset(trained.config.model.mel_bins, MIN_FRAMES, trained.tokenizer)[Draw([cut])]
+    batch = SpeechDataset(trained.config.model.mel_bins, task.model.timing, trained.tokenizer)[Draw([cut])]
     for skipped in batch.skipped:
         raise InputError(f"{skipped.id}: {skipped.reason}")
     widths = config.left_frames, config.right_frames, config.prune_range

@@ -47,13 +47,14 @@ def main(config: PreflightConfig) -> None:
     with tempfile.TemporaryDirectory() as directory:
         run = RunDirectory(Path(directory))
         trainer = Trainer(task, no_batches, lambda _: {}, run, config.train, config.optim, device)
-        probes = probe_sizes(sizes)
-        trainer.train_step([noise_batch(probes[0], config.model.mel_bins, tokenizer.vocab_size)])  # compiles, allocates
-        peaks = [probe(trainer, size, config.model.mel_bins, tokenizer.vocab_size) for size in probes]
+        probes = probe_sizes(sizes, config.views)
+        sizes_of_model = config.model.mel_bins, tokenizer.vocab_size, task.model.timing, config.views
+        trainer.train_step([noise_batch(probes[0], *sizes_of_model)])  # compiles, allocates
+        peaks = [measure(trainer, noise_batch(size, *sizes_of_model)) for size in probes]
         weights = fit_weights(probes, peaks)
         worst = max(range(len(draws)), key=lambda index: predict_mb(weights, sizes[index]))
         measured = measure(trainer, data.train_set[draws[worst]])
-    report(sizes, worst, weights, measured)
+    report(sizes, worst, weights, measured, config.views)
 
 
 def no_batches(start: Position) -> Generator[Batch, None, None]:
@@ -78,11 +79,6 @@ def tell(refused: list[Skipped]) -> None:
         print(f"skipped {len(refused)} utterances", file=sys.stderr)
 
 
-def probe(trainer: Trainer, size: BatchSize, mel_bins: int, vocab_size: int) -> float:
-    """Peak memory of a step on noise, MB."""
-    return measure(trainer, noise_batch(size, mel_bins, vocab_size))
-
-
 def measure(trainer: Trainer, batch: Batch) -> float:
     """Peak memory of a step, MB."""
     if not len(batch):
@@ -90,12 +86,14 @@ def measure(trainer: Trainer, batch: Batch) -> float:
     return measure_peak_mb(lambda: trainer.train_step([batch]), trainer.device)
 
 
-def report(sizes: list[BatchSize], worst: int, weights: list[float], measured: float) -> None:
+def report(sizes: list[BatchSize], worst: int, weights: list[float], measured: float, views: int) -> None:
     """Print the prediction, how it compares, and the options that use it."""
     size, predicted = sizes[worst], predict_mb(weights, sizes[worst])
-    print(f"{len(sizes)} batches an epoch, of {min(s.utterances for s in sizes)} to {max(s.utterances for s in sizes)}")
+    utterances, each = [s.utterances // views for s in sizes], f" in {views} views each" * (views > 1)
+    print(f"{len(sizes)} batches an epoch, of {min(utterances)} to {max(utterances)}{each}")
     print(
-        f"largest: {size.utterances} utterances of up to {size.frames} frames (after subsampling), {size.labels} labels"
+        f"largest: {utterances[worst]} utterances of up to {size.frames} frames (after subsampling), "
+        f"{size.labels} labels"
     )
     print(f"peak predicted {predicted:.0f} MB, measured {measured:.0f} MB ({predicted / measured - 1:+.1%})")
     shown = ",".join(f"{weight:.4g}" for weight in weights)

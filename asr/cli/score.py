@@ -1,4 +1,4 @@
-"""`asr score`: word error rate of a hypotheses file, and emission delays where the times of words are known."""
+"""`asr score`: error rate of a hypotheses file, and emission delays where the times of words are known."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from asr.errors import InputError
 from asr.files import write_atomically
 from asr.score.delay import Words, emission_delays
 from asr.score.report import read_hypotheses, write_report
-from asr.score.wer import Unit, Utterance, as_unit
+from asr.score.wer import Utterance
 
 
 def main(config: ScoreConfig) -> None:
-    """Write the reports; the WER line is the last line printed. Raises InputError for input at fault."""
+    """Write the reports; the line of the error rate is the last line printed. Raises InputError for input at fault."""
     path = Path(config.hypotheses)
     utterances = read_hypotheses(path)
     words = {cut.id: aligned_words(cut) for cut in open_cuts([config.cuts])} if config.cuts else {}
     if config.cuts and not any(words.get(one.id) for one in utterances):
         raise InputError(f"{config.cuts}: has no times of words of these utterances; see `asr align` and `asr attach`")
-    report(Path(config.output), utterances, config.name or path.resolve().parent.name, words, as_unit(config.unit))
+    report(Path(config.output), utterances, config.name or path.resolve().parent.name, words, config.unit)
 
 
-def report(output: Path, utterances: list[Utterance], name: str, words: Words, unit: Unit, note: str = "") -> None:
+def report(output: Path, utterances: list[Utterance], name: str, words: Words, unit: str, note: str = "") -> None:
     """Write all reports and print their lines; `words` are the times of words by utterance, where known.
 
     note: what is not in the rate.

@@ -13,6 +13,7 @@ from asr.data.batch import Skipped
 from asr.data.corpus import describe_recording, make_cut, write_cuts, write_flac
 from asr.data.features import SAMPLING_RATE
 from asr.data.manifest import open_cuts
+from asr.data.scripts import joined
 from asr.data.splice import Vocabulary, by_speaker, join, random_strings
 from asr.errors import InputError
 from asr.files import require_writable
@@ -51,5 +52,5 @@ def spliced_cuts(config: SpliceConfig, speakers: dict[str, Vocabulary], language
         samples, items = join(words)
         path = Path(config.audio).absolute() / f"{name}-{number:05d}.flac"
         write_flac(path, samples, SAMPLING_RATE)
-        text = " ".join(item.symbol for item in items)
+        text = joined([item.symbol for item in items])
         yield make_cut(describe_recording(path.stem, path), text, speaker, language, {"word": items})

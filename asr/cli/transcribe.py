@@ -25,6 +25,7 @@ from asr.config import TranscribeConfig
 from asr.data.audio import AudioFile, Heard, listen
 from asr.data.batch import Skipped
 from asr.data.features import SAMPLING_RATE
+from asr.data.limits import AUDIO_ENDINGS
 from asr.data.pauses import Lengths, cut_at_pauses
 from asr.data.scripts import joined
 from asr.decode.decoder import Decoder
@@ -35,30 +36,12 @@ from asr.device import choose_device
 from asr.errors import InputError, PartlyDone
 from asr.files import require_directory, write_atomically
 from asr.journal import AGAIN, Journal, content_of
-from asr.models.subsampling import SUBSAMPLED_SECONDS
 from asr.progress import progress
 from asr.runs.trained import Trained, load_trained
 from asr.score.wer import Utterance
 
 SUFFIX = {"text": "txt"}  # of the others: their name
 STDIN = "-"
-AUDIO = {
-    ".wav",
-    ".flac",
-    ".mp3",
-    ".ogg",
-    ".oga",
-    ".opus",
-    ".sph",
-    ".aif",
-    ".aiff",
-    ".aifc",
-    ".au",
-    ".caf",
-    ".w64",
-    ".rf64",
-    ".m4a",
-}
 
 
 @dataclass(frozen=True)
@@ -131,14 +114,15 @@ def list_files(names: Sequence[str]) -> list[str]:
     for name in names:
         inside = audio_in(Path(name)) if name != STDIN and Path(name).is_dir() else [name]
         if not inside:
-            raise InputError(f"{name}: a directory without audio ({', '.join(sorted(AUDIO))})")
+            raise InputError(f"{name}: a directory without audio ({', '.join(AUDIO_ENDINGS)})")
         files |= dict.fromkeys(inside)
     return list(files)
 
 
 def audio_in(directory: Path) -> list[str]:
     """The audio files in a directory and those below, in order of their names."""
-    return [str(path) for path in sorted(directory.rglob("*")) if path.suffix.lower() in AUDIO and path.is_file()]
+    inside = (path for path in sorted(directory.rglob("*")) if path.suffix.lower() in AUDIO_ENDINGS)
+    return [str(path) for path in inside if path.is_file()]
 
 
 def names_of(files: Sequence[str]) -> dict[str, str]:
@@ -353,7 +337,7 @@ def say(decoder: Decoder, trained: Trained, path: Path, name: str = "", title: s
     audio = AudioFile(path)
     print(title, end="", flush=True)
     live = LiveSearch(trained.model, decoder.search, trained.tokenizer, decoder.dataset.fbank, decoder.chunk)
-    step = round(decoder.chunk * SUBSAMPLED_SECONDS * SAMPLING_RATE)
+    step = round(decoder.chunk * decoder.timing.shift * SAMPLING_RATE)
     with naming(name):
         for second in audio.seconds():
             for begin in range(0, len(second), step):

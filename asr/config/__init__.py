@@ -18,12 +18,14 @@ from asr.config.commands import (
     AttachConfig,
     CompareConfig,
     DecodeConfig,
+    ExportConfig,
     FeaturesConfig,
     LmConfig,
     ManifestConfig,
     PlotConfig,
     PreflightConfig,
     ScoreConfig,
+    SegmentConfig,
     SharConfig,
     SpliceConfig,
     TokenizerConfig,
@@ -31,7 +33,7 @@ from asr.config.commands import (
     TranscribeConfig,
 )
 from asr.config.data import DataOptions, NoiseOptions, RoomOptions, SpecAugmentOptions
-from asr.config.decode import SEARCHES, BeamOptions, DecodeOptions, GreedyOptions, K2BeamOptions
+from asr.config.decode import SEARCHES, BeamOptions, DecodeOptions, GreedyOptions, K2BeamOptions, LabelSearchOptions
 from asr.config.loss import (
     LOSSES,
     ArLossOptions,
@@ -59,11 +61,13 @@ __all__ = [
     "DataOptions",
     "DecodeConfig",
     "DecodeOptions",
+    "ExportConfig",
     "FeaturesConfig",
     "FullLossOptions",
     "GreedyOptions",
     "HatArcOptions",
     "K2BeamOptions",
+    "LabelSearchOptions",
     "LmConfig",
     "LossOptions",
     "ManifestConfig",
@@ -78,6 +82,7 @@ __all__ = [
     "PrunedLossOptions",
     "RoomOptions",
     "ScoreConfig",
+    "SegmentConfig",
     "SharConfig",
     "SpecAugmentOptions",
     "SpliceConfig",

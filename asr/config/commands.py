@@ -19,7 +19,12 @@ CHECKPOINT = (
     "validation of best, average and ema once the training is done, and until then best"
 )
 
-UNIT = "what errors are counted in: words, or characters (CER) as for scripts without blanks"
+
+def unit_option() -> str:
+    """The option of every command that counts errors."""
+    counted = "what errors are counted in: words (WER) or characters (CER); auto: characters where references are of a "
+    return option("auto", counted + "script without blanks, as Chinese, else words", choices=("auto", "word", "char"))
+
 
 # Sections whose class depends on their `name`.
 VARIANTS: dict[type, dict[str, Any]] = {LossOptions: LOSSES, ArcOptions: ARCS, DecodeOptions: SEARCHES}
@@ -36,6 +41,12 @@ class TrainConfig:
     optim: OptimOptions = field(default_factory=OptimOptions)
     train: TrainOptions = field(default_factory=TrainOptions)
     decode: DecodeOptions = field(default_factory=GreedyOptions)
+    unit: str = unit_option()
+
+    @property
+    def views(self) -> int:
+        """How often a training batch has each utterance, differently augmented."""
+        return 2 if self.loss.consistency or self.train.ctc_consistency else 1
 
 
 @dataclass
@@ -55,8 +66,8 @@ class DecodeConfig:
         MISSING, "directory for hypotheses and error reports; what is done is kept there until all is"
     )
     checkpoint: str = option("auto", CHECKPOINT)
-    name: str = option("", "name in the WER line; default: the manifest's")
-    unit: str = option("word", UNIT, choices=("word", "char"))
+    name: str = option("", "name in the line of the error rate; default: the manifest's")
+    unit: str = unit_option()
     nbest: int = option(1, "hypotheses of each utterance in nbest.jsonl; 1: no such file", low=1)
     streaming: bool = option(False, "read every utterance chunk by chunk, as if it were just being said")
     device: str = option("auto", "where to decode", choices=("auto", "cpu", "cuda"))
@@ -88,13 +99,13 @@ class TranscribeConfig:
 
 @dataclass
 class ScoreConfig:
-    """`asr score`: word error rate of a hypotheses file, with readable reports."""
+    """`asr score`: error rate of a hypotheses file, with readable reports."""
 
     hypotheses: str = path_option(MISSING, "hypotheses.jsonl, one {id, reference, hypothesis} per line")
     cuts: str = path_option("", "Lhotse manifest with the times of the words, for emission delays")
     output: str = path_option(MISSING, "directory for the reports")
-    name: str = option("", "name in the WER line; default: the file's directory")
-    unit: str = option("word", UNIT, choices=("word", "char"))
+    name: str = option("", "name in the line of the error rate; default: the file's directory")
+    unit: str = unit_option()
 
 
 @dataclass
@@ -111,6 +122,26 @@ class PlotConfig:
     prune_range: int = option(5, "label positions that pruning keeps per frame", low=2)
     checkpoint: str = option("auto", CHECKPOINT)
     device: str = option("auto", "where to compute", choices=("auto", "cpu", "cuda"))
+
+
+@dataclass
+class ExportConfig:
+    """`asr export`: a trained model in files that other runtimes run, compared with it on real audio."""
+
+    run: str = path_option(MISSING, "run directory of `asr train`")
+    output: str = path_option(MISSING, "directory for the files")
+    format: str = option("onnx", "onnx: for sherpa-onnx; torch: programs of torch.export", choices=("onnx", "torch"))
+    streaming: bool = option(False, "an encoder that reads chunk by chunk, of a causal model")
+    chunk_seconds: Optional[float] = option(
+        None, "chunks that a causal encoder's attention works in, seconds; 0: none; null: as in training", low=0
+    )
+    left_context: Optional[int] = option(
+        None, "frames that a streaming encoder keeps of what it has read; null: model.left_context", low=0
+    )
+    int8: bool = option(True, "int8 weights as well (format=onnx)")
+    cuts: str = path_option("", "manifest whose audio the files are checked with; default: the run's data.valid_cuts")
+    utterances: int = option(20, "how many of its first utterances", low=1)
+    checkpoint: str = option("auto", CHECKPOINT)
 
 
 @dataclass
@@ -147,6 +178,16 @@ class AttachConfig:
     )
     cuts: str = path_option(MISSING, "Lhotse manifest to read")
     output: str = path_option(MISSING, "Lhotse manifest to write; OUTPUT.coverage.txt names every fault")
+
+
+@dataclass
+class SegmentConfig:
+    """`asr segment`: cut long recordings into utterances, at pauses between words whose times are known."""
+
+    cuts: str = path_option(MISSING, "Lhotse manifest with times of words, of `asr attach`")
+    output: str = path_option(MISSING, "Lhotse manifest to write; the audio stays where it is")
+    max_seconds: float = option(20.0, "length of an utterance at most", low=1)
+    min_pause: float = option(0.3, "seconds of a pause in which a cut may be made, at least", low=0)
 
 
 @dataclass
@@ -256,6 +297,7 @@ COMMANDS: dict[str, type] = {
     "lm": LmConfig,
     "align": AlignConfig,
     "attach": AttachConfig,
+    "segment": SegmentConfig,
     "splice": SpliceConfig,
     "features": FeaturesConfig,
     "shar": SharConfig,
@@ -264,6 +306,7 @@ COMMANDS: dict[str, type] = {
     "decode": DecodeConfig,
     "transcribe": TranscribeConfig,
     "plot": PlotConfig,
+    "export": ExportConfig,
     "score": ScoreConfig,
     "compare": CompareConfig,
 }

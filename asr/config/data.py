@@ -47,8 +47,8 @@ class DataOptions:
     )
     valid_cuts: list[str] = path_option([], "Lhotse manifests, or directories of Shar, to validate on", needed=True)
     tokenizer: str = path_option("", "directory made by `asr tokenizer`", needed=True)
-    max_seconds: float = option(100.0, "seconds of audio in a batch at most, padding included", low=0.1)
-    max_utterances: Optional[int] = option(None, "utterances in a batch at most", low=1)
+    max_seconds: float = option(100.0, "seconds of audio in a batch at most, padding and every view included", low=0.1)
+    max_utterances: Optional[int] = option(None, "utterances in a batch at most, every view counted", low=1)
     max_memory_mb: Optional[float] = option(
         None, "a batch that is predicted to need more memory is divided; needs data.memory_weights", low=1
     )

@@ -24,18 +24,9 @@ class DecodeOptions:
 
 
 @dataclass
-class GreedyOptions(DecodeOptions):
-    """The likeliest arc of every node."""
+class LabelSearchOptions(DecodeOptions):
+    """What greedy and beam search can add to the log-probabilities of labels and take off those of blanks."""
 
-    name: str = option("greedy", "which search", choices=("greedy",))
-
-
-@dataclass
-class BeamOptions(DecodeOptions):
-    """The most probable label sequences, each over all of its alignments that are followed."""
-
-    name: str = option("beam", "which search", choices=("beam",))
-    beam: int = option(4, "hypotheses that are followed", low=1)
     lm: str = path_option("", "token n-gram for shallow fusion, ARPA, made by `asr lm` or another tool")
     lm_weight: float = option(0.3, "weight of its log-probabilities", low=0)
     internal_lm_weight: float = option(
@@ -46,9 +37,28 @@ class BeamOptions(DecodeOptions):
     )
     phrase_boost: float = option(
         1.0,
-        "nats that each word of such a phrase is made likelier by, spread over its tokens; 0.5 to 2 is usual",
+        "nats that each word of such a phrase (character, where a script has no blanks) is made likelier by, spread "
+        "over its tokens; 0.5 to 2 is usual",
         low=0,
     )
+    blank_penalty: float = option(
+        0.0, "nats taken off the logits of blanks, big ones included, where too many labels are deleted", low=0
+    )
+
+
+@dataclass
+class GreedyOptions(LabelSearchOptions):
+    """The likeliest arc of every node."""
+
+    name: str = option("greedy", "which search", choices=("greedy",))
+
+
+@dataclass
+class BeamOptions(LabelSearchOptions):
+    """The most probable label sequences, each over all of its alignments that are followed."""
+
+    name: str = option("beam", "which search", choices=("beam",))
+    beam: int = option(4, "hypotheses that are followed", low=1)
 
 
 @dataclass

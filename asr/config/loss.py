@@ -33,6 +33,11 @@ class LossOptions:
         "nats per frame for which a path may leave out frames before the first label and after the last; null: none",
         low=0,
     )
+    consistency: float = option(
+        0.0,
+        "weight of the divergence between two views of each utterance, both in a batch (after CR-CTC); 0: one view",
+        low=0,
+    )
 
     @property
     def uses_alignment(self) -> bool:

@@ -15,7 +15,10 @@ class ModelOptions:
     normalize: str = option(
         "global", "feature normalisation, part of the encoder", choices=("global", "utterance", "none")
     )
-    subsampling_channels: int = option(32, "channels of the second convolution; the first has a quarter", low=4)
+    subsampling: int = option(4, "feature frames (10 ms) that become one: 2, 4, 8 or 16", low=2, high=16)
+    subsampling_channels: int = option(
+        32, "channels of the convolutions that subsample; the first of several has a quarter", low=4
+    )
     encoder_dim: int = option(144, "width of the encoder (D)", low=1)
     layers: int = option(6, "Conformer layers", low=1)
     heads: int = option(4, "attention heads; must divide encoder_dim", low=1)

@@ -48,6 +48,9 @@ class TrainOptions:
         0.0, "decay of a moving average of the weights, for `checkpoint=ema`; 0: none is kept", low=0, high=0.999999
     )
     ctc_weight: float = option(0.2, "weight of the auxiliary CTC loss; 0: none", low=0)
+    ctc_consistency: float = option(
+        0.0, "share that the divergence between two views of each utterance has in it (CR-CTC); 0: one view", low=0
+    )
     log_every: int = option(20, "steps between two lines of metrics", low=1)
     validate_every: int = option(500, "steps between two validations (of a checkpoint each)", low=1)
     save_every: int = option(500, "steps between two checkpoints", low=1)

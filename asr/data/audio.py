@@ -17,7 +17,6 @@ from torchaudio.functional import resample
 
 from asr.data.features import (
     FRAME_SAMPLES,
-    FRAME_SECONDS,
     SAMPLING_RATE,
     cancel_out,
     check_samples,
@@ -28,8 +27,9 @@ from asr.data.features import (
 from asr.data.pauses import BLOCK_SECONDS
 from asr.data.sound import Sound
 from asr.errors import InputError
+from asr.frames import FRAME_SECONDS, WINDOW_SECONDS
 
-WINDOW_SAMPLES = 400  # that a feature frame is computed from, centred on the 160 of its own
+WINDOW_SAMPLES = round(WINDOW_SECONDS * SAMPLING_RATE)  # that a feature frame is computed from
 
 
 class AudioFile:

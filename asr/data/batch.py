@@ -32,13 +32,14 @@ class Skipped:
 class Batch:
     """Utterances padded to common lengths.
 
+    views: how often each utterance is in the batch, differently augmented: the second view of row b is row b + B/2.
     ids, texts: B utterance ids and transcripts.
     features: (B,T,F) log-mel filterbank, 10 ms a frame, padded with zeros.
     feature_frames: (B,), valid frames.
     labels: (B,U) token ids, padded with 0; label_lengths: (B,). All lengths are 0 without a tokenizer.
     words: for each utterance the times of its words, seconds from its start; none where they are unknown.
     alignment: (B,U), frame after subsampling of each label, negative where unknown; None for an empty batch.
-    seconds: of audio, without padding.
+    seconds: of audio, without padding; of each utterance once.
     position: where the stream stands once this batch is done; None outside training.
     skipped: utterances of this batch that could not be read; in training also those that were refused on the way to it.
     """
@@ -53,19 +54,20 @@ class Batch:
     alignment: Tensor | None = None
     words: list[list[AlignmentItem]] = field(default_factory=list)
     position: Position | None = None
+    views: int = 1
     skipped: list[Skipped] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def select(self, rows: Sequence[int]) -> Batch:
-        """The utterances at these places, padded as they are here; `seconds` and `skipped` stay the batch's."""
+        """These rows, each by itself, padded as they are here; `seconds` and `skipped` stay the batch's."""
         ids, texts = [self.ids[row] for row in rows], [self.texts[row] for row in rows]
         words = [self.words[row] for row in rows] if self.words else []
         tensors: dict[str, Any] = {
             name: value[list(rows)] for name, value in vars(self).items() if isinstance(value, Tensor)
         }
-        return replace(self, ids=ids, texts=texts, words=words, **tensors)
+        return replace(self, ids=ids, texts=texts, words=words, views=1, **tensors)
 
     def to(self, device: torch.device) -> Batch:
         """The same batch with its tensors on `device`."""

@@ -7,19 +7,22 @@ that were joined end to end have a header for the first alone; MP3 need not have
 from __future__ import annotations
 
 import io
-import mmap
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
-Data = bytes | mmap.mmap
+from asr.data.flac import Data, samples_of_frames
 
 _FLAC = b"fLaC\x00\x00\x00\x22"  # the marker, and the head of the block that always follows
+_OGG_FLAC = b"\x7fFLAC"  # what the first page of FLAC in Ogg holds, before the marker
+_OGG_FLAC_HEAD = 9  # bytes before the marker
 _ANY_LENGTH = (1 << 36) - 1  # samples, the largest that FLAC can state
 _UNKNOWN_BYTES = 0x7FFF0000  # sizes from here on stand for "not known when it was written"
 _ENDLESS, _TAIL = 1 << 40, 1 << 12  # bytes
+MISSING_PAGES, MISSING_FRAMES = "pages are missing in it", "frames are missing in it"
+_TAGS = re.compile(rb"ID3|TAG|APETAGEX")  # which may stand between the frames of MP3
 _LEAST_AUDIO = 64  # bytes behind the data chunk that are no chunk, from which on they count as audio
 _WAVE = re.compile(rb"RIFF.{4}WAVE", re.DOTALL)
 _NAME = re.compile(rb"[ -~]{4}")  # of a chunk
@@ -39,6 +42,9 @@ class Part:
     stated_samples: samples that the header says there are, where libsndfile does not tell.
     share: of the bytes that the header says there are, how much is there.
     fault: what is wrong with it, where nobody knows how many samples that has cost.
+    open_end: whether more samples may have followed than can be known of.
+    displaced: whether something is missing in the middle, and what is behind it seems to come sooner than it did.
+    content: what is to be read in place of the file, if anything; begin and end count in it.
     """
 
     begin: int
@@ -49,13 +55,16 @@ class Part:
     stated_samples: int = 0
     share: float = 1.0
     fault: str = ""
+    open_end: bool = False
+    displaced: bool = False
+    content: bytes = field(default=b"", repr=False)
 
 
 class View(io.RawIOBase):
     """A part of a file as a file of its own."""
 
     def __init__(self, data: Data, part: Part) -> None:
-        self.data, self.part, self.place = data, part, 0
+        self.data, self.part, self.place = part.content or data, part, 0
 
     def readable(self) -> bool:
         """Yes."""
@@ -111,9 +120,12 @@ def find_parts(data: Data) -> list[Part]:
 
 
 class Page(NamedTuple):
-    """A page of Ogg: where it is, whether it begins or ends a stream, of which stream it is and which of its pages."""
+    """A page of Ogg: where it, what it holds, and its end are, whether it begins or ends a stream, of which stream it
+    is, and which of its pages."""
 
     place: int
+    body: int
+    end: int
     begins: bool
     ends: bool
     serial: bytes
@@ -128,8 +140,19 @@ def ogg_parts(data: Data) -> list[Part]:
             streams.append([])
         streams[-1].append(page)
     begins = [stream[0].place for stream in streams] or [0]
-    faults = [ogg_fault(stream) for stream in streams] or [""]
-    return [Part(begin, end, fault=fault) for begin, end, fault in zip(begins, [*begins[1:], len(data)], faults)]
+    ends = [*begins[1:], len(data)]
+    return [ogg_part(data, stream, begin, end) for stream, begin, end in zip(streams or [[]], begins, ends)]
+
+
+def ogg_part(data: Data, pages: list[Page], begin: int, end: int) -> Part:
+    """A stream; of FLAC what its pages hold, one after the other, which is FLAC as it is without Ogg."""
+    fault = ogg_fault(pages) if pages else ""
+    if not pages or data[pages[0].body : pages[0].body + len(_OGG_FLAC)] != _OGG_FLAC:
+        return Part(begin, end, fault=fault, displaced=fault == MISSING_PAGES)
+    bodies = [data[page.body : page.end] for page in pages if page.serial == pages[0].serial]
+    cut_off = data[pages[-1].end : end]  # a page of which the end is missing
+    content = b"".join([*bodies, cut_off[27 + cut_off[26] :] if len(cut_off) > 27 else b""])[_OGG_FLAC_HEAD:]
+    return replace(flac_part(content, 0, len(content)), fault=fault, content=content)
 
 
 def ogg_fault(pages: list[Page]) -> str:
@@ -137,7 +160,7 @@ def ogg_fault(pages: list[Page]) -> str:
     numbers: dict[bytes, int] = {}
     for page in pages:
         if page.number != numbers.get(page.serial, page.number):
-            return "pages are missing in it"
+            return MISSING_PAGES
         numbers[page.serial] = page.number + 1
     return "" if pages[-1].ends else "it is cut off before its end"
 
@@ -150,11 +173,13 @@ def ogg_pages(data: Data) -> Iterator[Page]:
         size = 27 + len(lengths) + sum(lengths)
         if place + size <= len(data):
             number = int.from_bytes(data[place + 18 : place + 22], "little")
-            yield Page(place, bool(kind & 2), bool(kind & 4), data[place + 14 : place + 18], number)
+            body = place + 27 + len(lengths)
+            serial = data[place + 14 : place + 18]
+            yield Page(place, body, place + size, bool(kind & 2), bool(kind & 4), serial, number)
         place += size if place + size <= len(data) else 4
 
 
-# FLAC: how many samples there are stands in its first block, 0 where that was not known.
+# FLAC: how many samples there are stands in its first block, 0 where that was not known; what each frame tells is so.
 
 
 def flac_parts(data: Data) -> list[Part]:
@@ -164,11 +189,14 @@ def flac_parts(data: Data) -> list[Part]:
 
 
 def flac_part(data: Data, begin: int, end: int) -> Part:
-    """A FLAC stream; told the largest length where its own is unknown."""
+    """A FLAC stream; told how many samples its frames have where it says fewer, or nothing; if no frame tells, the most
+    that there can be."""
     fields = int.from_bytes(data[begin + 18 : begin + 26], "big")
-    if fields & _ANY_LENGTH:
+    stated, held = fields & _ANY_LENGTH, samples_of_frames(data, begin, end)
+    if stated and stated >= held:
         return Part(begin, end)
-    return Part(begin, end, {begin + 18: (fields | _ANY_LENGTH).to_bytes(8, "big")}, unknown=True)
+    known = fields - stated + (held or _ANY_LENGTH)
+    return Part(begin, end, {begin + 18: known.to_bytes(8, "big")}, unknown=not held, open_end=True)
 
 
 # Formats in which a number says how many bytes of audio follow.
@@ -292,24 +320,31 @@ def mp3_parts(data: Data) -> list[Part]:
         elif frame.place > whole[-1][-1][-1].end:
             whole[-1].append([])
         whole[-1][-1].append(frame)
-    return [part for pieces in whole for part in of_one_mp3(pieces)]
+    return [part for pieces in whole for part in of_one_mp3(pieces, is_broken(data, pieces))]
 
 
-def of_one_mp3(pieces: list[list[Frame]]) -> Iterator[Part]:
+def is_broken(data: Data, pieces: list[list[Frame]]) -> bool:
+    """Whether something is between the frames of an MP3 that is no tag."""
+    return any(not _TAGS.match(data, piece[-1].end) for piece in pieces[:-1])
+
+
+def of_one_mp3(pieces: list[list[Frame]], broken: bool) -> Iterator[Part]:
     """The parts of an MP3. A number of frames that its first one tells is put right, unless there simply are fewer."""
     first, samples = pieces[0][0], pieces[0][0].samples
     count = sum(map(len, pieces)) - (first.stated is not None)
     lost = max((first.stated or 0) - count, 0)
+    fault = MISSING_FRAMES * broken
     for piece in pieces:
         told = piece[0].stated
         frames = piece if told is None else piece[1:]
         if told:
             right = {first.tells_at: len(frames).to_bytes(4, "big")} if len(pieces) > 1 or count > told else {}
-            yield Part(first.place, piece[-1].end, right)
+            yield Part(first.place, piece[-1].end, right, fault=fault, displaced=broken)
         elif frames:
             there = len(frames) * samples
             stated = there + lost * samples * (piece is pieces[-1])
-            yield Part(frames[0].place, piece[-1].end, unknown=True, counted=there, stated_samples=stated)
+            known = Part(frames[0].place, piece[-1].end, fault=fault, displaced=broken)
+            yield replace(known, unknown=True, counted=there, stated_samples=stated)
 
 
 def mp3_frames(data: Data) -> Iterator[Frame]:

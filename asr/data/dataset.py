@@ -16,10 +16,12 @@ from asr.config import SpecAugmentOptions
 from asr.data.augment import keyed_random, spec_augment
 from asr.data.batch import Batch, Position, Skipped
 from asr.data.features import load_features, make_fbank
+from asr.data.scripts import joined
 from asr.data.tokenizer import Tokenizer
 from asr.data.waves import WaveAugmentation
 from asr.data.words import aligned_words, in_order, token_frames
 from asr.errors import InputError
+from asr.frames import FrameTiming
 
 EDGE_SECONDS = (
     0.1  # by which a supervision may end outside its cut: of rounding, and too short for a word to be missing
@@ -47,42 +49,53 @@ class Augmentation:
     options: SpecAugmentOptions
     seed: int
 
-    def __call__(self, features: Tensor, epoch: int, cut_id: str) -> Tensor:
-        """Augmented copy of (T,F)."""
-        return spec_augment(features, self.options, keyed_random("spec_augment", self.seed, epoch, cut_id))
+    def __call__(self, features: Tensor, epoch: int, cut_id: str, view: int = 0) -> Tensor:
+        """Augmented copy of (T,F). view: of an utterance that the batch has several times."""
+        key = "spec_augment", self.seed, epoch, cut_id, *[view] * (view > 0)
+        return spec_augment(features, self.options, keyed_random(*key))
 
 
 class SpeechDataset(torch.utils.data.Dataset[Batch]):
-    """Loads features and labels of a draw. Without a tokenizer, as in decoding, there are no labels."""
+    """Loads features and labels of a draw. Without a tokenizer, as in decoding, there are no labels.
+
+    timing: of the frames of the encoder that is to read them. views: how often each utterance comes in a training
+    batch, with one SpecAugment or another (`Batch.views`).
+    """
 
     def __init__(
         self,
         mel_bins: int,
-        min_frames: int,
+        timing: FrameTiming,
         tokenizer: Tokenizer | None = None,
         augmentation: Augmentation | None = None,
         waves: WaveAugmentation | None = None,
+        views: int = 1,
     ) -> None:
         self.fbank = make_fbank(mel_bins)
-        self.min_frames = min_frames
+        self.timing = timing
         self.tokenizer = tokenizer
         self.pieces = tokenizer.pieces if tokenizer else []
         self.augmentation = augmentation
         self.waves = waves
+        self.views = views
 
     def __getitem__(self, draw: Draw) -> Batch:
         """The batch of a draw; utterances that cannot be read are named in `Batch.skipped`."""
-        cuts, features, skipped = [], [], [*draw.refused]
+        cuts, loaded, skipped = [], [], [*draw.refused]
         for cut in draw.cuts:
             try:
-                features.append(self.load(cut, draw.position))
+                loaded.append(self.load(cut, draw.position))
                 cuts.append(cut)
             except InputError as error:
                 skipped.append(Skipped(cut.id, str(error)))
-        return self.collate(cuts, features, skipped, draw.done or draw.position)
+        views = [
+            [self.augment(features, draw.position, cut.id, view) for cut, features in zip(cuts, loaded)]
+            for view in range(self.views if draw.position else 1)
+        ]
+        return self.collate(cuts, views, skipped, draw.done or draw.position)
 
     def load(self, cut: Cut, position: Position | None) -> Tensor:
-        """Features (T,F) of one cut, augmented in training.
+        """Features (T,F) of one cut, in training of augmented audio.
 
         Raises InputError where they cannot be read, or the transcript is not of what is heard.
         """
@@ -90,16 +103,22 @@ class SpeechDataset(torch.utils.data.Dataset[Batch]):
         alter = partial(self.waves, epoch=position.epoch, cut_id=cut.id) if self.waves and position else None
         with one_thread():
             features = load_features(cut, self.fbank, alter)
-        if len(features) < self.min_frames:
-            raise InputError(f"{len(features)} feature frames, the encoder needs {self.min_frames}")
+        if len(features) < self.timing.window:
+            raise InputError(f"{len(features)} feature frames, the encoder needs {self.timing.window}")
+        return features
+
+    def augment(self, features: Tensor, position: Position | None, cut_id: str, view: int) -> Tensor:
+        """A view of an utterance's features (T,F): augmented in training."""
         if self.augmentation is None or position is None:
             return features
-        return self.augmentation(features, position.epoch, cut.id)
+        return self.augmentation(features, position.epoch, cut_id, view)
 
     def collate(
-        self, cuts: list[Cut], features: list[Tensor], skipped: list[Skipped], position: Position | None
+        self, cuts: list[Cut], views: list[list[Tensor]], skipped: list[Skipped], position: Position | None
     ) -> Batch:
-        """Pad and stack."""
+        """Pad and stack. views: features of all cuts, one list after the other."""
+        seconds = sum(cut.duration for cut in cuts)
+        features, cuts = [one for view in views for one in view], cuts * len(views)
         texts = [transcript(cut) for cut in cuts]
         labels = [torch.tensor(self.encode(text), dtype=torch.long) for text in texts]
         aligned = [self.align(cut, ids) for cut, ids in zip(cuts, labels)]
@@ -113,15 +132,16 @@ class SpeechDataset(torch.utils.data.Dataset[Batch]):
             label_lengths=torch.tensor([len(ids) for ids in labels], dtype=torch.long),
             alignment=pad_sequence(aligned, batch_first=True) if labels else None,
             words=[aligned_words(cut) for cut in cuts],
-            seconds=sum(cut.duration for cut in cuts),
+            seconds=seconds,
             position=position,
+            views=len(views),
             skipped=skipped,
         )
 
     def align(self, cut: Cut, ids: Tensor) -> Tensor:
         """Frame after subsampling of each label (U,); UNALIGNED where unknown."""
         pieces = [self.pieces[token] for token in ids.tolist()]
-        return torch.tensor(token_frames(cut, pieces), dtype=torch.long)
+        return torch.tensor(token_frames(cut, pieces, self.timing), dtype=torch.long)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a transcript; none without a tokenizer."""
@@ -151,5 +171,9 @@ def check_supervisions(cut: Cut) -> None:
 
 
 def transcript(cut: Cut) -> str:
-    """The text of all supervisions of a cut in order of time, white space collapsed; "" if there is none."""
-    return " ".join(" ".join(s.text for s in in_order(cut) if s.text).split())
+    """The text of all supervisions of a cut in order of time, white space collapsed; "" if there is none.
+
+    Where one ends or begins in a script without blanks, none comes between.
+    """
+    texts = (" ".join(s.text.split()) for s in in_order(cut) if s.text)
+    return joined([text for text in texts if text])

@@ -15,13 +15,13 @@ from lhotse.cut import Cut, MixedCut, PaddingCut
 from lhotse.utils import compute_num_frames
 from torch import Tensor
 
-from asr.data.lhotse_audio import disagreement, install
+from asr.data.lhotse_audio import as_sound, disagreement
 from asr.data.sound import quiet
 from asr.errors import InputError
+from asr.frames import FRAME_SECONDS
 
 SAMPLING_RATE = 16000  # Hz, of what the filterbank reads; other audio is resampled
-FRAME_SECONDS = 0.01
-FRAME_SAMPLES = 160  # fewest samples that make a frame
+FRAME_SAMPLES = round(FRAME_SECONDS * SAMPLING_RATE)  # fewest that make a frame
 OPPOSITE_POWER = 0.01  # of the mean of channels, against theirs, under which they are of opposite phase
 SOURCE_RATE = "source_sampling_rate"  # what transforms of Lhotse's that change the rate call that of their input
 
@@ -31,8 +31,6 @@ SOURCE_RATE = "source_sampling_rate"  # what transforms of Lhotse's that change 
 # but 0 has a logarithm of less than −103.
 LARGEST_SAMPLE = 2.0**17
 LEAST_FEATURE, LARGEST_FEATURE = -110.0, 40.0
-
-install()
 
 
 def make_fbank(mel_bins: int) -> Fbank:
@@ -54,7 +52,8 @@ def load_samples(cut: Cut) -> np.ndarray:
     require_recording(cut)
     check_rates(cut)
     try:
-        samples = (cut if cut.sampling_rate == SAMPLING_RATE else cut.resample(SAMPLING_RATE)).load_audio()
+        with as_sound():
+            samples = (cut if cut.sampling_rate == SAMPLING_RATE else cut.resample(SAMPLING_RATE)).load_audio()
     except Exception as error:  # every audio backend has its own exceptions
         raise InputError(f"unreadable audio ({disagreement(cut) or one_line(error)})") from error
     if 0 < samples.shape[-1] < FRAME_SAMPLES:

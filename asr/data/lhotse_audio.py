@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lhotse.audio import AudioSource, set_current_audio_backend
-from lhotse.audio.backend import CompositeAudioBackend, get_default_audio_backend
+from lhotse.audio import AudioSource, get_current_audio_backend, set_current_audio_backend
+from lhotse.audio.backend import AudioBackend, CompositeAudioBackend, get_default_audio_backend
 from lhotse.cut import Cut, MixedCut, PaddingCut
 from lhotse.utils import compute_num_samples
 
-from asr.data.sound import ALLOWED_SECONDS, Sound, Unreadable, read_seconds_at
+from asr.data.sound import ALLOWED_SECONDS, Sound, Unreadable, displaced, read_seconds_at
 from asr.errors import InputError
 
 
@@ -29,8 +33,10 @@ class SoundBackend(CompositeAudioBackend):  # type: ignore[misc]
         duration: float | None = None,
         force_opus_sampling_rate: int | None = None,
     ) -> tuple[np.ndarray, int]:
-        """Samples (channels,n), float32, and their rate. Raises InputError for a whole file that is damaged."""
+        """Samples (channels,n), float32, and their rate. Raises InputError where what is wanted is damaged."""
         if duration is not None and isinstance(path_or_fd, (str, Path)):
+            if fault := displaced(path_or_fd):
+                raise InputError(f"{path_or_fd}: where its parts belong is not known: {fault}")
             piece = read_seconds_at(path_or_fd, offset, duration)
             if piece is not None:
                 return piece[0].T, piece[1]
@@ -47,6 +53,10 @@ class SoundBackend(CompositeAudioBackend):  # type: ignore[misc]
         samples = sound.read(begin, count)
         if begin == 0 and count is None and sound.fault:
             raise InputError(sound.fault)
+        for first, last in sound.gaps:
+            if first < begin + len(samples) and last > begin:
+                place = f"{first / sound.rate:.2f} to {last / sound.rate:.2f} s"
+                raise InputError(f"{place} of {path_or_fd} cannot be read: the file is damaged")
         return samples.T, sound.rate
 
 
@@ -55,9 +65,37 @@ def open_sound(source: Any) -> Sound:
     return Sound(source.read()) if isinstance(source, io.IOBase) else Sound.open(source)
 
 
-def install() -> None:
-    """Have Lhotse read all audio in this way, in this process."""
-    set_current_audio_backend(SoundBackend())
+@dataclass
+class Readers:
+    """Those who are reading now, in whatever thread: how many, and what Lhotse read with before the first came."""
+
+    count: int = 0
+    before: AudioBackend | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+_readers = Readers()
+
+
+@contextlib.contextmanager
+def as_sound() -> Iterator[None]:
+    """Within this, Lhotse reads audio in this way; afterwards as whoever uses it, too, has set it.
+
+    It has one backend for all threads, and its own `audio_backend` does not put the former back after an exception, or
+    in the right order if threads overlap. Here the last to leave does.
+    """
+    with _readers.lock:
+        if not _readers.count:
+            _readers.before = get_current_audio_backend()
+            set_current_audio_backend(SoundBackend())
+        _readers.count += 1
+    try:
+        yield
+    finally:
+        with _readers.lock:
+            _readers.count -= 1
+            if not _readers.count:
+                set_current_audio_backend(_readers.before)
 
 
 def disagreement(cut: Cut) -> str:

@@ -23,9 +23,9 @@ from lhotse.cut import Cut
 from lhotse.serialization import deserialize_item
 
 from asr.data.features import one_line
-from asr.data.rows import Row, read_row
+from asr.data.limits import AUDIO_ENDINGS
+from asr.data.rows import ManifestRow, read_row
 from asr.data.shar import is_shar, read_shar, shar_manifests
-from asr.data.sources.row import AUDIO_ENDINGS
 from asr.errors import InputError
 from asr.files import read_lines
 
@@ -116,7 +116,7 @@ def repeated_ids(paths: Sequence[str], ids: array[int]) -> Iterator[tuple[str, s
                 first.setdefault(row.id, f"{path}, {place}")
 
 
-def rows(path: str) -> Iterator[tuple[str, Row]]:
+def rows(path: str) -> Iterator[tuple[str, ManifestRow]]:
     """Each row of a manifest, or of those in a directory of Shar, and its place: `line 3 (u7)`."""
     directory = Path(path).is_dir()
     for manifest in shar_manifests(Path(path)) if directory else [Path(path)]:

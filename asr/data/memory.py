@@ -23,6 +23,7 @@ from asr.data.dataset import transcript
 from asr.data.features import frame_count
 from asr.data.tokenizer import Tokenizer
 from asr.errors import InputError
+from asr.frames import FrameTiming
 
 TERMS = 5
 HEADROOM = 0.9  # share of the memory beyond the process itself that predictions may fill: they are no better
@@ -31,7 +32,7 @@ RESERVE_MB = 100  # by which a process grows on a CPU, measured, as it meets hun
 
 @dataclass(frozen=True)
 class BatchSize:
-    """utterances: B; frames: T, after subsampling; labels: U; of the longest each."""
+    """utterances: B, each view for itself; frames: T, after subsampling; labels: U; of the longest each."""
 
     utterances: int
     frames: int
@@ -73,15 +74,17 @@ def fit_weights(sizes: Sequence[BatchSize], peaks_mb: Sequence[float]) -> list[f
 
 @dataclass(frozen=True)
 class Measure:
-    """The size of a batch of cuts. encoder_frames: feature frames → frames after subsampling."""
+    """The size of a batch of cuts. timing: of the encoder's frames. views: see `Batch`."""
 
-    encoder_frames: Callable[[int], int]
+    timing: FrameTiming
     tokenizer: Tokenizer
+    views: int = 1
 
     def __call__(self, cuts: Sequence[Cut]) -> BatchSize:
         """The size that `cuts` are padded to."""
-        frames = max(self.encoder_frames(frame_count(cut)) for cut in cuts)
-        return BatchSize(len(cuts), frames, max(len(self.tokenizer.encode(transcript(cut))) for cut in cuts))
+        frames = max(self.timing.length(frame_count(cut)) for cut in cuts)
+        labels = max(len(self.tokenizer.encode(transcript(cut))) for cut in cuts)
+        return BatchSize(self.views * len(cuts), frames, labels)
 
 
 @dataclass(frozen=True)

@@ -17,16 +17,16 @@ from lhotse.audio import AudioSource
 from lhotse.cut import MixedCut, PaddingCut
 from lhotse.cut.mixed import MixTrack
 
-LONGEST_SECONDS = 1e6  # beyond which a time is a mistake
+from asr.data.limits import LATEST_SECONDS, SHOWN_CHARACTERS
+
 DURATION_TOLERANCE = 0.1  # seconds by which a recording's duration may differ from its number of samples
-SHOWN_CHARACTERS = 40  # of a wrong value
 
 Check = Callable[[Any, str], Iterator[str]]  # a value, and the beginning of its parts' names → what is wrong with it
 
 
 @dataclass(frozen=True)
-class Row:
-    """A row as it was read, and what is wrong with it."""
+class ManifestRow:
+    """A row of a manifest as it was read, and what is wrong with it."""
 
     value: Any
     faults: list[str]
@@ -44,15 +44,15 @@ class Row:
         return fields_of(self.value) is not None
 
 
-def read_row(line: str) -> Row:
+def read_row(line: str) -> ManifestRow:
     """A line of a manifest of cuts."""
     try:
         value = json.loads(line)
     except json.JSONDecodeError as error:
-        return Row(None, [f"not JSON ({error.msg} at character {error.pos})"])
+        return ManifestRow(None, [f"not JSON ({error.msg} at character {error.pos})"])
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, a list of as many lists
-        return Row(None, [f"not JSON that can be read ({error})"])
-    return Row(value, list(cut_faults(value)))
+        return ManifestRow(None, [f"not JSON that can be read ({error})"])
+    return ManifestRow(value, list(cut_faults(value)))
 
 
 @dataclass(frozen=True)
@@ -108,9 +108,9 @@ def is_text(value: Any) -> bool:
     return isinstance(value, str) and (value.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in value))
 
 
-def is_number(value: Any, low: float = -LONGEST_SECONDS) -> bool:
+def is_number(value: Any, low: float = -LATEST_SECONDS) -> bool:
     """Whether this is a number, and as a time no mistake."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= LONGEST_SECONDS
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= LATEST_SECONDS
 
 
 def is_count(value: Any) -> bool:

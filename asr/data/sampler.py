@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice, pairwise
 
@@ -20,6 +20,7 @@ from asr.data.features import frame_count, require_recording
 from asr.data.memory import MemoryLimit
 from asr.data.tokenizer import Tokenizer
 from asr.errors import InputError
+from asr.frames import FrameTiming
 
 CUTS_FOR_BINS = 10000  # utterances, at most, that the limits of the buckets are estimated on
 
@@ -28,7 +29,7 @@ CUTS_FOR_BINS = 10000  # utterances, at most, that the limits of the buckets are
 class Admission:
     """Decides which utterances can be trained on, and remembers which cannot.
 
-    encoder_frames: feature frames → frames after subsampling.
+    timing: of the encoder's frames.
     ctc: a CTC loss is trained too, which needs a frame per label and one more between equal labels.
     modified: the lattice needs a frame per label.
     limit: of the memory of a batch.
@@ -37,7 +38,7 @@ class Admission:
     tokenizer: Tokenizer
     min_duration: float
     max_duration: float
-    encoder_frames: Callable[[int], int]
+    timing: FrameTiming
     ctc: bool
     modified: bool = False
     limit: MemoryLimit | None = None
@@ -61,7 +62,7 @@ class Admission:
             labels = self.tokenizer.encode(transcript(cut))
         except InputError as error:
             return str(error)
-        have = self.encoder_frames(frame_count(cut))
+        have = self.timing.length(frame_count(cut))
         need = frames_needed(labels) if self.ctc else len(labels) if self.modified else 1
         if have < need:
             return f"{len(labels)} labels need {need} frames, the encoder gives {have}{self.remedy()}"

@@ -13,6 +13,10 @@ _NO_BLANKS = re.compile(
 )
 
 
+# Of these the ones whose characters a mark may follow.
+_MARKED = re.compile("[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff]")
+
+
 def without_blanks(text: str) -> bool:
     """Whether a text has characters of such a script."""
     return _NO_BLANKS.search(text) is not None
@@ -24,14 +28,26 @@ def units_of_text(text: str) -> list[str]:
 
 
 def _units_of_word(word: str) -> list[str]:
+    if not without_blanks(word):
+        return [word]
     units: list[str] = []
     for character in word:
-        alone = without_blanks(character) and unicodedata.category(character)[0] != "M"
+        alone = begins_unit(character)
         if units and not alone and (unicodedata.category(character)[0] == "M" or not without_blanks(units[-1])):
             units[-1] += character
         else:
             units.append(character)
     return units
+
+
+def begins_unit(character: str) -> bool:
+    """Whether a character is one of such a script, and no mark, which belongs to the character before."""
+    return without_blanks(character) and unicodedata.category(character)[0] != "M"
+
+
+def is_complete(unit: str) -> bool:
+    """Whether nothing that follows a unit can belong to it: neither letters nor marks."""
+    return without_blanks(unit[-1]) and not _MARKED.search(unit[-1])
 
 
 def joined(units: Sequence[str]) -> str:

@@ -19,6 +19,7 @@ from lhotse.shar import LazySharIterator, SharWriter
 
 from asr.data.batch import Skipped
 from asr.data.features import check_features, load_samples, one_line
+from asr.data.lhotse_audio import as_sound
 from asr.errors import InputError
 from asr.files import replace_directory, sync, write_atomically
 
@@ -50,7 +51,7 @@ def write_shard(shard: Shard) -> list[Skipped]:
     suffix = f".{shard.number:06d}"
     skipped: list[Skipped] = []
     with tempfile.TemporaryDirectory(dir=shard.directory, prefix="unfinished-") as temporary:
-        with SharWriter(temporary, field, None, warn_unused_fields=False, shard_suffix=suffix) as writer:
+        with as_sound(), SharWriter(temporary, field, None, warn_unused_fields=False, shard_suffix=suffix) as writer:
             for cut in readable(shard.cuts, skipped):
                 writer.write(cut)
         if len(skipped) == len(shard.cuts):

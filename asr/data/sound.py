@@ -8,22 +8,24 @@ import os
 import re
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
 import soundfile
 from lhotse.utils import compute_num_samples
 
-from asr.data.containers import Data, Part, View, find_parts
+from asr.data.containers import Part, View, find_parts
+from asr.data.flac import Data
 from asr.errors import InputError
 
 BLOCK_SECONDS = 1.0  # that are decoded at a time
+CHECKED_SAMPLES = 256  # that are read again
 ALLOWED_SECONDS = 0.025  # that a decoder may add or lose, as in Lhotse
 # Seconds to decode before what is wanted: an MP3 frame needs bits of those before it, and Vorbis counts from the end of
-# a page, which in the last one is not where the samples end.
-LEAD_SECONDS = {"MP3": 0.8, "OGG": 10.0}
+# a page, which in the last one is not where the samples end; of FLAC some, to see that they go on there.
+LEAD_SECONDS = {"MP3": 0.8, "OGG": 10.0, "FLAC": 0.3}
 _FEWER_BYTES = re.compile(r"(\d+) \(should be (\d+)\)")  # in libsndfile's log: what a header says, and what is there
 
 
@@ -44,7 +46,8 @@ class Decoder(soundfile.SoundFile):  # type: ignore[misc]
 
 @dataclass
 class Sound:
-    """An audio file. missing: samples that `blocks` found missing, or could only replace by silence.
+    """An audio file. missing: samples that `blocks` found missing, or could only replace by silence. gaps: where it did
+    the latter, first sample and end, as far as was read.
 
     Raises Unreadable where it does not look like audio that libsndfile reads, and InputError where the parts that it
     was joined of do not go together.
@@ -55,6 +58,7 @@ class Sound:
     rate: int = 0
     channels: int = 0
     missing: int = 0
+    gaps: list[tuple[int, int]] = field(default_factory=list)
     gave_up: bool = False
 
     @classmethod
@@ -93,10 +97,10 @@ class Sound:
 
     def decode(self, size: int) -> Iterator[np.ndarray]:
         """All samples, about `size` at a time; then it is known what is there, and what is missing."""
-        self.missing, there = 0, []
+        self.missing, self.gaps, there = 0, [], list[int]()
         for part, stated in zip(self.parts, self.stated):
             there.append(0)
-            for block in self.read_part(part, stated, size):
+            for block in self.read_part(part, stated, size, sum(there)):
                 there[-1] += len(block)
                 yield block
         self.there = there
@@ -170,8 +174,11 @@ class Sound:
             except soundfile.SoundFileError:
                 return False
 
-    def read_part(self, part: Part, promised: int, size: int) -> Iterator[np.ndarray]:
-        """The samples of a part, (n,channels) each; silence where it is damaged, if there is more behind."""
+    def read_part(self, part: Part, promised: int, size: int, before: int) -> Iterator[np.ndarray]:
+        """The samples of a part, (n,channels) each; silence where it is damaged, if there is more behind.
+
+        before: samples that other parts have before it.
+        """
         here: int | None = 0
         while here is not None:
             done = here
@@ -180,8 +187,9 @@ class Sound:
                 yield block
             here = self.behind(part, done, promised, size)
             if here is not None:
-                yield np.zeros((here - done, self.channels), np.float32)
                 self.missing += here - done
+                self.gaps.append((before + done, before + here))
+                yield np.zeros((here - done, self.channels), np.float32)
         self.missing += max(promised - done, 0)
 
     def read_on(self, part: Part, begin: int, size: int) -> Iterator[np.ndarray]:
@@ -212,7 +220,8 @@ class Sound:
     def fault(self) -> str:
         """What is missing, in words; "" where nothing is; see `lost`."""
         if self.lost > ALLOWED_SECONDS:
-            return f"{self.lost:.2f} s of {self.promised / self.rate:.2f} s cannot be read: the file is damaged"
+            least = "at least " * any(part.open_end for part in self.parts)
+            return f"{least}{self.lost:.2f} s of {self.promised / self.rate:.2f} s cannot be read: the file is damaged"
         unknown = [part.fault for part in self.parts if part.fault]
         return f"{self.frames / self.rate:.2f} s can be read, but {unknown[0]}" if unknown else ""
 
@@ -237,11 +246,20 @@ def byte_counts(log: str) -> Iterator[tuple[int, int]]:
 
 
 def read_at(file: Decoder, begin: int, count: int) -> np.ndarray:
-    """Samples (n,channels) from `begin` on, `count` or as many as there are."""
+    """Samples (n,channels) from `begin` on, `count` or as many as there are.
+
+    Raises SoundFileError where it is damaged there: libFLAC, sent to a place that is lost, gives what comes behind it.
+    """
     before = min(begin, round(LEAD_SECONDS.get(file.format, 0) * file.samplerate))
     with quiet():
         file.seek(begin - before)
-        return np.asarray(file.read(before + count, dtype="float32", always_2d=True))[before:]
+        samples = np.asarray(file.read(before + count, dtype="float32", always_2d=True))[before:]
+        if file.format == "FLAC" and len(samples):
+            file.seek(begin)
+            again = file.read(min(len(samples), CHECKED_SAMPLES), dtype="float32", always_2d=True)
+            if not np.array_equal(again, samples[: len(again)]):
+                raise soundfile.SoundFileError("damaged")
+        return samples
 
 
 def read_seconds_at(path: Path | str, offset: float, duration: float) -> tuple[np.ndarray, int] | None:
@@ -258,6 +276,25 @@ def read_seconds_at(path: Path | str, offset: float, duration: float) -> tuple[n
             return (samples, file.samplerate) if len(samples) == count else None
     except (soundfile.SoundFileError, OSError):
         return None
+
+
+def displaced(path: Path | str) -> str:
+    """Why a place in a file of MP3 or Ogg, whose decoders count what is there, is not what it was; "" where it is."""
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return ""
+    return displaced_as_of(str(path), stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def displaced_as_of(path: str, size: int, changed: int) -> str:
+    """The same, of a file as it is now: all of it has to be gone through, which takes half a second an hour of MP3."""
+    with open(path, "rb") as file:
+        if not size or not file.peek(4).startswith((b"OggS", b"ID3", b"\xff")):
+            return ""
+        with contextlib.closing(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)) as data:
+            return next((part.fault for part in find_parts(data) if part.displaced), "")
 
 
 def read_block(file: Decoder, size: int) -> tuple[np.ndarray, bool]:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 
 from lhotse.cut import Cut, MixedCut
 from lhotse.supervision import AlignmentItem, SupervisionSegment
 
-from asr.data.features import FRAME_SECONDS
+from asr.data.scripts import units_of_text
+from asr.frames import FrameTiming
 
 WORD_START = "\u2581"  # the piece that begins a word begins with it
 VARIANT = re.compile(r"\(\d+\)$")  # "read(2)": a dictionary's second pronunciation
 UNALIGNED = -1  # the frame of a label whose time is unknown
 
 
-def token_frames(cut: Cut, pieces: Sequence[str]) -> list[int]:
-    """The frame, after 4× subsampling, in which each piece of the cut's transcript ends; UNALIGNED where unknown.
+def token_frames(cut: Cut, pieces: Sequence[str], timing: FrameTiming) -> list[int]:
+    """The frame, after subsampling, in which each piece of the cut's transcript ends; UNALIGNED where unknown.
 
-    A word's time is split evenly over its pieces. The times are the "word" alignment of the cut's supervisions,
+    A word's time is split evenly over its pieces; a word is here and in what follows what `units_of_text` calls a unit.
+    The times are the "word" alignment of the cut's supervisions,
     in seconds from the start of the cut, and follow its speed perturbation. All pieces are unknown where an
     utterance has no alignment, or one of another number of words. A word that ends after the utterance has frames
     beyond its last.
@@ -29,7 +31,7 @@ def token_frames(cut: Cut, pieces: Sequence[str]) -> list[int]:
     if not words or len(words) != len(counts) or sum(counts) != len(pieces):
         return [UNALIGNED] * len(pieces)
     ends = (end for word, count in zip(words, counts) for end in split_evenly(word, count))
-    return [max(subsampled_frame(end), 0) for end in ends]
+    return [max(timing.at(end), 0) for end in ends]
 
 
 def split_evenly(word: AlignmentItem, count: int) -> list[float]:
@@ -37,18 +39,33 @@ def split_evenly(word: AlignmentItem, count: int) -> list[float]:
     return [word.start + word.duration * (n + 1) / count for n in range(count)]
 
 
+def in_units(word: AlignmentItem) -> list[AlignmentItem]:
+    """A word as it is; of a script without blanks its characters, each with an equal share of its time."""
+    units = units_of_text(str(word.symbol))
+    if len(units) < 2:
+        return [word]
+    duration = word.duration / len(units)
+    return [
+        word._replace(symbol=unit, start=round(word.start + n * duration, 8), duration=round(duration, 8))
+        for n, unit in enumerate(units)
+    ]
+
+
 def aligned_words(cut: Cut) -> list[AlignmentItem]:
     """The word alignments of all supervisions of a cut, in order of time, without silences (items of no symbol).
+
+    Of scripts without blanks each character is a word, also where the alignment has longer ones.
 
     Lhotse moves a supervision that is padded, joined or mixed, but not the items of its alignment: a track's items
     count from the track's beginning.
     """
     placed = [(supervision, offset) for part, offset in audible_parts(cut) for supervision in part.supervisions]
     return [
-        item.with_offset(offset) if offset else item
+        unit.with_offset(offset) if offset else unit
         for supervision, offset in sorted(placed, key=lambda pair: pair[0].start + pair[1])
         for item in (supervision.alignment or {}).get("word", [])
         if item.symbol and not str(item.symbol).isspace()
+        for unit in in_units(item)
     ]
 
 
@@ -65,31 +82,31 @@ def in_order(cut: Cut) -> list[SupervisionSegment]:
 
 
 def words_of_pieces(pieces: Sequence[str]) -> list[list[int]]:
-    """The places of each word's pieces. A mark of a word's start that no letter follows is no word."""
+    """The places of the pieces that end in each word. A mark of a word's start that no letter follows is no word.
+
+    A piece may spell several characters of a script without blanks: it belongs to the last, the others have none.
+    """
     groups: list[list[int]] = []
     for place, piece in enumerate(pieces):
         if piece.startswith(WORD_START) or not groups:
             groups.append([])
         groups[-1].append(place)
-    return [group for group in groups if any(pieces[place] != WORD_START for place in group)]
+    return [unit for group in groups for unit in _by_unit(group, pieces)]
+
+
+def _by_unit(group: Sequence[int], pieces: Sequence[str]) -> list[list[int]]:
+    """The places of the pieces between two blanks, by the units in which these end."""
+    ends = list(accumulate(len(pieces[place].lstrip(WORD_START)) for place in group))
+    if not ends[-1]:
+        return []
+    if ends[0] == 0:
+        ends[0] = ends[1]  # a lone mark goes with what it marks
+    word = "".join(pieces[place] for place in group).lstrip(WORD_START)
+    bounds = [0, *accumulate(map(len, units_of_text(word)))]
+    return [[place for place, end in zip(group, ends) if first < end <= last] for first, last in pairwise(bounds)]
 
 
 def word_places(pieces: Sequence[str], text: str) -> list[list[int]] | None:
-    """The places of each word's pieces; None where the pieces are not those of `text`."""
-    groups = words_of_pieces(pieces)
-    spelt = ["".join(pieces[place] for place in group).lstrip(WORD_START) for group in groups]
-    return groups if spelt == text.split() else None
-
-
-def frame_seconds(frame: int) -> float:
-    """The middle of a frame after subsampling, in seconds: of the time that `subsampled_frame` gives to it."""
-    return (4 * (frame + 0.5) + 1.5) * FRAME_SECONDS
-
-
-def subsampled_frame(seconds: float) -> int:
-    """The frame after subsampling in whose 40 ms a time lies.
-
-    Frame t sees the 7 feature frames from 4t on, and is centred on feature frame 4t + 3; a feature frame
-    is centred half a frame after its start.
-    """
-    return math.floor((seconds / FRAME_SECONDS - 1.5) / 4)
+    """The places of the pieces that end in each word, as `words_of_pieces`; None where they do not spell `text`."""
+    spelt = "".join(pieces).replace(WORD_START, " ").split()
+    return words_of_pieces(pieces) if spelt == text.split() else None

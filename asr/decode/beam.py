@@ -9,21 +9,24 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from asr.arcs.base import ArcSet
+from asr.arcs.standard import standard_arcs
 from asr.decode.scorer import LabelScorer, ScorerSum
-from asr.decode.search import Hypothesis, Session
+from asr.decode.search import Hypothesis, Session, with_blank_penalty
 from asr.models.transducer import Transducer
 
 
 @dataclass(frozen=True)
 class Beam:
-    """K hypotheses of each of B utterances.
+    """K hypotheses of each of B utterances: each a sequence of labels, wherever its alignments have come to.
 
-    score_BK: log-probability, nats; −inf where there is none. added_BK: what a scorer adds to it.
+    score_BKW: log-probability, nats, of the alignments that stand at the frame to be read, at the next, and so on; −inf
+    where there is none. added_BK: what a scorer adds to it.
     identity_BK: a number for the sequence of labels. link_BK: the last label's place in the `History`, −1 at first.
     context_BKC: the last labels. predicted_BKJ: the predictor's output for them. state_BKS: the scorer's state.
     """
 
-    score_BK: Tensor
+    score_BKW: Tensor
     added_BK: Tensor
     identity_BK: Tensor
     link_BK: Tensor
@@ -31,10 +34,14 @@ class Beam:
     predicted_BKJ: Tensor
     state_BKS: Tensor
 
+    @property
+    def total_BK(self) -> Tensor:
+        """What hypotheses are ranked by: the sum over their alignments, and what is added."""
+        return self.score_BKW.logsumexp(2) + self.added_BK
+
     def take(self, index_BN: Tensor) -> Beam:
         """The hypotheses `index_BN` of each utterance."""
-        batch = torch.arange(len(index_BN), device=index_BN.device)[:, None]
-        return Beam(*(values[batch, index_BN] for values in vars(self).values()))
+        return Beam(*(taken(values, index_BN) for values in vars(self).values()))
 
     def rows(self, rows: Tensor) -> Beam:
         """The hypotheses of the utterances `rows`."""
@@ -68,27 +75,47 @@ class History:
         return [torch.cat(values).tolist() for values in zip(*self.chunks)] if self.chunks else [[]] * 4
 
 
+@dataclass(frozen=True)
+class Weights:
+    """Log-weights of what leaves the nodes of B×K hypotheses in a frame.
+
+    label_BKV: each label, −inf in the blank's place. moves_BKE: arcs with a label, but for the label itself, by the
+    frames that they advance, 0 to E − 1; −inf where there is no such arc. blanks_BKE: those without a label.
+    """
+
+    label_BKV: Tensor
+    moves_BKE: Tensor
+    blanks_BKE: Tensor
+
+
 class BeamSearch:
     """Follows the `beam` best hypotheses of each utterance; those that come to the same labels are one, and their
     probabilities add up. With a beam as wide as there are hypotheses it finds the most probable label sequence.
 
-    regular: time-synchronous, up to `max_symbols_per_frame` labels a frame (Saon et al., ICASSP 2020, algorithm 1,
-    with the sum over alignments). Otherwise at most one label a frame, in whose place there is no blank.
+    Frame by frame (Saon et al., ICASSP 2020, algorithm 1, with the sum over alignments): where a label may stay in its
+    frame, up to `max_symbols_per_frame` of them. What an arc leads beyond the next frame waits there, and is added to
+    what else comes to the same labels and frame. An alignment ends where it passes the end of the utterance.
 
-    scorers: add to the log-probabilities of labels, see `asr.decode.scorer`.
+    scorers: add to the log-probabilities of labels, see `asr.decode.scorer`. blank_penalty: see `with_blank_penalty`.
     """
 
     def __init__(
         self,
         model: Transducer,
         beam: int,
-        topology: str,
+        arcs: ArcSet | None = None,
         max_symbols_per_frame: int = 1,
         scorers: Sequence[LabelScorer] = (),
+        blank_penalty: float = 0.0,
     ) -> None:
-        self.model, self.beam = model, beam
-        self.scorer = ScorerSum(scorers, model.joiner.output.weight.device)
-        self.regular, self.max_symbols_per_frame = topology == "regular", max_symbols_per_frame
+        self.model, self.beam, self.arcs = model, beam, arcs or standard_arcs()
+        self.device = model.joiner.output.weight.device
+        self.joiner = with_blank_penalty(model.joiner, self.arcs, blank_penalty)
+        self.scorer = ScorerSum(scorers, self.device)
+        self.max_symbols_per_frame = max_symbols_per_frame
+        self.labels_stay = (0, 1) in self.arcs.moves
+        self.frames_A, self.emits_A = torch.tensor(self.arcs.moves, device=self.device).T
+        self.furthest = int(self.frames_A.max())
 
     def begin(self, batch: int) -> Session:
         """See `Search`."""
@@ -96,47 +123,60 @@ class BeamSearch:
 
     def start(self, batch: int) -> Beam:
         """One hypothesis for each utterance, without labels."""
-        device = self.model.joiner.output.weight.device
-        context = self.model.predictor.start(batch, device)
+        context = self.model.predictor.start(batch, self.device)
         predicted = self.model.predict_next(context)
-        zero = predicted.new_zeros(batch, 1)
-        nothing = torch.zeros(batch, 1, dtype=torch.long, device=device)
+        score = predicted.new_full((batch, 1, self.furthest), -math.inf)
+        score[..., 0] = 0
+        nothing = torch.zeros(batch, 1, dtype=torch.long, device=self.device)
         state = self.scorer.start(batch)[:, None]
-        return Beam(zero, zero, nothing, nothing - 1, context[:, None], predicted[:, None], state)
+        return Beam(
+            score, predicted.new_zeros(batch, 1), nothing, nothing - 1, context[:, None], predicted[:, None], state
+        )
 
     def read_frame(self, beam: Beam, encoded_BJ: Tensor, frame: Tensor, history: History) -> Beam:
         """The hypotheses once a frame has been read. frame: (B,), its number, for the history."""
-        log_probs = self.log_probs(beam, encoded_BJ)
-        left = [after_blank(beam, log_probs)]
-        extended = self.extend(beam, log_probs, frame, history)
-        if not self.regular:
-            return self.refresh(self.merge([*left, extended]))
+        here = replace(beam, score_BKW=torch.nn.functional.pad(beam.score_BKW, (0, 1), value=-math.inf))
+        weights = self.weights(here, encoded_BJ)
+        left = [after_blank(here, weights)]
+        extended = self.extend(here, weights, frame, history)
+        if not self.labels_stay:
+            return self.refresh(self.merge([*left, gone_on(extended)]))
         for symbols in range(1, self.max_symbols_per_frame + 1):
             extended = self.refresh(extended)
-            log_probs = self.log_probs(extended, encoded_BJ)
-            left.append(after_blank(extended, log_probs))
+            weights = self.weights(extended, encoded_BJ)
+            left.append(after_blank(extended, weights))
             if symbols < self.max_symbols_per_frame:
-                extended = self.extend(extended, log_probs, frame, history)
+                extended = self.extend(extended, weights, frame, history)
         return self.merge(left)
 
-    def log_probs(self, beam: Beam, encoded_BJ: Tensor) -> Tensor:
-        """Log-probabilities (B,K,V) of all arcs."""
+    def weights(self, beam: Beam, encoded_BJ: Tensor) -> Weights:
+        """What leaves the hypotheses' nodes in a frame."""
         encoded_BKJ = encoded_BJ[:, None].expand_as(beam.predicted_BKJ)
-        logits = self.model.joiner(encoded_BKJ.flatten(0, 1), beam.predicted_BKJ.flatten(0, 1))
-        return logits.log_softmax(1).view(*beam.score_BK.shape, -1)
+        logits = self.joiner(encoded_BKJ.flatten(0, 1), beam.predicted_BKJ.flatten(0, 1))
+        label_NV, arc_AN = self.arcs.by_label(logits)
+        by_move = arc_AN.new_full((2, self.furthest + 1, len(logits)), -math.inf)
+        by_move[self.emits_A, self.frames_A] = arc_AN
+        blanks_BKE, moves_BKE = by_move.transpose(1, 2).reshape(2, *beam.added_BK.shape, -1)
+        label_BKV = label_NV[:, : self.model.vocab_size].view(*beam.added_BK.shape, -1)
+        label_BKV[..., 0] = -math.inf  # a blank is no label
+        return Weights(label_BKV, moves_BKE, blanks_BKE)
 
-    def extend(self, beam: Beam, log_probs_BKV: Tensor, frame: Tensor, history: History) -> Beam:
-        """The best hypotheses with one more label. Their predictor's output and scorer's state are yet to follow."""
+    def extend(self, beam: Beam, weights: Weights, frame: Tensor, history: History) -> Beam:
+        """The best hypotheses with one more label, of those in the frame. Their predictor's output and scorer's state
+        are yet to follow.
+        """
         scores = self.scorer.scores(beam.state_BKS.flatten(0, 1)).view(*beam.added_BK.shape, -1)
-        added_BKV = beam.added_BK[..., None] + scores.expand_as(log_probs_BKV)
-        score_BKV = beam.score_BK[..., None] + log_probs_BKV
-        score_BKV[..., 0] = -math.inf  # a blank is no label
+        added_BKV = beam.added_BK[..., None] + scores.expand_as(weights.label_BKV)
+        onward_BK = weights.moves_BKE.logsumexp(2)
+        score_BKV = (beam.score_BKW[..., 0] + onward_BK)[..., None] + weights.label_BKV
         _, index = (score_BKV + added_BKV).flatten(1).topk(min(self.beam, score_BKV[0].numel()))
         source, token = index // score_BKV.shape[2], index % score_BKV.shape[2]
-        parent, log_prob = beam.take(source), log_probs_BKV.flatten(1).gather(1, index)
+        parent, moves_BNE = beam.take(source), taken(weights.moves_BKE, source)
+        label = weights.label_BKV.flatten(1).gather(1, index)
+        log_prob = label + onward_BK.gather(1, source)
         return replace(
             parent,
-            score_BK=score_BKV.flatten(1).gather(1, index),
+            score_BKW=(parent.score_BKW[..., 0] + label)[..., None] + moves_BNE,
             added_BK=added_BKV.flatten(1).gather(1, index),
             identity_BK=extended_identity(parent.identity_BK, token),
             link_BK=history.add(parent.link_BK, token, frame[:, None].expand_as(token), log_prob),
@@ -157,16 +197,27 @@ class BeamSearch:
         """The best hypotheses of several beams; those of the same labels are one, with the path of the likelier."""
         joined = Beam(*(torch.cat(values, dim=1) for values in zip(*(vars(beam).values() for beam in beams))))
         same_BMM = joined.identity_BK[:, :, None] == joined.identity_BK[:, None, :]
-        scores_BMM = joined.score_BK[:, None].masked_fill(~same_BMM, -math.inf)
-        first = scores_BMM.argmax(2) == torch.arange(scores_BMM.shape[1], device=scores_BMM.device)
-        joined = replace(joined, score_BK=scores_BMM.logsumexp(2).masked_fill(~first, -math.inf))
-        total_BM = joined.score_BK + joined.added_BK
-        return joined.take(total_BM.topk(min(self.beam, total_BM.shape[1])).indices)
+        each_BMM = joined.score_BKW.logsumexp(2)[:, None].masked_fill(~same_BMM, -math.inf)
+        first_BM = each_BMM.argmax(2) == torch.arange(each_BMM.shape[1], device=self.device)
+        scores_BMMW = joined.score_BKW[:, None].masked_fill(~same_BMM[..., None], -math.inf)
+        joined = replace(joined, score_BKW=scores_BMMW.logsumexp(2).masked_fill(~first_BM[..., None], -math.inf))
+        return joined.take(joined.total_BK.topk(min(self.beam, same_BMM.shape[1])).indices)
 
 
-def after_blank(beam: Beam, log_probs_BKV: Tensor) -> Beam:
-    """The hypotheses once they have taken a blank."""
-    return replace(beam, score_BK=beam.score_BK + log_probs_BKV[..., 0])
+def after_blank(beam: Beam, weights: Weights) -> Beam:
+    """The hypotheses beyond the frame, once what stood in it has taken a blank."""
+    blank_BKW = beam.score_BKW[..., :1] + weights.blanks_BKE[..., 1:]
+    return replace(beam, score_BKW=torch.logaddexp(beam.score_BKW[..., 1:], blank_BKW))
+
+
+def gone_on(beam: Beam) -> Beam:
+    """The hypotheses beyond the frame, of which none stands in it."""
+    return replace(beam, score_BKW=beam.score_BKW[..., 1:])
+
+
+def taken(values_BK: Tensor, index_BN: Tensor) -> Tensor:
+    """The values `index_BN` of each utterance."""
+    return values_BK[torch.arange(len(index_BN), device=index_BN.device)[:, None], index_BN]
 
 
 def extended_identity(identity: Tensor, token: Tensor) -> Tensor:
@@ -194,26 +245,30 @@ class BeamSession:
         everyone = len(rows) == len(self.read_B)
         part = self.beam if everyone else self.beam.rows(rows)
         part = self.search.read_frame(part, encoded, self.read_B[rows], self.history)
-        self.beam = part if everyone else widened(self.beam, part.score_BK.shape[1]).put(rows, part)
+        self.beam = part if everyone else widened(self.beam, part.added_BK.shape[1]).put(rows, part)
         self.read_B[rows] += 1
 
     def best(self) -> list[list[Hypothesis]]:
         """See `Session`."""
         beam, columns = self.beam, self.history.columns()
-        final_BK = self.search.scorer.final(beam.state_BKS.flatten(0, 1)).view_as(beam.score_BK)
-        total, order = (beam.score_BK + beam.added_BK + final_BK).sort(dim=1, descending=True)
+        final_BK = self.search.scorer.final(beam.state_BKS.flatten(0, 1)).view_as(beam.added_BK)
+        total, order = (beam.total_BK + final_BK).sort(dim=1, descending=True)
         links = beam.link_BK.gather(1, order)
         rows = zip(links.tolist(), total.tolist())
         found = [[trace(link, columns, score) for link, score in zip(*row) if score > -math.inf] for row in rows]
         return [hypotheses or [Hypothesis([], [], math.nan, [])] for hypotheses in found]
 
+    def joined(self) -> int:
+        """See `Session`. Arcs skip frames, but of all hypotheses one nearly always stands in the frame."""
+        return int(self.read_B.sum())
+
 
 def widened(beam: Beam, size: int) -> Beam:
     """The beam with places for `size` hypotheses; the new ones hold none."""
-    have = beam.score_BK.shape[1]
+    have = beam.added_BK.shape[1]
     index = torch.arange(max(size, have), device=beam.link_BK.device).clamp(max=have - 1)
-    wider = beam.take(index.expand(len(beam.score_BK), -1))
-    wider.score_BK[:, have:] = -math.inf
+    wider = beam.take(index.expand(len(beam.added_BK), -1))
+    wider.score_BKW[:, have:] = -math.inf
     return wider
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from asr.data.scripts import begins_unit, units_of_text
 from asr.data.tokenizer import Tokenizer
 from asr.data.words import WORD_START
 from asr.decode.scorer import Tabulated
@@ -36,9 +36,9 @@ class Phrase:
 def read_phrases(path: Path, tokenizer: Tokenizer, boost: float) -> list[Phrase]:
     """The phrases of a file, one a line, each with a boost of its own after a tab or else with `boost` (nats a word).
 
-    A boost means the same in letters and in words: it is that of a word, whatever the number of its pieces. A phrase
-    is matched from the beginning of a word on, in the pieces that the tokenizer gives; in a script without blanks
-    anywhere.
+    A boost means the same in letters and in words: it is that of a word, whatever the number of its pieces, or of a
+    character of a script without blanks. A phrase is matched from the beginning of a word on, in the pieces that the
+    tokenizer gives; in a script without blanks anywhere.
 
     Raises InputError for an unreadable or empty file, a phrase that the tokenizer cannot spell, and a boost that is no
     positive number.
@@ -53,7 +53,7 @@ def read_phrases(path: Path, tokenizer: Tokenizer, boost: float) -> list[Phrase]
 def _phrase(place: str, line: str, tokenizer: Tokenizer, boost: float) -> Phrase:
     text, tab, own = line.partition("\t")
     try:
-        bonus = len(text.split()) * (_boost(own) if tab else boost)
+        bonus = len(units_of_text(text)) * (_boost(own) if tab else boost)
         return Phrase(_spelling(tokenizer, text), bonus)
     except InputError as error:
         raise InputError(f"{place}: {error}") from error
@@ -63,18 +63,13 @@ def _spelling(tokenizer: Tokenizer, text: str) -> tuple[int, ...]:
     """The tokens of a phrase; in a script without blanks without the mark that only an utterance's start has."""
     tokens = tokenizer.encode(text)
     pieces = [tokenizer.pieces[token] for token in tokens[:2]]
-    marked = pieces[0] == WORD_START and is_wide(pieces[1])
+    marked = pieces[0] == WORD_START and begins_word(pieces[1])
     return tuple(tokens[1:] if marked else tokens)
 
 
 def begins_word(piece: str) -> bool:
     """Whether a word may begin with this piece."""
-    return piece.startswith(WORD_START) or is_wide(piece)
-
-
-def is_wide(piece: str) -> bool:
-    """Whether a piece is of Chinese, Japanese or another script of wide characters, which has no blanks."""
-    return unicodedata.east_asian_width(piece[0]) in ("W", "F")
+    return piece.startswith(WORD_START) or begins_unit(piece[0])
 
 
 def _boost(text: str) -> float:

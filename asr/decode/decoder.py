@@ -24,7 +24,6 @@ from asr.decode.search import Hypothesis, recognised, require_score
 from asr.decode.stream import chunk_frames, encode_in_chunks
 from asr.device import enough_memory
 from asr.errors import InputError
-from asr.models.subsampling import MIN_FRAMES
 from asr.runs.trained import Trained
 from asr.score.wer import Utterance
 
@@ -35,34 +34,42 @@ BUCKETS = 3  # of similar durations: few, so that the batches of a small test se
 
 @dataclass
 class Clock:
-    """Seconds spent on reading and features, in the encoder and in the search; and seconds of audio."""
+    """Seconds spent on reading and features, in the encoder and in the search; and seconds of audio.
+
+    frames: of the encoder's output; joined: those that the search looked at (`Session.joined`).
+    """
 
     features: float = 0.0
     encoder: float = 0.0
     search: float = 0.0
     audio: float = 0.0
+    frames: int = 0
+    joined: int = 0
 
     def line(self) -> str:
         """All of it in one line."""
         total = self.features + self.encoder + self.search
+        skipped = f"; {self.joined / self.frames:.2f} frames joined per frame" if self.joined < self.frames else ""
         return (
             f"time: features {self.features:.2f} s, encoder {self.encoder:.2f} s, search {self.search:.2f} s "
-            f"({100 * self.search / total:.1f} %); {self.audio / total:.0f} times faster than real time"
+            f"({100 * self.search / total:.1f} %); {self.audio / total:.0f} times faster than real time{skipped}"
         )
 
 
 class Decoder:
     """Decodes CutSets with a trained model.
 
-    chunk: frames, after subsampling, of the chunks that the encoder works in; 0: none. clock: where time went.
+    timing: of the encoder's frames. chunk: so many of them are the chunks that it works in; 0: none. clock: where time
+    went.
     """
 
     def __init__(self, trained: Trained, options: DecodeOptions, device: torch.device, streaming: bool = False) -> None:
         model = trained.config.model
         self.trained, self.options, self.device, self.streaming = trained, options, device, streaming
-        self.chunk = chunk_frames(model, options.chunk_seconds, streaming)
+        self.timing = trained.model.timing
+        self.chunk = chunk_frames(model.chunk_frames, options.chunk_seconds, streaming, self.timing)
         self.search = make_search(options, trained.model, trained.config.loss, trained.tokenizer)
-        self.dataset = SpeechDataset(model.mel_bins, MIN_FRAMES)
+        self.dataset = SpeechDataset(model.mel_bins, self.timing)
         self.clock = Clock()
 
     def __call__(self, cuts: CutSet) -> Iterator[Decoded]:
@@ -151,15 +158,17 @@ class Decoder:
                 torch.cuda.synchronize(self.device)  # or the search would be charged for the encoder
             encoder += time.perf_counter() - since
             session.read(*encoded)
+            self.clock.frames += int(encoded[1].sum())
             since = time.perf_counter()
         best = session.best()
         found = [
             scored(utterances, hypotheses)
-            for utterances, hypotheses in zip(recognised(batch, best, self.trained.tokenizer), best)
+            for utterances, hypotheses in zip(recognised(batch, best, self.trained.tokenizer, self.timing), best)
         ]
         self.clock.encoder += encoder
         self.clock.search += time.perf_counter() - started - encoder
         self.clock.audio += batch.seconds
+        self.clock.joined += session.joined()
         return found
 
     def encode(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:

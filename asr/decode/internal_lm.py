@@ -21,10 +21,10 @@ def internal_lm_scorer(model: Transducer, weight: float) -> Tabulated[Context]:
 class InternalLanguageModel:
     """What joiner and predictor say of a label when they hear nothing (Variani et al., ICASSP 2020).
 
-    log p_ILM(y | context): log_softmax over the labels, without the blank, of joiner(0, predictor(context)), as in
-    internal language model estimation (Meng et al., SLT 2021). The encoder's side is 0 after its projection. The end
-    of an utterance is no label of a transducer, so nothing is said of it. A state is a context of labels; see
-    `asr.decode.scorer.Automaton`.
+    log p_ILM(y | context): log_softmax over the labels alone, without blanks and durations, of joiner(0,
+    predictor(context)), as in internal language model estimation (Meng et al., SLT 2021). The encoder's side is 0 after
+    its projection. The end of an utterance is no label of a transducer, so nothing is said of it. A state is a context
+    of labels; see `asr.decode.scorer.Automaton`.
     """
 
     def __init__(self, model: Transducer) -> None:
@@ -40,6 +40,6 @@ class InternalLanguageModel:
     def weights(self, states: Sequence[Context]) -> tuple[Tensor, Tensor]:
         """log p of every label (n,V); 0 for the end (n,)."""
         predicted_NJ = self.model.predict_next(torch.tensor(states, device=self.device))
-        logits_NV = self.model.joiner(torch.zeros_like(predicted_NJ), predicted_NJ)
-        labels_NV = logits_NV[:, 1:].float().log_softmax(-1)
+        logits_NK = self.model.joiner(torch.zeros_like(predicted_NJ), predicted_NJ)
+        labels_NV = logits_NK[:, 1 : self.model.vocab_size].float().log_softmax(-1)
         return torch.nn.functional.pad(labels_NV, (1, 0)), predicted_NJ.new_zeros(len(states))

@@ -96,6 +96,10 @@ class K2Session:
         # k2 has no path, of score −inf, where there is no frame.
         return [[as_hypothesis(path[n], scores[n]) if frames[n] else nothing] for n in range(len(self.each))]
 
+    def joined(self) -> int:
+        """See `Session`."""
+        return int(self.frames.sum())
+
 
 def with_padding(context_NC: Tensor) -> Tensor:
     """k2's contexts, which begin with zeros, as those of `StatelessPredictor.start`: [−1, …, −1, 0]."""

@@ -12,12 +12,11 @@ from torch import Tensor
 
 from asr.data.audio import FbankStream
 from asr.data.features import SAMPLING_RATE
-from asr.data.scripts import units_of_text, without_blanks
+from asr.data.scripts import is_complete, units_of_text, without_blanks
 from asr.data.tokenizer import Tokenizer
 from asr.decode.search import Hypothesis, Search, require_score
 from asr.decode.stream import FeatureChunks
 from asr.models.conformer import EncoderState
-from asr.models.subsampling import SUBSAMPLED_SECONDS
 from asr.models.transducer import Transducer
 
 ENDPOINT_SECONDS = 1.5  # without a token, after which what was said is complete
@@ -34,7 +33,8 @@ class LiveSearch:
 
     def __init__(self, model: Transducer, search: Search, tokenizer: Tokenizer, fbank: Fbank, chunk: int) -> None:
         self.model, self.search, self.tokenizer = model, search, tokenizer
-        self.fbank, self.windows = FbankStream(fbank), FeatureChunks(chunk, fbank.config.num_filters)
+        self.fbank = FbankStream(fbank)
+        self.windows = FeatureChunks(chunk, fbank.config.num_filters, model.timing)
         self.device = model.joiner.output.weight.device
         self.state: EncoderState | None = None
         self.samples, self.started = 0, time.perf_counter()
@@ -66,7 +66,7 @@ class LiveSearch:
         self.frames += int(frames)
         found = self.best()
         emitted = found[0][0].frames[-1] if found[0][0].frames else -1
-        pause = (self.frames - emitted) * SUBSAMPLED_SECONDS > ENDPOINT_SECONDS
+        pause = (self.frames - emitted) * self.model.timing.shift > ENDPOINT_SECONDS
         if pause and emitted >= 0:
             yield self.rest(found) + "\n"
         else:
@@ -102,7 +102,7 @@ class LiveSearch:
 
 def agreed(hypotheses: Sequence[Hypothesis], tokenizer: Tokenizer) -> list[str]:
     """The first words that all hypotheses have in common, each of them complete: followed by another, or a character
-    of a script without blanks."""
+    of a script without blanks to which no mark can be added."""
     common = []
     for words in zip(*(complete(units_of_text(tokenizer.decode(one.tokens))) for one in hypotheses)):
         if len(set(words)) > 1:
@@ -112,5 +112,5 @@ def agreed(hypotheses: Sequence[Hypothesis], tokenizer: Tokenizer) -> list[str]:
 
 
 def complete(units: list[str]) -> list[str]:
-    """The units that will not change: all but the last, if more letters may follow in it."""
-    return units if units and without_blanks(units[-1][-1]) else units[:-1]
+    """The units that will not change: all but the last, if more letters or marks may follow in it."""
+    return units if units and is_complete(units[-1]) else units[:-1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from asr.arcs.make import make_arcs
-from asr.config import BeamOptions, DecodeOptions, GreedyOptions, K2BeamOptions, LossOptions
+from asr.config import BeamOptions, DecodeOptions, K2BeamOptions, LabelSearchOptions, LossOptions
 from asr.data.tokenizer import Tokenizer
 from asr.decode.arpa import read_arpa
 from asr.decode.beam import BeamSearch
@@ -22,22 +22,23 @@ from asr.models.transducer import Transducer
 
 def make_search(options: DecodeOptions, model: Transducer, loss: LossOptions, tokenizer: Tokenizer) -> Search:
     """The search of `options` for a model trained with `loss`. Raises InputError where it lacks something."""
-    if loss.arcs.name != "standard" and not isinstance(options, GreedyOptions):
-        raise InputError(
-            f"decode.name={options.name}: knows the standard arcs alone, and the model was trained with "
-            f"loss.arcs.name={loss.arcs.name}: use decode=greedy"
-        )
-    limit = options.max_symbols_per_frame if loss.topology == "regular" else 1
-    if isinstance(options, BeamOptions):
-        return BeamSearch(model, options.beam, loss.topology, limit, make_scorers(options, model, tokenizer))
     if isinstance(options, K2BeamOptions):
+        if loss.arcs.name != "standard":
+            raise InputError(
+                f"decode.name={options.name}: k2 knows the standard arcs alone, and the model was trained with "
+                f"loss.arcs.name={loss.arcs.name}: use decode=greedy or decode=beam"
+            )
         return K2FastBeamSearch(model, options)
-    assert isinstance(options, GreedyOptions)
+    assert isinstance(options, LabelSearchOptions)
     arcs = make_arcs(loss.arcs, loss.topology, model.vocab_size)  # type: ignore[arg-type]
-    return GreedySearch(model, limit, arcs)
+    limit = options.max_symbols_per_frame if loss.topology == "regular" else 1
+    scorers = make_scorers(options, model, tokenizer)
+    if isinstance(options, BeamOptions):
+        return BeamSearch(model, options.beam, arcs, limit, scorers, options.blank_penalty)
+    return GreedySearch(model, limit, arcs, scorers, options.blank_penalty)
 
 
-def make_scorers(options: BeamOptions, model: Transducer, tokenizer: Tokenizer) -> list[LabelScorer]:
+def make_scorers(options: LabelSearchOptions, model: Transducer, tokenizer: Tokenizer) -> list[LabelScorer]:
     """What adds to the log-probabilities of labels. Raises InputError for a file that does not suit the tokenizer."""
     device = model.joiner.output.weight.device
     scorers: list[LabelScorer] = []

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from asr.arcs.base import ArcSet
 from asr.data.batch import Batch
 from asr.data.tokenizer import Tokenizer
-from asr.data.words import frame_seconds
 from asr.errors import InputError
+from asr.frames import FrameTiming
 from asr.score.wer import Utterance
+
+Joint = Callable[[Tensor, Tensor], Tensor]  # rows of encoder and predictor → logits, see `asr.models.joiner`
 
 
 @dataclass(frozen=True)
@@ -30,11 +33,6 @@ class Hypothesis:
     score: float
     confidences: list[float]
 
-    @property
-    def times(self) -> list[float]:
-        """When each token was emitted, seconds."""
-        return [round(frame_seconds(frame), 3) for frame in self.frames]
-
 
 class Session(Protocol):
     """A search of B utterances under way."""
@@ -45,12 +43,29 @@ class Session(Protocol):
     def best(self) -> list[list[Hypothesis]]:
         """The hypotheses of each utterance as of now, best first, at least one."""
 
+    def joined(self) -> int:
+        """Frames so far, of all utterances, at which there was a node: whose encoder output the joiner was given."""
+
 
 class Search(Protocol):
     """How to find the labels of encoder output. An utterance's result does not depend on the others."""
 
     def begin(self, batch: int) -> Session:
         """Begin with `batch` utterances."""
+
+
+def with_blank_penalty(joiner: Joint, arcs: ArcSet, nats: float) -> Joint:
+    """The joiner with `nats` taken off the logits of blanks, so that the labels of a node share what these lose.
+
+    Of paths that all have as many blanks, as those of topology=regular, some are so preferred to others, too.
+    """
+
+    def penalised(encoder_NJ: Tensor, predictor_NJ: Tensor) -> Tensor:
+        logits = joiner(encoder_NJ, predictor_NJ)
+        logits[..., list(arcs.blanks)] -= nats
+        return logits
+
+    return penalised if nats else joiner
 
 
 @torch.inference_mode()
@@ -70,20 +85,24 @@ def require_score(hypotheses: Sequence[Hypothesis]) -> None:
         )
 
 
-def recognised(batch: Batch, found: Sequence[Sequence[Hypothesis]], tokenizer: Tokenizer) -> Iterator[list[Utterance]]:
+def recognised(
+    batch: Batch, found: Sequence[Sequence[Hypothesis]], tokenizer: Tokenizer, timing: FrameTiming
+) -> Iterator[list[Utterance]]:
     """What was recognised of each utterance of a batch, and when: its hypotheses, best first."""
     for utterance, text, hypotheses in zip(batch.ids, batch.texts, found, strict=True):
-        yield [as_utterance(utterance, text, hypothesis, tokenizer) for hypothesis in hypotheses]
+        yield [as_utterance(utterance, text, hypothesis, tokenizer, timing) for hypothesis in hypotheses]
 
 
-def as_utterance(id_: str, reference: str, hypothesis: Hypothesis, tokenizer: Tokenizer) -> Utterance:
-    """A hypothesis in words, beside what was said."""
+def as_utterance(
+    id_: str, reference: str, hypothesis: Hypothesis, tokenizer: Tokenizer, timing: FrameTiming
+) -> Utterance:
+    """A hypothesis in words, beside what was said; a token's time is the middle of the frame that emitted it."""
     return Utterance(
         id_,
         reference,
         tokenizer.decode(hypothesis.tokens),
         tuple(tokenizer.pieces[token] for token in hypothesis.tokens),
-        tuple(hypothesis.times),
+        tuple(round(timing.middle(frame), 3) for frame in hypothesis.frames),
         tuple(round(confidence, 4) for confidence in hypothesis.confidences),
         round(hypothesis.score, 4),
     )

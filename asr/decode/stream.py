@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from asr.config import ModelOptions
 from asr.errors import InputError
-from asr.models.subsampling import SUBSAMPLED_SECONDS, subsampled_length
+from asr.frames import FrameTiming
 from asr.models.transducer import Transducer
 
-OVERLAP_FRAMES = 3  # feature frames that a chunk has in common with the next
 
+def chunk_frames(trained: Sequence[int], seconds: float | None, streaming: bool, timing: FrameTiming) -> int:
+    """Frames, after subsampling, of the chunks to decode in; 0: none.
 
-def chunk_frames(model: ModelOptions, seconds: float | None, streaming: bool) -> int:
-    """Frames, after subsampling, of the chunks to decode in; 0: none. seconds: as in `decode.chunk_seconds`.
+    trained: as `model.chunk_frames`. seconds: as `decode.chunk_seconds`.
 
     Raises InputError where the model was not trained for chunks, or streaming has none.
     """
     if seconds is None:
-        frames = model.chunk_frames[0] if model.chunk_frames else 0
+        frames = trained[0] if trained else 0
     else:
-        frames = round(seconds / SUBSAMPLED_SECONDS)
+        frames = round(seconds / timing.shift)
         if seconds and not frames:
-            raise InputError(f"decode.chunk_seconds={seconds}: a chunk is at least {SUBSAMPLED_SECONDS} s, one frame")
-    if not model.chunk_frames and (frames or streaming):
+            raise InputError(f"decode.chunk_seconds={seconds}: a chunk is at least {timing.shift} s, one frame")
+    if not trained and (frames or streaming):
         what = "streaming" if streaming else f"decode.chunk_seconds={seconds}"
         raise InputError(
             f"{what}: the model was trained on whole utterances; "
@@ -37,11 +36,13 @@ def chunk_frames(model: ModelOptions, seconds: float | None, streaming: bool) ->
     return frames
 
 
-def feature_windows(features_BTF: Tensor, lengths_B: Tensor, chunk: int) -> Iterator[tuple[Tensor, Tensor]]:
+def feature_windows(
+    features_BTF: Tensor, lengths_B: Tensor, chunk: int, timing: FrameTiming
+) -> Iterator[tuple[Tensor, Tensor]]:
     """What `Transducer.encode_chunk` reads one after the other: windows of the features and their frames (B,)."""
-    size = 4 * chunk + OVERLAP_FRAMES
-    for begin in range(0, 4 * int(subsampled_length(features_BTF.shape[1])), 4 * chunk):
-        window = features_BTF[:, begin : begin + size]
+    step = timing.factor * chunk
+    for begin in range(0, timing.factor * timing.length(features_BTF.shape[1]), step):
+        window = features_BTF[:, begin : begin + timing.needed(chunk)]
         yield window, (lengths_B - begin).clamp(0, window.shape[1])
 
 
@@ -50,7 +51,7 @@ def encode_in_chunks(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Encoder output (B,T',J) of each chunk, and how many of its frames are each utterance's (B,)."""
     state = None
-    for window, frames in feature_windows(features_BTF, lengths_B, chunk):
+    for window, frames in feature_windows(features_BTF, lengths_B, chunk, model.timing):
         encoded, frames_B, state = model.encode_chunk(window, frames, state)
         yield encoded, frames_B
 
@@ -58,8 +59,8 @@ def encode_in_chunks(
 class FeatureChunks:
     """Cuts a stream of feature frames into the windows that `Transducer.encode_chunk` reads."""
 
-    def __init__(self, chunk: int, mel_bins: int) -> None:
-        self.step, self.size = 4 * chunk, 4 * chunk + OVERLAP_FRAMES
+    def __init__(self, chunk: int, mel_bins: int, timing: FrameTiming) -> None:
+        self.timing, self.step, self.size = timing, timing.factor * chunk, timing.needed(chunk)
         self.waiting_TF = torch.zeros(0, mel_bins)
 
     def add(self, features_TF: Tensor) -> Iterator[Tensor]:
@@ -71,5 +72,5 @@ class FeatureChunks:
 
     def end(self) -> Iterator[Tensor]:
         """The last window, shorter than the others, if there is more in it than has been in the one before."""
-        if subsampled_length(len(self.waiting_TF)) > 0:
+        if self.timing.length(len(self.waiting_TF)) > 0:
             yield self.waiting_TF[None]

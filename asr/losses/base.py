@@ -18,8 +18,8 @@ from asr.ops.joint.reference import Joiner, LossInputs
 class LossOutput:
     """What a loss returns.
 
-    per_utterance: (B,), nats, −log P(y|x) or a weighted sum of such; differentiable.
-    parts: the terms of the sum by name, each (B,), detached: for logging.
+    per_utterance: (B,), nats, −log P(y|x) or a weighted sum of such and of others; differentiable.
+    parts: the terms of the sum by name, each (B,), detached, without its weight: for logging.
     nodes: how many (frame, label) nodes the joiner was evaluated on. kept: on how many of them the backward
     evaluates the gradient. widened: utterances whose restricted nodes allowed no path, and were widened.
     unaligned: utterances that were not restricted, since their alignment is unknown.
@@ -76,6 +76,7 @@ class TransducerLoss(nn.Module):
         labels: Tensor,
         label_lengths: Tensor,
         alignment: Tensor | None = None,
+        views: int = 1,
     ) -> LossOutput:
         """Loss of a batch.
 
@@ -84,21 +85,35 @@ class TransducerLoss(nn.Module):
         predictor_out: (B,U+1,D), one row per label position.
         labels: (B,U), each in [1,V); label_lengths: (B,), may be 0. Blank is 0.
         alignment: (B,U), the frame of each label, negative where unknown; only alignment-restricted losses read it.
+        views: 2 where rows b and b + B/2 are two views of one utterance, which `consistency` then draws together.
         Raises InputError, naming the utterance, where lengths or labels are impossible, and its subclass
         `NotFiniteError` where a loss is NaN or infinite.
         """
         check_lengths(encoder_out, encoder_frames, predictor_out, labels, label_lengths)
         check_labels(labels, label_lengths, self.sizes.vocab_size)
+        consistency = self.consistency(views)
+        if consistency:
+            check_views(encoder_frames, labels, label_lengths)
         if self.rules.topology != "regular":
             too_many = label_lengths > encoder_frames
             what = f"labels, more than its frames: {self.options.labels_take_frames} needs a frame each"
             refuse_first(too_many, label_lengths, what)
-        out = self.compute(
-            LossInputs(joiner, encoder_out, encoder_frames, predictor_out, labels, label_lengths, alignment),
-            self.drawn_rules(),
-        )
+        targets = labels, label_lengths, alignment
+        inputs = LossInputs(joiner, encoder_out, encoder_frames, predictor_out, *targets, consistency)
+        out = self.compute(inputs, self.drawn_rules())
+        if consistency and "consistency" not in out.parts:
+            raise InputError(f"loss.consistency={consistency:g}: loss {self.options.name} compares no views; use 0")
         check_finite(out.per_utterance)
         return out
+
+    def consistency(self, views: int) -> float:
+        """The weight of the divergence between so many views. Raises InputError where training lacks a second one."""
+        if self.options.consistency and views == 1 and self.training and torch.is_grad_enabled():
+            raise InputError(
+                f"loss.consistency={self.options.consistency:g}: it compares two views of each utterance: give rows b "
+                "and b + B/2 of the batch the same one, and views=2"
+            )
+        return self.options.consistency if views == 2 else 0.0
 
     def drawn_rules(self) -> ArcRules:
         """The rules for a batch: in training under-normalised, or in a share omega of batches those of plain RNN-T."""
@@ -147,6 +162,21 @@ def check_labels(labels: Tensor, label_lengths: Tensor, vocab_size: int) -> None
         raise InputError(
             f"utterance {utterance} of the batch: label {position} is {int(labels[utterance, position])}, "
             f"but labels are 1 to {vocab_size - 1} (0 is blank): was another tokenizer used?"
+        )
+
+
+def check_views(encoder_frames: Tensor, labels: Tensor, label_lengths: Tensor) -> None:
+    """Raise InputError, naming the first, where rows b and b + B/2 are not two views of one utterance."""
+    if len(encoder_frames) % 2:
+        raise InputError(f"a batch of {len(encoder_frames)} rows cannot hold two views of each utterance")
+    padding = torch.arange(labels.shape[1], device=labels.device) >= label_lengths[:, None]
+    seen = torch.cat((encoder_frames[:, None], label_lengths[:, None], labels.masked_fill(padding, 0)), dim=1)
+    first, second = seen.chunk(2)
+    differ = (first != second).any(1)
+    if differ.any():
+        row = int(differ.nonzero()[0])
+        raise InputError(
+            f"rows {row} and {row + len(differ)} of a batch are not two views of one utterance: frames or labels differ"
         )
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from asr.arcs.base import BLANK, LABEL
+from asr.arcs.consistency import choices_made, divergence, other_view
 from asr.arcs.rules import ArcRules
 from asr.losses.base import LossOutput, TransducerLoss
 from asr.nodes.base import valid_frames
@@ -21,15 +22,35 @@ class FullLoss(TransducerLoss):
 
     def compute(self, inputs: LossInputs, rules: ArcRules) -> LossOutput:
         """See `TransducerLoss.compute`."""
+        arcs = rules.arcs.with_rest() if inputs.consistency else rules.arcs
         logits = grid_logits(inputs.joiner, inputs.encoder_out, inputs.predictor_out)
         targets = next_labels(inputs).expand(logits.shape[:3])
-        weights = rules.arcs.weights(rules.arcs.log_probs(logits, targets))
-        weights = changed(weights, rules, inputs.encoder_frames)
-        lengths = inputs.encoder_frames, inputs.label_lengths
-        edges = edge_weights(inputs.encoder_frames, logits.shape[1], rules.edges)
-        per_utterance = -log_probability(weights, *lengths, rules.arcs.moves, edges)
+        log_probs = arcs.log_probs(logits, targets)
+        weights = arcs.weights(log_probs)
+        per_utterance = loss = -path_sum(weights, inputs, rules)
+        parts = {"transducer": loss.detach()}
+        if inputs.consistency:
+            made = choices_made(arcs, log_probs.detach(), occupation(weights, inputs, rules), targets > 0)
+            of_nodes = divergence(other_view(made, 1), log_probs, other_view(log_probs.detach(), 1))
+            parts["consistency"] = of_nodes.detach().flatten(1).sum(1)
+            per_utterance = loss + inputs.consistency * of_nodes.flatten(1).sum(1)
         nodes = logits.shape[:3].numel()
-        return LossOutput(per_utterance, {"transducer": per_utterance.detach()}, nodes, nodes)
+        return LossOutput(per_utterance, parts, nodes, nodes)
+
+
+def path_sum(weights_ABTU: Tensor, inputs: LossInputs, rules: ArcRules) -> Tensor:
+    """log P(y|x), (B,), from the log-weights that the joiner gives to arcs (A,B,T,U+1)."""
+    edges = edge_weights(inputs.encoder_frames, weights_ABTU.shape[2], rules.edges)
+    lengths = inputs.encoder_frames, inputs.label_lengths
+    return log_probability(changed(weights_ABTU, rules, lengths[0]), *lengths, rules.arcs.moves, edges)
+
+
+def occupation(weights_ABTU: Tensor, inputs: LossInputs, rules: ArcRules) -> Tensor:
+    """γ of each node (B,T,U+1): the sum over its arcs of the derivative of log P."""
+    with torch.enable_grad():
+        weights_ABTU = weights_ABTU.detach().requires_grad_()
+        (by_ABTU,) = torch.autograd.grad(path_sum(weights_ABTU, inputs, rules).sum(), weights_ABTU)
+    return by_ABTU.sum(0)
 
 
 def next_labels(inputs: LossInputs) -> Tensor:

@@ -21,9 +21,7 @@ class OptimizedLoss(PackedLoss):
 
     def compute(self, inputs: LossInputs, rules: ArcRules) -> LossOutput:
         """See `TransducerLoss.compute`."""
-        nodes = self.choose_nodes(inputs, rules)
-        per_utterance, kept = self.packed_loss(inputs, nodes, rules)
-        return LossOutput(per_utterance, {"transducer": per_utterance.detach()}, len(nodes), kept)
+        return self.packed_loss(inputs, self.choose_nodes(inputs, rules), rules)
 
     def choose_nodes(self, inputs: LossInputs, rules: ArcRules) -> Nodes:
         """All nodes, but for those that are certain not to matter."""

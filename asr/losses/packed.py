@@ -31,20 +31,26 @@ class PackedLoss(TransducerLoss):
 
     def backends(self, joiner: Joiner, device: torch.device) -> str:
         """See `TransducerLoss.backends`."""
-        joint = joint_on(joiner, self.settings, device)
+        settings = replace(self.settings, consistency=self.options.consistency)
+        joint = joint_on(joiner, settings, device)
         return f"{joint} joiner, lattice by {backend_on(self.rules.backend, device)}"
 
-    def packed_loss(self, inputs: LossInputs, nodes: Nodes, rules: ArcRules) -> tuple[Tensor, int]:
-        """−log P over the paths inside `nodes`, (B,), and of how many nodes the gradient is evaluated."""
+    def packed_loss(self, inputs: LossInputs, nodes: Nodes, rules: ArcRules) -> LossOutput:
+        """−log P over the paths inside `nodes`, "transducer", and where there are views their "consistency"."""
         if not isinstance(inputs.joiner, nn.Module):
             raise InputError(
                 f"loss {self.options.name}: the joiner must be a torch.nn.Module, or its weights would get no gradient"
             )
-        settings = replace(self.settings, rules=rules)
-        per_utterance, kept = packed_loss(
+        if inputs.consistency:
+            check_nodes_of_views(nodes, self.options.name)
+        settings = replace(self.settings, rules=rules, consistency=inputs.consistency)
+        per_utterance, diverging, kept = packed_loss(
             inputs.joiner, nodes, inputs.encoder_out, inputs.predictor_out, inputs.labels, settings
         )
-        return per_utterance, int(kept)
+        parts = {"transducer": per_utterance.detach()}
+        if inputs.consistency:
+            parts = {"transducer": per_utterance.detach() - inputs.consistency * diverging, "consistency": diverging}
+        return LossOutput(per_utterance, parts, len(nodes), int(kept))
 
 
 class AlignedLoss(PackedLoss):
@@ -61,11 +67,19 @@ class AlignedLoss(PackedLoss):
                 f"loss {self.options.name} needs `alignment`, the frame of each label (B,U); -1 where it is unknown"
             )
         nodes, widened_B = self.choose_nodes(inputs.encoder_frames, inputs.label_lengths, inputs.alignment)
-        per_utterance, kept = self.packed_loss(inputs, nodes, rules)
         unaligned_B = unaligned(inputs.alignment, inputs.label_lengths)
-        counts = int(widened_B.sum()), int(unaligned_B.sum())
-        return LossOutput(per_utterance, {"transducer": per_utterance.detach()}, len(nodes), kept, *counts)
+        out = self.packed_loss(inputs, nodes, rules)
+        return replace(out, widened=int(widened_B.sum()), unaligned=int(unaligned_B.sum()))
 
     def choose_nodes(self, frames_B: Tensor, label_lengths_B: Tensor, alignment_BU: Tensor) -> tuple[Nodes, Tensor]:
         """The nodes, and whose had to be widened for want of a complete path (B,)."""
         raise NotImplementedError
+
+
+def check_nodes_of_views(nodes: Nodes, loss: str) -> None:
+    """Raise InputError where the views of an utterance, in the first and second half, have different nodes."""
+    first_R, count_R = nodes.first_R.view(2, -1), nodes.count_R.view(2, -1)
+    if not (torch.equal(*first_R) and torch.equal(*count_R)):
+        raise InputError(
+            f"loss {loss}: two views of an utterance must have the same nodes: do their alignments differ?"
+        )

@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from asr.arcs.consistency import other_view
 from asr.arcs.rules import ArcRules
 from asr.arcs.standard import standard_arcs
 from asr.config import PrunedLossOptions
@@ -67,15 +68,16 @@ class PrunedLoss(PackedLoss):
     def compute(self, inputs: LossInputs, rules: ArcRules) -> LossOutput:
         """See `TransducerLoss.compute`."""
         simple, occupation_BTU = self.simple_loss(inputs)
+        if inputs.consistency:  # both views have the same nodes
+            occupation_BTU = (occupation_BTU + other_view(occupation_BTU, 0)) / 2
         nodes, widened_B = self.choose_nodes(inputs, occupation_BTU)
-        pruned, kept = self.packed_loss(inputs, nodes, rules)
+        out = self.packed_loss(inputs, nodes, rules)
         simple_scale, pruned_scale = self.current_scales()
-        return LossOutput(
-            simple_scale * simple + pruned_scale * pruned,
-            {"transducer": pruned.detach(), "simple": simple.detach()},
-            len(nodes),
-            kept,
-            int(widened_B.sum()),
+        return replace(
+            out,
+            per_utterance=simple_scale * simple + pruned_scale * out.per_utterance,
+            parts={**out.parts, "simple": simple.detach()},
+            widened=int(widened_B.sum()),
         )
 
     def simple_loss(self, inputs: LossInputs) -> tuple[Tensor, Tensor]:

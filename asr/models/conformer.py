@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from asr.config import ModelOptions
+from asr.frames import FrameTiming
 from asr.models.attention import RelativeSelfAttention, relative_positions
 from asr.models.dropout import Dropout
 from asr.models.mask import attention_mask, valid_frames
@@ -96,14 +97,16 @@ class EncoderState:
 
     attention_LBCD: what attention has read, of the last C ≤ left_context frames (all, where that has no bound).
     convolution_LBKD: what the depthwise convolution has read, of the last kernel_size − 1 frames.
+    exists_BC: which of those C frames there are; others come before the beginning, where a runtime keeps a fixed C.
     """
 
     attention_LBCD: Tensor
     convolution_LBKD: Tensor
+    exists_BC: Tensor
 
 
 class Conformer(nn.Module):
-    """Normalisation, 4× subsampling, and a stack of Conformer layers.
+    """Normalisation, subsampling, and a stack of Conformer layers.
 
     An utterance's output depends on its own frames alone, whatever else is in the batch. A causal encoder whose
     attention works in chunks (Zhang et al., arXiv 2012.05481) can read an utterance chunk by chunk, with the same
@@ -118,14 +121,18 @@ class Conformer(nn.Module):
         self.past_sizes = (options.layers, options.kernel_size - 1 if options.causal else 0, options.encoder_dim)
         self.normalize = make_normalize(options.normalize, options.mel_bins)
         self.subsampling = ConvSubsampling(
-            options.mel_bins, options.subsampling_channels, options.encoder_dim, options.dropout
+            options.mel_bins,
+            options.subsampling_channels,
+            options.encoder_dim,
+            options.dropout,
+            options.subsampling,
         )
         self.layers = nn.ModuleList(ConformerLayer(options) for _ in range(options.layers))
 
     def forward(self, features_BTF: Tensor, lengths_B: Tensor, chunk: int | None = None) -> tuple[Tensor, Tensor]:
         """Filterbanks (B,T,F) and their frames (B,) → (B,T',D) and frames after subsampling (B,).
 
-        Every utterance needs at least `subsampling.MIN_FRAMES` frames. chunk: frames, after subsampling, of the
+        Every utterance needs at least `timing.window` frames. chunk: frames, after subsampling, of the
         chunks that attention works in, 0 for the whole utterance; by default one of `model.chunk_frames`.
         """
         x, frames_B = self.subsample(features_BTF, lengths_B)
@@ -137,16 +144,22 @@ class Conformer(nn.Module):
     ) -> tuple[Tensor, Tensor, EncoderState]:
         """The next chunk of utterances that are read as they come: like `forward`, and the state after it.
 
-        features_BTF: n frames after subsampling need 4n + 3 feature frames, of which the last 3 come again at the
-        beginning of the next chunk. lengths_B may be 0, for utterances that have ended. state: None at the beginning.
+        features_BTF: n frames after subsampling need `timing.needed(n)` feature frames, of which the last
+        `timing.overlap` come again at the beginning of the next chunk. lengths_B may be 0, for utterances that have
+        ended. state: None at the beginning.
         """
         x, frames_B = self.subsample(features_BTF, lengths_B)
         state = self.start(x) if state is None else state
         valid_BT = valid_frames(frames_B, x.shape[1])
-        before_BC = valid_BT.new_ones(len(x), state.attention_LBCD.shape[2])
-        mask_BTS = torch.cat((before_BC, valid_BT), dim=1)[:, None].expand(-1, x.shape[1], -1)
+        exists_BS = torch.cat((state.exists_BC, valid_BT), dim=1)
+        mask_BTS = exists_BS[:, None].expand(-1, x.shape[1], -1)
         encoded, attended, convolved = self.encode(x, frames_B, mask_BTS, state)
-        return encoded, frames_B, self.end(attended, convolved)
+        return encoded, frames_B, self.end(attended, convolved, exists_BS)
+
+    @property
+    def timing(self) -> FrameTiming:
+        """How the frames after subsampling lie in time."""
+        return self.subsampling.timing
 
     def subsample(self, features_BTF: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
         """Normalised and subsampled (B,T',D), and its frames (B,)."""
@@ -155,15 +168,18 @@ class Conformer(nn.Module):
 
     def start(self, x_BTD: Tensor) -> EncoderState:
         """The state before the first frame."""
-        layers, kept, dim = self.past_sizes
-        return EncoderState(x_BTD.new_zeros(layers, len(x_BTD), 0, dim), x_BTD.new_zeros(layers, len(x_BTD), kept, dim))
+        (layers, kept, dim), batch = self.past_sizes, x_BTD.shape[0]
+        attention, convolution = x_BTD.new_zeros(layers, batch, 0, dim), x_BTD.new_zeros(layers, batch, kept, dim)
+        return EncoderState(attention, convolution, x_BTD.new_ones(batch, 0, dtype=torch.bool))
 
-    def end(self, attended: list[Tensor], convolved: list[Tensor]) -> EncoderState:
+    def end(self, attended: list[Tensor], convolved: list[Tensor], exists_BS: Tensor) -> EncoderState:
         """The state after a chunk, from what attention and convolution of each layer have read until its end."""
         size, (left_context, _), (_, kept, _) = attended[0].shape[1], self.context, self.past_sizes
         first = 0 if left_context < 0 else max(size - left_context, 0)
         ends = [read[:, read.shape[1] - kept :] for read in convolved]
-        return EncoderState(torch.stack([read[:, first:] for read in attended]), torch.stack(ends))
+        return EncoderState(
+            torch.stack([read[:, first:] for read in attended]), torch.stack(ends), exists_BS[:, first:]
+        )
 
     def encode(
         self, x_BTD: Tensor, frames_B: Tensor, mask_BTS: Tensor, state: EncoderState

@@ -1,39 +1,42 @@
-"""Four frames become one: two strided convolutions over time and frequency."""
+"""Several frames become one: strided convolutions over time and frequency."""
 
 from __future__ import annotations
 
-import torch
+from itertools import pairwise
+
 from torch import Tensor, nn
 
+from asr.frames import FrameTiming
 from asr.models.dropout import Dropout
 
-MIN_FRAMES = 7  # fewest input frames that leave one output frame
-SUBSAMPLED_SECONDS = 0.04  # from one output frame to the next
 
+def frame_timing(factor: int) -> FrameTiming:
+    """How the frames of a `ConvSubsampling` lie in time; each convolution doubles what one more frame reads.
 
-def subsampled_length(frames: Tensor | int) -> Tensor | int:
-    """Frames that are left of `frames` input frames (10 ms each); one output frame covers 40 ms."""
-    return ((frames - 1) // 2 - 1) // 2
+    2, 4, 8 and 16 frames become one, each of which depends on 3, 7, 15 and 31.
+    """
+    return FrameTiming(factor, 2 * factor - 1)
 
 
 class ConvSubsampling(nn.Module):
-    """Two 3×3 convolutions of stride 2, each with ReLU, then a projection to the encoder's width.
+    """3×3 convolutions of stride 2, each with ReLU, then a projection to the encoder's width.
 
-    The first has a quarter of `channels`: it runs at twice the rate, where channels cost most.
+    factor: frames that become one, a power of 2. The first of several convolutions has a quarter of `channels`: it runs
+    at the highest rate, where channels cost most.
 
-    No padding in time: an output frame depends on 7 real input frames and on nothing else, so that
-    an utterance's output cannot depend on the batch it is in.
+    No padding in time: an output frame depends on real input frames and on nothing else, so that an utterance's output
+    cannot depend on the batch it is in.
     """
 
-    def __init__(self, mel_bins: int, channels: int, dim: int, dropout: float) -> None:
+    def __init__(self, mel_bins: int, channels: int, dim: int, dropout: float, factor: int = 4) -> None:
         super().__init__()
+        self.timing = frame_timing(factor)
+        count = factor.bit_length() - 1
+        sizes = [1, *([channels // 4] if count > 1 else []), *[channels] * max(count - 1, 1)]
         self.convolutions = nn.Sequential(
-            nn.Conv2d(1, channels // 4, 3, stride=2),
-            nn.ReLU(),
-            nn.Conv2d(channels // 4, channels, 3, stride=2),
-            nn.ReLU(),
+            *(part for size in pairwise(sizes) for part in (nn.Conv2d(*size, 3, stride=2), nn.ReLU()))
         )
-        bins = int(subsampled_length(mel_bins))
+        bins = self.timing.length(mel_bins)  # over frequency as over time
         self.project = nn.Linear(channels * bins, dim)
         self.dropout = Dropout(dropout)
 
@@ -41,4 +44,4 @@ class ConvSubsampling(nn.Module):
         """(B,T,F) and lengths (B,) → (B,T',D) and lengths after subsampling (B,)."""
         x = self.convolutions(features_BTF[:, None])
         x = x.permute(0, 2, 1, 3).flatten(2)
-        return self.dropout(self.project(x)), torch.as_tensor(subsampled_length(lengths_B))
+        return self.dropout(self.project(x)), self.timing.length(lengths_B)

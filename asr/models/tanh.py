@@ -13,7 +13,7 @@ def tanh(x: Tensor) -> Tensor:
 
     There torch's sigmoid takes a sixth of the time of its tanh, and all of this a quarter to a third.
     """
-    if x.device.type != "cpu" or x.dtype != torch.float32 or x.numel() < FEWEST or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or x.device.type != "cpu" or x.dtype != torch.float32 or x.numel() < FEWEST:
         return torch.tanh(x)
     y: Tensor = TanhBySigmoid.apply(x)  # type: ignore[no-untyped-call]
     return y

@@ -6,10 +6,12 @@ from torch import Tensor, nn
 
 from asr.config import ModelOptions
 from asr.errors import InputError
+from asr.frames import FrameTiming
 from asr.initialize import initialize, quieten
 from asr.models.conformer import Conformer, EncoderState
 from asr.models.joiner import Joiner
 from asr.models.predictor import StatelessPredictor
+from asr.models.subsampling import frame_timing
 
 
 class Transducer(nn.Module):
@@ -31,6 +33,11 @@ class Transducer(nn.Module):
         initialize(self)
         quieten(self.encoder.branch_outputs())
         self.joiner = Joiner(options.joiner_dim, vocab_size + extra_outputs)
+
+    @property
+    def timing(self) -> FrameTiming:
+        """How the frames that `encode` gives lie in time."""
+        return self.encoder.timing
 
     def encode(self, features_BTF: Tensor, lengths_B: Tensor, chunk: int | None = None) -> tuple[Tensor, Tensor]:
         """Filterbanks and their frames → (B,T',J) and frames after subsampling (B,). chunk: see `Conformer`."""
@@ -66,6 +73,13 @@ def check_model(options: ModelOptions) -> None:
         )
     if options.kernel_size % 2 == 0:
         raise InputError(f"model.kernel_size={options.kernel_size} is even: give an odd number of frames")
+    factor, window = options.subsampling, frame_timing(options.subsampling).window
+    if factor & (factor - 1):
+        raise InputError(f"model.subsampling={factor} is no power of two: give 2, 4, 8 or 16")
+    if options.mel_bins < window:
+        raise InputError(
+            f"model.subsampling={factor} needs model.mel_bins={window} or more, and there are {options.mel_bins}"
+        )
     if options.chunk_frames:
         chunks = f"model.chunk_frames={options.chunk_frames}"
         if not options.causal:

@@ -1,4 +1,4 @@
-"""A picture of one utterance's lattice: where its paths pass, and what restricted losses would keep of it."""
+"""A picture of one utterance's lattice: where its paths pass, the likeliest, and what restricted losses would keep."""
 
 from __future__ import annotations
 
@@ -11,19 +11,22 @@ from torch import Tensor
 
 from asr.arcs.rules import ArcRules
 from asr.data.batch import Batch
+from asr.frames import FrameTiming
 from asr.losses.pruned import PrunedLoss
 from asr.nodes.band import band_nodes, unaligned
 from asr.nodes.base import Nodes, Topology, all_nodes
 from asr.nodes.pruned import fixed_width_nodes
 from asr.ops.joint.chunked import node_weights
 from asr.ops.joint.reference import LossInputs
-from asr.ops.lattice.paths import best_alignment, occupations
+from asr.ops.lattice.paths import PathArc, best_alignment, best_path, occupations
 from asr.train.task import Task
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FRAME_SECONDS = 0.04  # after subsampling
+PATH_COLOR = "tab:red"
+JUMP = {"arrowstyle": "-|>", "connectionstyle": "arc3,rad=-0.35", "color": PATH_COLOR, "shrinkA": 2, "shrinkB": 2}
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,23 @@ class LatticeView:
 
     occupation_TU: (T,U+1), how likely a path passes through each node. pieces: the U labels. loss: −log P, nats.
     bounds: by name, lowest and highest label position that a restricted loss keeps of each frame, (T,) each.
+    path: the arcs of the likeliest path. timing: of the frames.
     """
 
     occupation_TU: Tensor
     pieces: list[str]
     loss: float
     bounds: dict[str, tuple[Tensor, Tensor]]
+    path: list[PathArc]
+    timing: FrameTiming
+
+    @property
+    def left_out(self) -> list[tuple[int, int]]:
+        """Frames [begin, end) that the path leaves out at its beginning and at its end, where it does."""
+        frames = len(self.occupation_TU)
+        begin = self.path[0].frame if self.path else frames
+        end = min(self.path[-1].frame + self.path[-1].frames, frames) if self.path else frames
+        return [span for span in ((0, begin), (end, frames)) if span[0] < span[1]]
 
 
 @torch.no_grad()
@@ -66,7 +80,8 @@ def view_lattice(
         f"pruned: {prune_range} labels a frame": of_rows(pruned),
     }
     shown = [pieces[label] for label in batch.labels[0, : int(batch.label_lengths[0])].tolist()]
-    return LatticeView(occupation[0].cpu(), shown, -float(log_p[0]), bounds)
+    path = best_path(nodes, weights, arcs, edges)
+    return LatticeView(occupation[0].cpu(), shown, -float(log_p[0]), bounds, path, task.model.timing)
 
 
 def prune(task: Task, inputs: LossInputs, occupation_BTU: Tensor, prune_range: int, topology: Topology) -> Nodes:
@@ -89,29 +104,58 @@ def of_rows(nodes: Nodes) -> tuple[Tensor, Tensor]:
 
 
 def draw_lattice(view: LatticeView, title: str) -> Figure:
-    """Occupation as shades of grey on frames × labels, with the bounds as coloured steps."""
+    """Occupation as shades of grey on frames × labels, with the bounds as coloured steps, and the likeliest path: a dot
+    on each node that it passes, and arcs between them, curved where they skip frames."""
     from matplotlib.figure import Figure
 
     frames, positions = view.occupation_TU.shape
     figure = Figure(figsize=(min(max(frames / 12, 7), 20), min(max(positions / 5, 4), 14)), layout="constrained")
     axis = figure.subplots()
-    extent = (0.0, frames * FRAME_SECONDS, -0.5, positions - 0.5)
+    edges = [view.timing.begin(frame) for frame in range(frames + 1)]
+    extent = (edges[0], edges[-1], -0.5, positions - 0.5)
     image = axis.imshow(
         view.occupation_TU.T, origin="lower", aspect="auto", cmap="Greys", vmin=0, vmax=1, extent=extent,
         interpolation="nearest",
     )  # fmt: skip
-    edges = torch.arange(frames + 1) * FRAME_SECONDS
     for (name, (first, last)), color in zip(view.bounds.items(), ("tab:blue", "tab:orange")):
         axis.stairs(
             last + 0.5, edges, baseline=None, color=color, label=f"{name} ({int((last - first + 1).sum())} nodes)"
         )
         axis.stairs(first - 0.5, edges, baseline=None, color=color)
+    draw_path(axis, view)
     axis.set_xlabel("seconds")
     axis.set_ylabel("next label")
-    axis.set_yticks(range(positions), [*view.pieces, "end"], fontsize=7 if positions > 40 else 9)
+    axis.set_yticks(range(positions), [*map(legible, view.pieces), "end"], fontsize=7 if positions > 40 else 9)
     figure.colorbar(image, label="occupation", shrink=0.6)
-    axis.legend(loc="upper left")
-    axis.set_title(
-        f"{title}\n{frames} frames × {positions} positions = {frames * positions} nodes, loss {view.loss:.2f} nats"
-    )
+    figure.legend(loc="outside lower left", ncols=2, fontsize=9)
+    nodes = f"{frames} frames × {positions} positions = {frames * positions} nodes"
+    axis.set_title(f"{legible(title)}\n{nodes}, loss {view.loss:.2f} nats")
     return figure
+
+
+def draw_path(axis: Axes, view: LatticeView) -> None:
+    """The likeliest path, from the middle of one node to that of the next; what it leaves out is shaded."""
+    timing, frames = view.timing, len(view.occupation_TU)
+    for begin, end in view.left_out:
+        axis.axvspan(timing.begin(begin), timing.begin(end), color=PATH_COLOR, alpha=0.12, lw=0)
+    for arc in view.path:
+        start = timing.middle(arc.frame), arc.position
+        stop = min(timing.middle(arc.frame + arc.frames), timing.begin(frames)), arc.position + arc.labels
+        if arc.frames > 1:
+            axis.annotate("", stop, start, arrowprops=JUMP)
+        else:
+            axis.plot(*zip(start, stop), color=PATH_COLOR, lw=1)
+    skipped = sum(arc.frames - 1 for arc in view.path if arc.frames > 1)
+    label = f"likeliest path: {len(view.path)} arcs, {skipped} frames skipped"
+    if view.left_out:
+        label += f", {sum(end - begin for begin, end in view.left_out)} left out"
+    passed = [(timing.middle(arc.frame), arc.position) for arc in view.path]
+    axis.plot(*(zip(*passed) if passed else ([], [])), "o", color=PATH_COLOR, ms=3, label=label)
+
+
+def legible(text: str) -> str:
+    """A text with code points for the characters that matplotlib's font lacks (as of Chinese, by default)."""
+    from matplotlib import font_manager
+
+    font = font_manager.get_font(font_manager.findfont(font_manager.FontProperties()))
+    return "".join(one if font.get_char_index(ord(one)) else f"U+{ord(one):04X}" for one in text)

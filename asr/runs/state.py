@@ -26,6 +26,7 @@ from torch import Tensor
 
 from asr.errors import InputError
 from asr.files import sync
+from asr.score.wer import RATES, Unit
 
 SUMS = "SHA256SUMS"
 STATE = "state.json"
@@ -255,24 +256,50 @@ def metrics_of(path: Path) -> dict[str, float]:
 
 
 def best(directory: Path) -> Path | None:
-    """The checkpoint with the lowest validation WER, and among equals the lowest validation loss; see `comparable`."""
+    """The checkpoint with the lowest error rate in validation, and among equals the lowest loss; see `comparable`."""
     validated = [(m, path) for path in checkpoints(directory) if (m := metrics_of(path))]
     chosen = comparable([metrics for metrics, _ in validated])
-    scored = [(m["wer"], m.get("loss", math.inf), path) for m, path in validated if m in chosen]
+    scored = [(*rank(m), path) for m, path in validated if m in chosen]
     return min(scored)[-1] if scored else None
 
 
-def comparable(validations: Sequence[Mapping[str, float]]) -> list[Mapping[str, float]]:
-    """Those, of the metrics of validations in order, that have error rates of the same utterances.
+def unit_of(metrics: Mapping[str, float]) -> Unit | None:
+    """What the errors of a validation were counted in; None where it has no error rate."""
+    return next((unit for unit, rate in RATES.items() if rate in metrics), None)
 
-    They are of as many utterances as the last one, those that could not be read included (older ones do not tell): the
-    set may have been changed in between. And as many as ever could be read: a rate of what was left of it is another.
+
+def rate_of(metrics: Mapping[str, float]) -> float:
+    """The error rate of a validation, percent; infinite where it has none."""
+    unit = unit_of(metrics)
+    return metrics[RATES[unit]] if unit else math.inf
+
+
+def rank(metrics: Mapping[str, float]) -> tuple[float, float]:
+    """What orders comparable validations, the best first."""
+    return rate_of(metrics), metrics.get("loss", math.inf)
+
+
+def comparable(validations: Sequence[Mapping[str, float]]) -> list[Mapping[str, float]]:
+    """Those, of the metrics of validations in order, that have error rates of the same utterances, in the same unit.
+
+    They are in the unit of the last one, and of as many utterances, those that could not be read included (older ones
+    do not tell): unit and set may have been changed in between. And as many as ever could be read: a rate of what was
+    left of it is another.
     """
-    rated = [metrics for metrics in validations if "wer" in metrics]
-    sizes = [metrics.get("utterances", 0) + metrics.get("skipped", 0) for metrics in rated]
-    same = [metrics for metrics, size in zip(rated, sizes) if size == sizes[-1] or "utterances" not in metrics]
+
+    def like_last(metrics: Mapping[str, float]) -> bool:
+        same_size = "utterances" not in metrics or size_of(metrics) == size_of(rated[-1])
+        return same_size and unit_of(metrics) == unit_of(rated[-1])
+
+    rated = [metrics for metrics in validations if unit_of(metrics)]
+    same = [metrics for metrics in rated if like_last(metrics)]
     fewest = min((metrics.get("skipped", 0) for metrics in same), default=0)
     return [metrics for metrics in same if metrics.get("skipped", 0) == fewest]
+
+
+def size_of(metrics: Mapping[str, float]) -> float:
+    """The number of utterances of a validation, those that could not be read included."""
+    return metrics.get("utterances", 0) + metrics.get("skipped", 0)
 
 
 def prune(directory: Path, keep_last: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,9 +77,9 @@ def resolve(run: RunDirectory, checkpoint: str) -> str:
         return checkpoint
     chosen = state.best(run.checkpoints)
     rates = {"best": state.metrics_of(chosen)} if chosen else {}
-    rates |= {name: metrics for name, metrics in validated_averages(run).items() if "wer" in metrics}
+    rates |= {name: metrics for name, metrics in validated_averages(run).items() if state.unit_of(metrics)}
     fair = state.comparable(list(rates.values()))
-    ranked = sorted((m["wer"], m.get("loss", math.inf), name) for name, m in rates.items() if m in fair)
+    ranked = sorted((*state.rank(m), name) for name, m in rates.items() if m in fair)
     return ranked[0][-1] if ranked else "best"
 
 

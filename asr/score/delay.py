@@ -9,12 +9,12 @@ import numpy as np
 from kaldialign import align
 from lhotse.supervision import AlignmentItem
 
-from asr.data.words import frame_seconds, split_evenly, subsampled_frame, word_places
+from asr.data.scripts import units_of_text, without_blanks
+from asr.data.words import split_evenly, word_places
+from asr.frames import FrameTiming
 from asr.score.wer import GAP, Utterance
 
 Words = Mapping[str, Sequence[AlignmentItem]]
-
-LOOKAHEAD_SECONDS = 0.0425  # from the middle of a frame to the end of the last sample that it depends on
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,17 @@ def emission_delays(utterances: Iterable[Utterance], words: Words) -> Delays:
 
 
 def words_of(utterance: Utterance) -> list[list[float]] | None:
-    """When the tokens of each word of the hypothesis were emitted; None where the tokens are not of this text."""
+    """When the tokens that end in each word of the hypothesis were emitted; None where they are not of this text.
+
+    Of a script without blanks each character is a word; of those that one token spells only the last has times.
+    """
     places = word_places(utterance.tokens, utterance.hypothesis)
     return None if places is None else [[utterance.times[place] for place in group] for group in places]
 
 
 def utterance_delays(utterance: Utterance, words: Sequence[AlignmentItem]) -> tuple[list[float], bool]:
     """Delays of the tokens of an utterance's correct words, and whether the last word is one of them."""
-    spoken, heard = [item.symbol for item in words], utterance.hypothesis.split()
+    spoken, heard = [item.symbol for item in words], units_of_text(utterance.hypothesis)
     reference, emitted = iter(words), iter(words_of(utterance) or [])
     delays, ends = [], False
     for said, recognised in align(spoken, heard, GAP):
@@ -76,23 +79,30 @@ def utterance_delays(utterance: Utterance, words: Sequence[AlignmentItem]) -> tu
 
 
 def first_word_latencies(
-    utterances: Iterable[Utterance], words: Words, durations: Mapping[str, float], chunk: int
+    utterances: Iterable[Utterance], words: Words, durations: Mapping[str, float], chunk: int, timing: FrameTiming
 ) -> str:
     """How long after its end the first word of an utterance is known to a search that reads chunks, in one line.
 
-    Of utterances whose first word is correct and has a time. chunk: frames, after subsampling. A word is known once the
-    chunk that emits its last token has been heard. Times of computing are not in it.
+    In scripts without blanks the first character.
+
+    Of utterances whose first word is correct and has a time. chunk: frames, after subsampling; timing: where these lie.
+    A word is known once the chunk that emits its last token has been heard. Times of computing are not in it.
     """
-    latencies = []
+    latencies, characters = [], 0
     for utterance in utterances:
         spoken, times = words.get(utterance.id), words_of(utterance)
-        if spoken and times and utterance.hypothesis.split()[0] == spoken[0].symbol:
-            heard = min(heard_seconds(times[0][-1], chunk), durations[utterance.id])
+        if spoken and times and units_of_text(utterance.hypothesis)[0] == spoken[0].symbol:
+            emitted = times[0][-1] if times[0] else next(filter(None, times))[0]
+            heard = min(heard_seconds(emitted, chunk, timing), durations[utterance.id])
             latencies.append(heard - spoken[0].end)
+            characters += without_blanks(spoken[0].symbol)
     if not latencies:
         return without_latency(any(words.values()))
     median, late = np.median(latencies), np.percentile(latencies, 90)
-    return f"first word: known {median:.3f} s after its end (median), 90 % {late:.3f} s [ {len(latencies)} utterances ]"
+    what = "character" if 2 * characters > len(latencies) else "word"
+    return (
+        f"first {what}: known {median:.3f} s after its end (median), 90 % {late:.3f} s [ {len(latencies)} utterances ]"
+    )
 
 
 def without_latency(timed: bool) -> str:
@@ -102,7 +112,7 @@ def without_latency(timed: bool) -> str:
     return "first word: unknown, because the cuts have no times of their words; see `asr align` and `asr attach`"
 
 
-def heard_seconds(emitted: float, chunk: int) -> float:
+def heard_seconds(emitted: float, chunk: int, timing: FrameTiming) -> float:
     """When the chunk has been heard whose frame is at `emitted`, seconds."""
-    frames = (subsampled_frame(emitted) // chunk + 1) * chunk
-    return frame_seconds(frames - 1) + LOOKAHEAD_SECONDS
+    frames = (timing.at(emitted) // chunk + 1) * chunk
+    return timing.heard(frames - 1)

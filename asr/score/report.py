@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -12,7 +13,7 @@ from pathlib import Path
 from asr.data.scripts import width
 from asr.errors import InputError
 from asr.files import write_atomically
-from asr.score.wer import GAP, Alignment, Score, ScoredUtterance, Unit, Utterance, score
+from asr.score.wer import AUTO, GAP, Alignment, Score, ScoredUtterance, Unit, Utterance, score, units
 
 _FIELDS = ("id", "reference", "hypothesis")
 
@@ -45,12 +46,12 @@ def write_nbest(path: Path | str, found: Iterable[Sequence[Utterance]]) -> None:
     _write_lines(path, [json.dumps(row, ensure_ascii=False) for row in rows])
 
 
-def write_recogs(path: Path | str, utterances: Iterable[Utterance]) -> None:
-    """Write reference and hypothesis of each utterance as lists of words, in the form that icefall's recogs-* have."""
+def write_recogs(path: Path | str, utterances: Iterable[Utterance], unit: Unit = "word") -> None:
+    """Write reference and hypothesis of each utterance as lists of units, in the form that icefall's recogs-* have."""
     _write_lines(
         path,
         [
-            f"{one.id}:\t{name}={text.split()}"
+            f"{one.id}:\t{name}={units(text, unit)}"
             for one in utterances
             for name, text in (("ref", one.reference), ("hyp", one.hypothesis))
         ],
@@ -82,12 +83,12 @@ def write_error_counts(path: Path | str, score: Score, top: int = 50, name: str 
 
 
 def write_report(
-    directory: Path | str, utterances: Iterable[Utterance], name: str, unit: Unit = "word", note: str = ""
+    directory: Path | str, utterances: Iterable[Utterance], name: str, unit: str = AUTO, note: str = ""
 ) -> Score:
     """Score the utterances and write the whole report into `directory`, which is made if missing.
 
-    Writes `hypotheses.jsonl`, `recogs.txt`, `alignments.txt`, `errs.txt` and, last, `wer.txt`: one line, and `note`, on
-    what is not in the rate, in another.
+    Writes `hypotheses.jsonl`, `recogs.txt`, `alignments.txt`, `errs.txt` and, last, `wer.txt`: one line, which says
+    whether it is of words or of characters, and `note`, on what is not in the rate, in another.
 
     Raises:
         InputError: see `asr.score.wer.score`.
@@ -95,11 +96,22 @@ def write_report(
     directory = Path(directory)
     result = score(utterances, unit)
     write_hypotheses(directory / "hypotheses.jsonl", (scored.utterance for scored in result.per_utterance))
-    write_recogs(directory / "recogs.txt", (scored.utterance for scored in result.per_utterance))
+    write_recogs(directory / "recogs.txt", (scored.utterance for scored in result.per_utterance), result.unit)
     write_alignments(directory / "alignments.txt", result)
     write_error_counts(directory / "errs.txt", result, name=name)
     _write_lines(directory / "wer.txt", filter(None, [result.line(name), note]))
     return result
+
+
+def not_scored(missing: int, total: int) -> str:
+    """What `wer.txt` says of utterances that are not in its rate; "" where all are."""
+    return f"{missing} of {total} utterances were skipped and are not scored" if missing else ""
+
+
+def read_not_scored(path: Path) -> str:
+    """How many utterances are not in the rate of a `wer.txt`, as "2 of 130"; "" where it says nothing of any."""
+    found = re.search(r"^(\d+ of \d+) utterances were skipped", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return found[1] if found else ""
 
 
 def _record(utterance: Utterance) -> dict[str, object]:

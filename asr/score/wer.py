@@ -9,9 +9,13 @@ from typing import Literal, NamedTuple, get_args
 
 from kaldialign import align
 
+from asr.data.scripts import without_blanks
 from asr.errors import InputError
 
 Unit = Literal["word", "char"]
+AUTO = "auto"  # whichever unit the references ask for: see `unit_of`
+RATES: dict[Unit, str] = {"word": "wer", "char": "cer"}  # what the error rate of a unit is called
+UNITS: dict[Unit, str] = {"word": "words", "char": "characters"}
 
 # Neither a word nor a character is ever empty, so the empty string cannot be mistaken for one.
 GAP = ""
@@ -67,9 +71,8 @@ class Errors:
 
     def line(self, name: str, unit: Unit = "word") -> str:
         """One line in Kaldi's form: `%WER 3.21 [ 12 / 374, 1 ins, 2 del, 9 sub ] name`."""
-        measure = "WER" if unit == "word" else "CER"
         counts = f"{self.insertions} ins, {self.deletions} del, {self.substitutions} sub"
-        return f"%{measure} {self.rate:.2f} [ {self.total} / {self.words}, {counts} ] {name}".rstrip()
+        return f"%{RATES[unit].upper()} {self.rate:.2f} [ {self.total} / {self.words}, {counts} ] {name}".rstrip()
 
 
 class ScoredUtterance(NamedTuple):
@@ -111,26 +114,41 @@ class Score:
         return f"%SER {self.utterance_error_rate:.2f} [ {self.wrong_utterances} / {len(self.per_utterance)} ]"
 
 
-def score(utterances: Iterable[Utterance], unit: Unit = "word") -> Score:
+def score(utterances: Iterable[Utterance], unit: str = AUTO) -> Score:
     """Count the errors of every utterance and of all of them together.
 
-    Words are what white space separates; characters are counted without white space. Letters with accents are the same
-    however Unicode writes them (NFC, NFD).
+    Words are what white space separates; characters are counted without white space; which of them is a matter of the
+    references (`unit_of`) where the unit is "auto". Letters with accents are the same however Unicode writes them (NFC,
+    NFD).
 
     Raises:
         InputError: `unit` is unknown, there are no utterances, or an id appears twice.
     """
-    unit = as_unit(unit)
     utterances = list(utterances)
     _check_ids([utterance.id for utterance in utterances])
-    return Score(unit, [_score_utterance(utterance, unit) for utterance in utterances])
+    chosen = as_unit(unit, (utterance.reference for utterance in utterances))
+    return Score(chosen, [_score_utterance(utterance, chosen) for utterance in utterances])
 
 
-def as_unit(name: str) -> Unit:
-    """The unit of this name. Raises InputError where there is none."""
+def as_unit(name: str, references: Iterable[str]) -> Unit:
+    """The unit of this name, of these references where it is "auto". Raises InputError where there is none."""
+    if name == AUTO:
+        return unit_of(references)
     if name not in get_args(Unit):
-        raise InputError(f"unknown scoring unit '{name}': use one of {', '.join(get_args(Unit))}")
+        raise InputError(f"unknown scoring unit '{name}': use one of {', '.join((AUTO, *get_args(Unit)))}")
     return name  # type: ignore[return-value]
+
+
+def unit_of(references: Iterable[str]) -> Unit:
+    """Characters, where more than half of the references have some of a script without blanks; else words."""
+    found = [without_blanks(text) for text in references if text and not text.isspace()]
+    return "char" if 2 * sum(found) > len(found) else "word"
+
+
+def units(text: str, unit: Unit) -> list[str]:
+    """The words of a text, or its characters without white space."""
+    words = text.split()
+    return words if unit == "word" else list(_composed("".join(words)))
 
 
 def count_errors(alignment: Alignment) -> Errors:
@@ -157,7 +175,7 @@ def _check_ids(ids: Sequence[str]) -> None:
 def _score_utterance(utterance: Utterance, unit: Unit) -> ScoredUtterance:
     # Counting on the alignment, not by a second call for the distance, keeps the two consistent:
     # equally short alignments may differ in how they split errors into the three kinds.
-    alignment = _align(_units(utterance.reference, unit), _units(utterance.hypothesis, unit))
+    alignment = _align(units(utterance.reference, unit), units(utterance.hypothesis, unit))
     return ScoredUtterance(utterance, count_errors(alignment), alignment)
 
 
@@ -169,11 +187,6 @@ def _align(reference: list[str], hypothesis: list[str]) -> Alignment:
         left, right = next(said) if ref != GAP else GAP, next(found) if hyp != GAP else GAP
         pairs.append((left, left if ref == hyp else right))
     return pairs
-
-
-def _units(text: str, unit: Unit) -> list[str]:
-    words = text.split()
-    return words if unit == "word" else list(_composed("".join(words)))
 
 
 def _composed(text: str) -> str:

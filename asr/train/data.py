@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
 from functools import cached_property
 from itertools import islice
 
 from lhotse.cut import Cut
 
-from asr.config import TrainConfig
+from asr.config import DataOptions, TrainConfig
 from asr.data.batch import Batch, Position
 from asr.data.dataset import Augmentation, Draw, SpeechDataset
 from asr.data.loader import Loader, named
@@ -21,7 +22,7 @@ from asr.data.waves import make_waves, require_audio
 from asr.data.words import aligned_words
 from asr.errors import InputError, Stopped
 from asr.models.normalize import GlobalNormalize
-from asr.models.subsampling import MIN_FRAMES, subsampled_length
+from asr.models.subsampling import frame_timing
 from asr.models.transducer import Transducer
 from asr.train.distributed import ALONE, Ranks
 from asr.train.skips import grouped
@@ -30,11 +31,6 @@ ALIGNMENT_UTTERANCES = 1000  # that are looked at for times of words
 GRACE_SECONDS = 10.0  # that one of several processes waits for its batch, when all are to stop after a step
 NORMALIZE_UTTERANCES = 500  # that the statistics of the features are estimated on
 REASONS = 3  # that are told where no utterance can be trained on
-
-
-def encoder_frames(frames: int) -> int:
-    """Frames after subsampling of so many feature frames."""
-    return int(subsampled_length(frames))
 
 
 class HeldOut(SpeechDataset):
@@ -56,13 +52,14 @@ class TrainingData:
 
     def __init__(self, config: TrainConfig, tokenizer: Tokenizer, ranks: Ranks = ALONE) -> None:
         self.options, self.seed, self.ranks = config.data, config.train.seed, ranks
-        self.measure = Measure(encoder_frames, tokenizer)
+        self.views, timing = config.views, frame_timing(config.model.subsampling)
+        self.measure = Measure(timing, tokenizer, self.views)
         self.limit = make_limit(config.data, self.measure)
         self.admission = Admission(
             tokenizer,
             config.data.min_duration,
             config.data.max_duration,
-            encoder_frames,
+            timing,
             config.train.ctc_weight > 0,
             bool(config.loss.labels_take_frames),
             self.limit,
@@ -73,8 +70,8 @@ class TrainingData:
         waves = make_waves(config.data, config.train.seed)
         if waves:
             require_audio(self.train_cuts)
-        self.train_set = SpeechDataset(config.model.mel_bins, MIN_FRAMES, tokenizer, augmentation, waves)
-        self.valid_set = HeldOut(config.model.mel_bins, MIN_FRAMES, tokenizer)
+        self.train_set = SpeechDataset(config.model.mel_bins, timing, tokenizer, augmentation, waves, self.views)
+        self.valid_set = HeldOut(config.model.mel_bins, timing, tokenizer)
 
     def batches(self, start: Position, stopping: Callable[[], bool] = lambda: False) -> Generator[Batch, None, None]:
         """Endless training batches of this process from `start` on.
@@ -96,8 +93,8 @@ class TrainingData:
 
     def stream(self, start: Position) -> TrainingStream:
         """What decides which cuts make a batch."""
-        place = self.ranks.rank, self.ranks.size
-        return TrainingStream(self.train_cuts, self.options, self.seed, start, self.admission, *place, self.limit)
+        options, place = once_for_each_view(self.options, self.views), (self.ranks.rank, self.ranks.size)
+        return TrainingStream(self.train_cuts, options, self.seed, start, self.admission, *place, self.limit)
 
     def validation(self, wanted: Callable[[Cut], bool]) -> Iterator[Batch]:
         """This process's share of the batches of the cuts to validate on that are wanted, once.
@@ -123,6 +120,12 @@ class TrainingData:
         """Why utterances to validate on have no loss, by id."""
         reasons = ((cut.id, self.admission.reason_against(cut)) for cut in self.valid_cuts)
         return {cut_id: reason for cut_id, reason in reasons if reason}
+
+
+def once_for_each_view(options: DataOptions, views: int) -> DataOptions:
+    """What limits the utterances of a batch that has each of them several times."""
+    utterances = options.max_utterances and max(options.max_utterances // views, 1)
+    return replace(options, max_seconds=options.max_seconds / views, max_utterances=utterances)
 
 
 def estimate_normalization(model: Transducer, data: TrainingData) -> None:

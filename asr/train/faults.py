@@ -28,7 +28,9 @@ def _size(group: list[Batch]) -> str:
     if not any(map(len, group)):
         return ""
     largest = max(group, key=lambda batch: batch.features.numel())
+    each = f" in {largest.views} views each" * (largest.views > 1)
     return (
-        f", of a batch of {len(largest)} utterances, {largest.features.shape[1]} feature frames, "
-        f"{largest.labels.shape[1]} labels ({largest.ids[int(largest.feature_frames.argmax())]} is the longest)"
+        f", of a batch of {len(largest) // largest.views} utterances{each}, {largest.features.shape[1]} feature "
+        f"frames, {largest.labels.shape[1]} labels "
+        f"({largest.ids[int(largest.feature_frames.argmax())]} is the longest)"
     )

@@ -195,8 +195,9 @@ class Trainer:
                 (loss * self.ranks.size).backward()  # of which the mean is taken
             faults += [fault] * bool(fault)
             terms = {name: value.sum() / labels for name, value in out.parts.items()}
-            counts = {"nodes": out.nodes, "kept_nodes": out.kept, "widened": out.widened, "unaligned": out.unaligned}
-            for name, value in {"loss": loss.detach(), **terms, **counts}.items():
+            nodes = {"nodes": out.nodes, "kept_nodes": out.kept}
+            utterances = {"widened": out.widened / batch.views, "unaligned": out.unaligned / batch.views}
+            for name, value in {"loss": loss.detach(), **terms, **nodes, **utterances}.items():
                 sums[name] += float(value)
         return sums, faults
 

@@ -18,6 +18,7 @@ from asr.decode.decoder import Decoder
 from asr.errors import Stopped
 from asr.plot.lattice import draw_lattice, view_lattice
 from asr.runs.directory import RunDirectory
+from asr.runs.state import unit_of
 from asr.runs.trained import (
     AUTO,
     AVERAGE,
@@ -29,6 +30,7 @@ from asr.runs.trained import (
     resolve,
     validated_averages,
 )
+from asr.score.wer import RATES, UNITS
 from asr.train.data import TrainingData
 from asr.train.loop import Trainer
 from asr.train.skips import SkipLog
@@ -77,7 +79,8 @@ class Observer:
         decoder = validation_decoder(task, self.config, self.tokenizer, trainer.device)
         batches = until_stopped(self.data.validation(decoder.in_one_piece), trainer)
         long = until_stopped(self.data.share_of_validation(decoder.too_long), trainer)
-        found = validate(task, batches, decoder, trainer.device, trainer.ranks, self.without_loss, long)
+        unit = self.config.unit
+        found = validate(task, batches, decoder, trainer.device, trainer.ranks, self.without_loss, long, unit)
         self.skips.add(found.skipped)
         self.no_loss.add(found.no_loss)
         return found
@@ -141,12 +144,14 @@ def until_stopped(items: Iterable[T], trainer: Trainer) -> Iterator[T]:
 
 
 def described(metrics: dict[str, float]) -> str:
-    """A validation in one line: rates, and what they are not of."""
+    """A validation in one line: rates, and what they are not of. It has an error rate."""
     loss = f"loss {metrics['loss']:.3f}  " if "loss" in metrics else ""
-    errors = f"{metrics['errors']:.0f} of {metrics['words']:.0f} words"
+    unit = unit_of(metrics)
+    assert unit is not None
+    errors = f"{metrics['errors']:.0f} of {metrics[UNITS[unit]]:.0f} {UNITS[unit]}"
     counts = {"utterances not read": metrics["skipped"], "without a loss": metrics["no_loss"]}
     left_out = [f"{what}: {count:.0f}" for what, count in counts.items() if count]
-    return f"{loss}WER {metrics['wer']:.2f} % ({', '.join([errors, *left_out])})"
+    return f"{loss}{RATES[unit].upper()} {metrics[RATES[unit]]:.2f} % ({', '.join([errors, *left_out])})"
 
 
 def spread(items: Sequence[T], count: int) -> list[T]:

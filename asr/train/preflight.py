@@ -12,7 +12,7 @@ import torch
 from asr.data.batch import Batch, Position
 from asr.data.memory import BatchSize
 from asr.errors import InputError
-from asr.models.subsampling import subsampled_length
+from asr.frames import FrameTiming
 
 CLEAR_PEAK = Path("/proc/self/clear_refs")  # writing 5 there sets VmHWM, the peak, to what is resident now
 STATUS = Path("/proc/self/status")
@@ -39,24 +39,27 @@ def measure_peak_mb(step: Callable[[], None], device: torch.device) -> float:
     return int(line.split()[1]) / 1024
 
 
-def probe_sizes(sizes: Sequence[BatchSize]) -> list[BatchSize]:
+def probe_sizes(sizes: Sequence[BatchSize], views: int = 1) -> list[BatchSize]:
     """Sizes from which the weights of a prediction can be told: few and many utterances, short and long, with few and
-    many labels, up to about half of what `sizes` have at most; in ascending order."""
+    many labels, up to about half of what `sizes` have at most; in ascending order. views: of each utterance."""
     frames, labels = max(size.frames for size in sizes), max(size.labels for size in sizes)
     padded = max(size.utterances * size.frames for size in sizes)
     found = set()
     for length in (max(frames // 4, 8), max(frames // 2, 8), frames):
         for share in (0.15, 0.5):
-            many = max(round(share * padded / length), 1)
+            many = max(round(share * padded / length / views), 1) * views
             for count in (max(labels // 4, 1), labels):
                 found.add(BatchSize(many, length, min(count, length // 2)))
     return sorted(found, key=lambda size: (size.utterances * size.frames, size.frames, size.labels))
 
 
-def noise_batch(size: BatchSize, mel_bins: int, vocab_size: int) -> Batch:
-    """A batch of this size, without padding, of noise and random labels."""
+def noise_batch(size: BatchSize, mel_bins: int, vocab_size: int, timing: FrameTiming, views: int = 1) -> Batch:
+    """A batch of this size, without padding, of noise and random labels, as if of some views of each utterance.
+
+    timing: of the encoder's frames.
+    """
     generator = torch.Generator().manual_seed(0)
-    frames = next(n for n in range(4 * size.frames, 4 * size.frames + 16) if int(subsampled_length(n)) == size.frames)
+    frames = timing.needed(size.frames)
     full = torch.ones(size.utterances, dtype=torch.long)
     ids = [f"noise-{number}" for number in range(size.utterances)]
     return Batch(
@@ -64,9 +67,12 @@ def noise_batch(size: BatchSize, mel_bins: int, vocab_size: int) -> Batch:
         texts=ids,
         features=torch.randn(size.utterances, frames, mel_bins, generator=generator),
         feature_frames=full * frames,
-        labels=torch.randint(1, vocab_size, (size.utterances, size.labels), generator=generator),
+        labels=torch.randint(1, vocab_size, (size.utterances // views, size.labels), generator=generator).repeat(
+            views, 1
+        ),
         label_lengths=full * size.labels,
         seconds=0.0,
         alignment=torch.full((size.utterances, size.labels), -1),
         position=Position(0, 1),
+        views=views,
     )

@@ -37,6 +37,7 @@ MAY_CHANGE = {  # options that a run may be continued with at another value: the
     "train.save_every",
     "train.average_last",
     "train.change",
+    "unit",
 }
 MAY_CHANGE_ALL = ("decode.",)  # sections of such options: how validations search
 BY_CONTENTS = ("data.train_cuts", "data.noise.cuts")  # that manifests hold, wherever they lie
@@ -50,6 +51,7 @@ CHANGEABLE = {  # of the options that say what the weights are, those that the w
 FIXED = "loss.name", "loss.arcs.name", "loss.arcs.durations", "loss.arcs.big_blanks", "loss.bounds", "optim.name"
 FIXED_AT_ZERO = "train.ema", "train.ctc_weight"  # there are weights of it, or there are none
 STREAM = "data.", "train.seed"  # what the order of the batches depends on
+VIEWS = "loss.consistency", "train.ctc_consistency"  # unless 0, a batch has half as many utterances, twice
 
 
 class Change(NamedTuple):
@@ -61,6 +63,12 @@ class Change(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.option}={shown(self.now)}, so far {shown(self.before)}"
+
+    @property
+    def of_stream(self) -> bool:
+        """Whether other utterances make a batch."""
+        has_views = self.option in VIEWS and bool(self.before) != bool(self.now)
+        return has_views or self.option.startswith(STREAM)
 
     @property
     def possible(self) -> bool:
@@ -80,7 +88,7 @@ class Resumption:
     @property
     def of_stream(self) -> bool:
         """Whether the place of a batch in the stream is no longer what it was."""
-        return any(change.option.startswith(STREAM) for change in self.changes)
+        return any(change.of_stream for change in self.changes)
 
 
 def check_same_run(run: RunDirectory, config: TrainConfig) -> Resumption:

@@ -17,7 +17,6 @@ from asr.errors import InputError
 from asr.losses import make as make_loss
 from asr.losses.base import LossOutput, NotFiniteError
 from asr.losses.objective import Objective
-from asr.models.subsampling import MIN_FRAMES
 from asr.models.transducer import Transducer
 from asr.runs import state
 from asr.runs.trained import Trained, load_trained
@@ -43,7 +42,7 @@ class Task(nn.Module):
     def loss(self, batch: Batch, outputs: tuple[Tensor, Tensor, Tensor]) -> LossOutput:
         """Loss of every utterance of the batch from the model's outputs, in nats."""
         targets = batch.labels, batch.label_lengths, batch.alignment
-        out: LossOutput = self.objective(self.model.joiner, *outputs, *targets)
+        out: LossOutput = self.objective(self.model.joiner, *outputs, *targets, batch.views)
         return out
 
 
@@ -60,7 +59,7 @@ class Share(nn.Module):
         A batch of which nothing could be read adds nothing, and is not wrong.
         """
         # Once in any case: where weights are divided, the processes put each layer's together in step.
-        outputs = self.task.outputs(batch if len(batch) else stand_in(batch))
+        outputs = self.task.outputs(batch if len(batch) else stand_in(batch, self.task.model.timing.window))
         fault = ""
         if len(batch):
             try:
@@ -76,11 +75,11 @@ class Share(nn.Module):
         return torch.stack([values.flatten()[:1].sum() for values in (encoded, predicted, *present)]).sum().expand(0)
 
 
-def stand_in(batch: Batch) -> Batch:
-    """The shortest utterance that a model can read, of silence, in place of the batch, in which there is none."""
-    features = batch.features.new_zeros(1, MIN_FRAMES, batch.features.shape[2])
-    frames = batch.feature_frames.new_full((1,), MIN_FRAMES)
-    return replace(batch, features=features, feature_frames=frames, labels=batch.labels.new_zeros(1, 0))
+def stand_in(batch: Batch, frames: int) -> Batch:
+    """An utterance of so many feature frames, of silence, in place of the batch, in which there is none."""
+    features = batch.features.new_zeros(1, frames, batch.features.shape[2])
+    lengths = batch.feature_frames.new_full((1,), frames)
+    return replace(batch, features=features, feature_frames=lengths, labels=batch.labels.new_zeros(1, 0))
 
 
 def make_task(config: TrainConfig, vocab_size: int) -> Task:
@@ -89,7 +88,7 @@ def make_task(config: TrainConfig, vocab_size: int) -> Task:
     options = dataclasses.asdict(config.loss)
     loss = make_loss(options.pop("name"), vocab_size=vocab_size, encoder_dim=width, predictor_dim=width, **options)
     model = Transducer(config.model, vocab_size, config.loss.arcs.extra_outputs)
-    objective = Objective(loss, width, vocab_size, config.train.ctc_weight)
+    objective = Objective(loss, width, vocab_size, config.train.ctc_weight, config.train.ctc_consistency)
     return Task(model, objective)
 
 

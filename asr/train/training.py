@@ -82,7 +82,7 @@ def train(config: TrainConfig, ranks: Ranks) -> None:
         "%s: %s parameters, loss %s (%s), %s on %s",
         run.path,
         f"{parameters:,}",
-        config.loss.name,
+        config.loss.name + f" of {config.views} views of each utterance" * (config.views > 1),
         task.objective.transducer.backends(task.model.joiner, device),
         f"step {trainer.step} of {config.train.steps}",
         f"{ranks.size} × {device.type}" if ranks.size > 1 else device,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
 import torch
@@ -16,7 +16,7 @@ from asr.data.words import aligned_words
 from asr.device import is_out_of_memory
 from asr.losses.base import NotFiniteError
 from asr.score.delay import emission_delays
-from asr.score.wer import Utterance, score
+from asr.score.wer import AUTO, RATES, UNITS, Utterance, score
 from asr.train.distributed import ALONE, Ranks
 from asr.train.task import Task
 
@@ -40,6 +40,7 @@ class Validation:
     utterances: what was recognised of those that could be read; all of them count in the error rate.
     loss, labels: sum of losses, nats, and number of labels of those that have a loss.
     words: times of words, by utterance. skipped: could not be read. no_loss: were recognised, but have no loss.
+    unit: that errors are counted in, as `asr.score.wer.score` takes it.
     """
 
     utterances: list[Utterance] = field(default_factory=list)
@@ -48,6 +49,7 @@ class Validation:
     words: dict[str, Sequence[AlignmentItem]] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
     no_loss: list[Skipped] = field(default_factory=list)
+    unit: str = AUTO
 
     def add(self, other: Validation) -> None:
         """Take in what came of other utterances."""
@@ -64,9 +66,10 @@ class Validation:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Numbers of "utterances" and "words" in the rate and of "errors" in them, of utterances "skipped" and with
-        "no_loss"; and where there are any "loss" (nats per label), "wer" (percent) and, of utterances with times of
-        words, "delay" and "last_delay" (means, seconds; see `asr.score.delay`)."""
+        """Numbers of "utterances" in the rate, of those "skipped" and of those with "no_loss"; and where there are any
+        "loss" (nats per label), "wer" (percent), "words" in it and "errors" in them, or "cer", "characters" and
+        "errors"; and of utterances with times of words "delay" and "last_delay" (means, seconds; see
+        `asr.score.delay`)."""
         found = {"loss": self.loss / max(self.labels, 1)} if len(self.utterances) > len(self.no_loss) else {}
         counts: dict[str, float] = {
             "utterances": len(self.utterances),
@@ -75,8 +78,9 @@ class Validation:
         }
         if not self.utterances:
             return counts
-        errors = score(self.utterances).errors
-        found |= {"wer": errors.rate, "words": errors.words, "errors": errors.total, **counts}
+        scored = score(self.utterances, self.unit)
+        errors = scored.errors
+        found |= {RATES[scored.unit]: errors.rate, UNITS[scored.unit]: errors.words, "errors": errors.total, **counts}
         return found | emission_delays(self.utterances, self.words).metrics()
 
 
@@ -89,12 +93,13 @@ def validate(
     ranks: Ranks = ALONE,
     without_loss: Mapping[str, str] | None = None,
     long: Iterable[Cut] = (),
+    unit: str = AUTO,
 ) -> Validation:
     """Recognise the utterances of all batches that can be read, and compute the loss of those that have one.
 
     batches: this process's share of them; all processes return what came of all shares.
     decoder: of the task's model. without_loss: why utterances have no loss, by id. long: this process's share of those
-    that are decoded in pieces, and have none.
+    that are decoded in pieces, and have none. unit: that errors are counted in.
     Draws no random number, so that validating changes nothing in training.
     """
     was_training = task.training
@@ -110,7 +115,7 @@ def validate(
     for cut in long:
         share.add(recognise_long(cut, decoder))
     task.train(was_training)
-    return joined(ranks.share(share))
+    return replace(joined(ranks.share(share)), unit=unit)
 
 
 def recognise(batch: Batch, decoder: BatchDecoder) -> Validation:

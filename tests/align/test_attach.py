@@ -50,6 +50,16 @@ def test_a_recording_s_words_go_to_its_cuts():
     assert coverage.aligned == 2
 
 
+@pytest.mark.parametrize(
+    "words", [[("今", 0.2, 0.2), ("天", 0.4, 0.2), ("好", 0.8, 0.4)], [("今天", 0.2, 0.4), ("好", 0.8, 0.4)]]
+)
+def test_characters_or_words_of_a_script_without_blanks_become_characters(words):
+    (cut,), coverage = attach([cut_of(text="今天好")], utt=[("<sil>", 0.0, 0.2), *words])
+    assert triples(cut) == [("今", 0.2, 0.2), ("天", 0.4, 0.2), ("好", 0.8, 0.4)]
+    (cut,), coverage = attach([cut_of(text="今天坏")], utt=words)
+    assert coverage.refused["utt"] == ("other words", "word 3 is '坏' in the transcript, '好' in the times")
+
+
 def test_words_outside_a_recording_that_is_a_single_cut_are_named():
     (cut,), coverage = attach([cut_of(text="ONE TWO THREE", duration=10.0)], rec=[*GOOD, ("three", 99.0, 0.5)])
     assert triples(cut) == []

@@ -20,11 +20,13 @@ from asr.arcs.standard import standard_arcs
 from asr.data.batch import Skipped
 from asr.data.dataset import SpeechDataset
 from asr.data.tokenizer import load_tokenizer
-from asr.data.words import frame_seconds, subsampled_frame
 from asr.device import enough_memory
 from asr.errors import InputError
+from asr.models.subsampling import frame_timing
 from asr.nodes.base import all_nodes
 from asr.ops.lattice.paths import best_alignment
+
+TIMING = frame_timing(4)
 
 
 def small_an4(shared_data, tmp_path, load_prepare):
@@ -106,23 +108,16 @@ def test_runs_of_a_ctc_path():
     assert runs(torch.tensor([0, 0])) == []
 
 
-def test_times_of_frames_are_the_inverse_of_frames_of_times():
-    for frame in range(100):
-        assert subsampled_frame(frame_seconds(frame)) == frame
-        assert subsampled_frame(frame_seconds(frame) - 0.019) == frame
-        assert subsampled_frame(frame_seconds(frame) + 0.019) == frame
-
-
 def test_words_fill_the_room_around_their_letters_but_not_pauses():
     pieces = ["\u2581", "A", "B", "\u2581C", "\u2581", "D"]
     frames = [(0, 0), (10, 10), (12, 13), (16, 16), (50, 50), (60, 60)]
-    spans = [(frame_seconds(first), frame_seconds(last)) for first, last in frames]
+    spans = [(TIMING.middle(first), TIMING.middle(last)) for first, last in frames]
     words = word_times(["AB", "C", "D"], pieces, spans, 3.0)
-    begin = [frame_seconds(frame) - 0.1 for frame in (10, 16, 60)]
+    begin = [TIMING.middle(frame) - 0.1 for frame in (10, 16, 60)]
     assert [item.symbol for item in words] == ["AB", "C", "D"]
-    assert [item.start for item in words] == pytest.approx([begin[0], max(begin[1], frame_seconds(13)), begin[2]])
+    assert [item.start for item in words] == pytest.approx([begin[0], max(begin[1], TIMING.middle(13)), begin[2]])
     assert words[0].end == pytest.approx(words[1].start)
-    assert words[1].end == pytest.approx(frame_seconds(16) + 0.2)
+    assert words[1].end == pytest.approx(TIMING.middle(16) + 0.2)
     assert words[2].end == pytest.approx(3.0)
 
 
@@ -181,7 +176,7 @@ def test_what_is_too_long_for_a_model_is_named_and_the_others_aligned(tiny_corpu
     cuts = list(CutSet.from_file(tiny_corpus.dev))
     task = SimpleNamespace(objective=SimpleNamespace(ctc=None), parameters=lambda: iter([torch.zeros(1)]))
     tokenizer = load_tokenizer(tiny_corpus.tokenizer)
-    aligner = TrainedAligner(task, SpeechDataset(8, 7, tokenizer), "transducer")
+    aligner = TrainedAligner(task, SpeechDataset(8, TIMING, tokenizer), "transducer")
     long = max(cut.duration for cut in cuts)
 
     def by_lattice(batch):

@@ -53,6 +53,8 @@ def test_characters_are_the_words_of_scripts_without_blanks():
     times = (0.1, 0.5, 0.9, 1.5, 1.6, 2.1)
     utterance = Utterance("u", "", "今天 OKA天气", pieces, times, (0.1, 0.9, 0.8, 0.7, 0.6, 0.5))
     words = recognised_words(utterance, 3.0)
-    assert [(word.symbol, word.score) for word in words] == [("今", 0.1), ("天", 0.8), ("OKA", 0.6), ("天气", 0.5)]
-    assert [word.start for word in words] == pytest.approx([0.4, 0.8, 1.4, 2.0])
+    assert [word.symbol for word in words] == ["今", "天", "OKA", "天", "气"]
+    assert [word.score for word in words] == [0.1, 0.8, 0.6, 0.5, 0.5]
+    assert [word.start for word in words] == pytest.approx([0.4, 0.8, 1.4, 2.0, 2.15])
+    assert words[-1].end == pytest.approx(2.3)  # two characters of one piece share its time
     assert all(before.end <= after.start for before, after in pairwise(words))

@@ -10,22 +10,24 @@ from asr.cli.compose import compose
 from asr.cli.main import main
 from asr.config.schema import to_yaml
 from asr.errors import InputError
+from asr.score.report import not_scored
 
 
 @pytest.fixture
 def make_run(tmp_path):
     """A function that makes a run directory with options and results."""
 
-    def make(name, *overrides, steps=(), decoded=None):
+    def make(name, *overrides, steps=(), decoded=None, measure="wer", note=""):
         config = compose("train", [f"run={name}", *overrides])
         run = tmp_path / name
         run.mkdir()
         (run / "config.yaml").write_text(to_yaml(config))
-        lines = [{"step": step, "validation/wer": wer} for step, wer in steps]
+        lines = [{"step": step, f"validation/{measure}": rate} for step, rate in steps]
         (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-        for search, wer in (decoded or {}).items():
+        for search, rate in (decoded or {}).items():
             (run / search).mkdir()
-            (run / search / "wer.txt").write_text(f"%WER {wer:.2f} [ 1 / 100, 0 ins, 0 del, 1 sub ] x\n")
+            line = f"%{measure.upper()} {rate:.2f} [ 1 / 100, 0 ins, 0 del, 1 sub ] x\n{note}"
+            (run / search / "wer.txt").write_text(line)
         return str(run)
 
     return make
@@ -56,6 +58,42 @@ def test_the_best_run_comes_first_with_the_options_that_differ(make_run, capsys)
         ["a", "full", "0.001", "200/200", "11.00", "11.00", "10.50"],
         ["c", "pruned", "0.004", "0/200", "", "", ""],
     ]
+
+
+def test_rates_of_words_and_of_characters_stand_apart(make_run, capsys):
+    runs = [
+        make_run("a", steps=[(1, 5.0)], decoded={"decode_dev": 4.0}, measure="cer"),
+        make_run("b", steps=[(1, 3.0), (2, 3.5)], decoded={"decode_dev": 3.0}, measure="cer"),
+        make_run("c", steps=[(1, 12.0)], decoded={"decode_dev": 11.0}),
+        make_run("d"),
+    ]
+    assert main(["compare", *runs]) == 0
+    out, err = capsys.readouterr()
+    assert err == "rates of words (WER) and of characters (CER) do not compare: the runs are ranked apart\n"
+    head, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in out.splitlines())
+    measures = [f"{name} {measure}" for name in ("best validation", "last", "decode_dev") for measure in ("WER", "CER")]
+    assert head == ["run", "step", *measures]
+    assert [[row[0], *row[2:]] for row in rows] == [
+        ["c", "12.00", "", "12.00", "", "11.00", ""],
+        ["b", "", "3.00", "", "3.50", "", "3.00"],
+        ["a", "", "5.00", "", "5.00", "", "4.00"],
+        ["d", "", "", "", "", "", ""],
+    ]
+    assert main(["compare", *runs[:2]]) == 0
+    out, err = capsys.readouterr()
+    assert (" best validation CER " in out, "WER" in out, err) == (True, False, "")
+
+
+def test_a_rate_that_is_not_of_all_is_told_from_others(make_run, capsys):
+    whole = make_run("a", steps=[(100, 9.0)], decoded={"decode_dev": 10.5})
+    note = f"{not_scored(2, 130)}\n"
+    part = make_run("b", steps=[(100, 9.5)], decoded={"decode_dev": 8.5, "decode_test": 7.5}, note=note)
+    assert main(["compare", whole, part]) == 0
+    head, *rows = cells(capsys)
+    assert [row[head.index("decode_dev: not scored")] for row in rows] == ["", "2 of 130"]
+    assert [row[head.index("decode_test: not scored")] for row in rows] == ["", "2 of 130"]
+    main(["compare", whole])
+    assert not any("not scored" in name for name in cells(capsys)[0])
 
 
 def test_equal_options_have_no_column(make_run, capsys):

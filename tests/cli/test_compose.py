@@ -33,6 +33,7 @@ MANDATORY = {
     "manifest": ["input=i", "output=o"],
     "align": ["aligner=ctc", "cuts=c", "output=o"],
     "attach": ["words=w", "cuts=c", "output=o"],
+    "segment": ["cuts=c", "output=o"],
     "splice": ["cuts=c", "output=o", "audio=a"],
     "tokenizer": ["output=o"],
     "lm": ["tokenizer=t", "output=o"],
@@ -185,6 +186,12 @@ def test_arcs_are_no_loss_and_their_options_have_the_arcs_name() -> None:
     assert "did you mean tdt" in refusal("train", ["run=r", "loss/arcs=td"])
     config = compose("train", ["run=r", "loss/arcs=tdt", "loss.arcs.durations=[0,1]"])
     assert config.loss.arcs == TdtArcOptions(durations=[0, 1])
+
+
+def test_a_config_saved_before_greedy_search_had_scorers_has_none() -> None:
+    text = "run: r\ndecode: {name: greedy, max_seconds: 200.0, batch_size: null, max_symbols_per_frame: 5}\n"
+    assert from_yaml(text, "train").decode == GreedyOptions()
+    assert from_yaml("run: r\ndecode: {name: beam, beam: 8, lm: a.arpa}\n", "train").decode.blank_penalty == 0
 
 
 def test_a_config_saved_without_arcs_has_the_standard_ones() -> None:

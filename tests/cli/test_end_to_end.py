@@ -64,20 +64,26 @@ def test_every_loss_trains_in_half_precision(tiny_corpus, tmp_path, loss):
     assert all(0 < line["train/loss"] < 100 for line in lines if "train/loss" in line)
 
 
-@pytest.mark.parametrize(("arcs", "options"), [("tdt", ["loss.arcs.omega=0.5"]), ("multi_blank", []), ("hat", [])])
+VIEWS = ["model.subsampling=2", "loss.consistency=0.2", "train.ctc_consistency=0.2"]
+
+
+@pytest.mark.parametrize(("arcs", "options"), [("tdt", ["loss.arcs.omega=0.5"]), ("multi_blank", []), ("hat", VIEWS)])
 def test_a_model_of_other_arcs_is_trained_and_decoded_as_what_it_is(tiny_corpus, tmp_path, capsys, arcs, options):
     run = tmp_path / "run"
     words = [*training_options(tiny_corpus, run), "loss=pruned", f"loss/arcs={arcs}", *options, "train.steps=2"]
     assert main(["train", *words, "train.validate_every=2"]) == 0
     metrics = (run / "metrics.jsonl").read_text()
     assert "validation/wer" in metrics
+    assert [name in metrics for name in ("train/consistency", "train/ctc_consistency")] == [options == VIEWS] * 2
+    assert ("of 2 views of each utterance" in (run / "train.log").read_text()) == (options == VIEWS)
     given = [f"run={run}", f"cuts={tiny_corpus.dev}", "device=cpu"]
-    assert asr(capsys, "decode", *given, f"output={tmp_path / 'greedy'}")[0] == 0
-    status, _, err = asr(capsys, "decode", *given, f"output={tmp_path / 'beam'}", "decode=beam")
+    status, out, _ = asr(capsys, "decode", *given, f"output={tmp_path / 'greedy'}")
+    assert status == 0
+    assert ("frames joined per frame" in out) == (arcs != "hat")
+    assert asr(capsys, "decode", *given, f"output={tmp_path / 'beam'}", "decode=beam", "--nbest=2")[0] == 0
+    status, _, err = asr(capsys, "decode", *given, f"output={tmp_path / 'k2'}", "decode=k2_fast_beam")
     assert status == 2
-    assert (
-        f"decode.name=beam: knows the standard arcs alone, and the model was trained with loss.arcs.name={arcs}" in err
-    )
+    assert f"k2 knows the standard arcs alone, and the model was trained with loss.arcs.name={arcs}" in err
     assert len(err.strip().splitlines()) == 1
     assert asr(capsys, "plot", "lattice", *given, f"output={tmp_path / 'lattice.png'}")[0] == 0
     aligned = [f"run={run}", f"cuts={tiny_corpus.dev}", f"output={tmp_path / 'words.ctm'}", "aligner=transducer"]
@@ -309,9 +315,9 @@ def test_a_corpus_of_faults_is_named_and_the_rest_decoded(trained, tiny_corpus, 
     write_cuts(cuts, manifest)
     words = [f"run={trained}", f"cuts={manifest}", f"output={tmp_path / 'out'}", "device=cpu"]
     status, out, err = asr(capsys, "decode", *words)
-    assert status == 0
+    assert status == 1  # there is a rate, but not of all
     assert f"skipped {cuts[0].id}: unreadable audio" in err
-    assert "1 of 6 utterances were skipped" in err
+    assert err.splitlines()[-1] == "asr decode: 1 of 6 utterances were skipped and are not scored: see above"
     assert out.splitlines()[-1].endswith("faulty")
 
 

@@ -85,7 +85,7 @@ def test_commands_run_without_what_windows_lacks(tiny_corpus, tmp_path):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "characters: L O W 日 本" in done.stdout
-    assert "%WER" in done.stdout
+    assert "%CER" in done.stdout
 
 
 def test_text_files_have_an_encoding_that_no_system_chooses():

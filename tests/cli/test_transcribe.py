@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +14,7 @@ import soundfile
 import torch
 from lhotse import CutSet, Recording
 from lhotse.audio import AudioSource
-from sounds import data_size, half, stated_by_flac, without_xing
+from sounds import data_size, half, hole, stated_by_flac, without_xing
 
 from asr.cli.align import MakeTrained, load_model
 from asr.cli.features import Store, Task, store_chunk
@@ -380,7 +381,7 @@ def test_what_is_too_much_for_the_memory_is_named_and_the_rest_decoded(
     monkeypatch.setattr(Decoder, "decode", short)
     words = [f"run={run}", f"cuts={cuts}", f"output={tmp_path / 'out'}", "device=cpu"]
     status, out, err = asr(capfd, "decode", *words)
-    assert status == 0
+    assert status == 1
     assert "skipped dev-3: lasts " in err
     assert "too long for the memory that there is" in err
     note = "1 of 6 utterances were skipped and are not scored"
@@ -418,25 +419,34 @@ def test_checkpoints_that_a_training_adds_in_the_meantime_are_not_told(run, monk
 
 def test_a_manifest_that_believed_the_header_is_named_by_every_command(run, tiny_corpus, speech, tmp_path, capfd):
     content = encoded(speech, "FLAC")
-    for name, audio in (("cut_off", half(content)), ("joined", content * 2)):
+    for name, audio in (("cut_off", half(content)), ("joined", content * 2), ("holed", hole(content, 2000))):
         (tmp_path / f"{name}.flac").write_bytes(audio)
     seconds = len(speech) / RATE
     bad = [
-        make_cut(recording(tmp_path / f"{name}.flac", len(speech)), "LOW", "s", "en") for name in ("cut_off", "joined")
+        make_cut(recording(tmp_path / f"{name}.flac", len(speech)), "LOW", "s", "en")
+        for name in ("cut_off", "joined", "holed")
     ]
+    bad[-1] = replace(bad[-1], start=0.1, duration=seconds - 0.1)  # a piece of it
     manifest = tmp_path / "cuts.jsonl.gz"
     write_cuts([*CutSet.from_file(tiny_corpus.dev), *bad], manifest)
     faults = (
         f"cut_off.flac lasts {len(half(speech)) / RATE:.0f}",
         f"joined.flac lasts {2 * seconds:.2f} s, its manifest",
+        "holed.flac cannot be read: the file is damaged",
     )
     words = [f"run={run}", f"cuts={manifest}", f"output={tmp_path / 'decode'}", "device=cpu"]
-    told = {"decode": asr(capfd, "decode", *words)[2]}
+    status, out, err = asr(capfd, "decode", *words)
+    assert status == 1
+    assert (tmp_path / "decode" / "wer.txt").read_text().splitlines() == [
+        out.splitlines()[-1],
+        "3 of 9 utterances were skipped and are not scored",
+    ]
+    told = {"decode": err}
     told["features"] = str(store_chunk(Task(bad, [1.0], Store(tmp_path / "fbank"), BINS))[1])
     config = AlignConfig(aligner="transducer", run=str(run), cuts=str(manifest), output="words.ctm", device="cpu")
     told["align"] = str(MakeTrained(config, load_model(config).digest)()(bad))
     words = [f"run={tmp_path / 'run'}", "model=debug", "data=debug", "train=debug", "optim=debug", "train.device=cpu"]
-    words += [f"data.train_cuts=[{manifest}]", f"data.valid_cuts=[{tiny_corpus.dev}]", "train.steps=2"]
+    words += [f"data.train_cuts=[{manifest}]", f"data.valid_cuts=[{tiny_corpus.dev}]", "train.steps=5"]
     assert asr(capfd, "train", *words, f"data.tokenizer={tiny_corpus.tokenizer}")[0] == 0
     told["train"] = (tmp_path / "run" / "train.log").read_text()
     for command, text in told.items():
@@ -451,5 +461,6 @@ def test_errors_are_counted_in_characters_where_that_is_asked_for(run, tiny_corp
     row = {"id": "u", "reference": "今天天气很好", "hypothesis": "今天天气真好"}
     (tmp_path / "h.jsonl").write_text(json.dumps(row))
     words = [f"hypotheses={tmp_path / 'h.jsonl'}", f"output={tmp_path / 'score'}", "name=x"]
-    assert asr(capfd, "score", *words)[1] == "%WER 100.00 [ 1 / 1, 0 ins, 0 del, 1 sub ] x\n"
-    assert asr(capfd, "score", *words, "unit=char")[1] == "%CER 16.67 [ 1 / 6, 0 ins, 0 del, 1 sub ] x\n"
+    assert asr(capfd, "score", *words, "unit=word")[1] == "%WER 100.00 [ 1 / 1, 0 ins, 0 del, 1 sub ] x\n"
+    for unit in ("unit=char", "unit=auto"):
+        assert asr(capfd, "score", *words, unit)[1] == "%CER 16.67 [ 1 / 6, 0 ins, 0 del, 1 sub ] x\n"

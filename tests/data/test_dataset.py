@@ -20,8 +20,9 @@ from asr.data.corpus import describe_recording, make_cut
 from asr.data.dataset import Augmentation, Draw, SpeechDataset, transcript
 from asr.data.features import load_features
 from asr.data.tokenizer import load_tokenizer
+from asr.models.subsampling import frame_timing
 
-MIN_FRAMES = 7
+TIMING = frame_timing(4)
 SOURCE = Path(asr.__file__).resolve().parent.parent
 
 
@@ -32,9 +33,7 @@ def cuts(tiny_corpus):
 
 @pytest.fixture(scope="module")
 def dataset(tiny_corpus):
-    return SpeechDataset(
-        80, MIN_FRAMES, load_tokenizer(tiny_corpus.tokenizer), Augmentation(SpecAugmentOptions(), seed=3)
-    )
+    return SpeechDataset(80, TIMING, load_tokenizer(tiny_corpus.tokenizer), Augmentation(SpecAugmentOptions(), seed=3))
 
 
 def bad_cuts(directory, cut):
@@ -45,7 +44,7 @@ def bad_cuts(directory, cut):
         "garbled": np.zeros(16000),
         "nan": np.full(16000, np.nan),
         "click": np.zeros(100),
-        "short": np.zeros(160 * (MIN_FRAMES - 1)),
+        "short": np.zeros(160 * (TIMING.window - 1)),
     }.items():
         path = directory / f"{name}.wav"
         soundfile.write(path, samples, 16000, subtype="FLOAT")
@@ -119,8 +118,32 @@ def test_augmentation_is_for_training_alone_and_follows_seed_epoch_and_utterance
     epoch_0, again, epoch_1 = (dataset[Draw(cuts, Position(epoch, 1))] for epoch in (0, 0, 1))
     assert digest(epoch_0) == digest(again)
     assert len({digest(plain), digest(epoch_0), digest(epoch_1)}) == 3
-    other_seed = SpeechDataset(80, MIN_FRAMES, dataset.tokenizer, replace(dataset.augmentation, seed=4))
+    other_seed = SpeechDataset(80, TIMING, dataset.tokenizer, replace(dataset.augmentation, seed=4))
     assert digest(other_seed[Draw(cuts, Position(0, 1))]) != digest(epoch_0)
+
+
+def test_two_views_of_an_utterance_differ_in_their_masks_alone(dataset, cuts, tmp_path):
+    bad, *_ = bad_cuts(tmp_path, cuts[0])
+    draw = Draw([bad, *cuts], Position(2, 1))
+    twice = SpeechDataset(80, TIMING, dataset.tokenizer, dataset.augmentation, views=2)
+    once, batch = dataset[draw], twice[draw]
+    assert (once.views, batch.views, len(once), len(batch)) == (1, 2, len(cuts), 2 * len(cuts))
+    assert (batch.ids, batch.texts, batch.words) == (once.ids * 2, once.texts * 2, once.words * 2)
+    assert batch.seconds == once.seconds
+    assert batch.skipped == once.skipped
+    for name in ("labels", "label_lengths", "feature_frames", "alignment"):
+        assert all(torch.equal(half, getattr(once, name)) for half in getattr(batch, name).chunk(2))
+    first, second = batch.features.chunk(2)
+    assert torch.equal(first, once.features)
+    assert all((one != other).any() for one, other in zip(first, second))
+    assert torch.equal(second, twice[draw].features.chunk(2)[1])
+    assert batch.select([0, len(cuts)]).views == 1
+
+
+def test_what_is_not_trained_on_has_one_view(dataset, cuts):
+    twice = SpeechDataset(80, TIMING, dataset.tokenizer, dataset.augmentation, views=2)
+    assert digest(twice[Draw(cuts)]) == digest(dataset[Draw(cuts)])
+    assert twice[Draw(cuts)].views == 1
 
 
 def test_an_utterance_does_not_depend_on_the_others_of_its_batch(dataset, cuts):
@@ -133,7 +156,7 @@ def test_the_same_draw_gives_the_same_bits_in_another_process(dataset, cuts, tin
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from test_dataset import *
-dataset = SpeechDataset(80, MIN_FRAMES, None, Augmentation(SpecAugmentOptions(), seed=3))
+dataset = SpeechDataset(80, TIMING, None, Augmentation(SpecAugmentOptions(), seed=3))
 print(digest(dataset[Draw(list(CutSet.from_file({str(tiny_corpus.dev)!r})), Position(1, 1))]))
 """
     environment = {**os.environ, "PYTHONPATH": str(SOURCE), "PYTHONHASHSEED": "7"}
@@ -142,7 +165,7 @@ print(digest(dataset[Draw(list(CutSet.from_file({str(tiny_corpus.dev)!r})), Posi
 
 
 def test_without_a_tokenizer_there_are_no_labels(cuts):
-    batch = SpeechDataset(80, MIN_FRAMES)[Draw(cuts)]
+    batch = SpeechDataset(80, TIMING)[Draw(cuts)]
     assert batch.label_lengths.tolist() == [0] * len(cuts)
     assert batch.labels.shape == (len(cuts), 0)
     assert batch.texts == [transcript(cut) for cut in cuts]

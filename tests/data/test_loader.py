@@ -22,12 +22,12 @@ from asr.data.manifest import open_cuts
 from asr.data.sampler import OnePass
 from asr.data.tokenizer import load_tokenizer
 from asr.errors import InputError, Stopped
-from asr.models.subsampling import MIN_FRAMES
+from asr.models.subsampling import frame_timing
 
 
 @pytest.fixture
 def dataset(tiny_corpus):
-    return SpeechDataset(80, MIN_FRAMES, load_tokenizer(tiny_corpus.tokenizer))
+    return SpeechDataset(80, frame_timing(4), load_tokenizer(tiny_corpus.tokenizer))
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ class Hangs(SpeechDataset):
 
 @pytest.fixture
 def hanging(tiny_corpus):
-    return Hangs(80, MIN_FRAMES, load_tokenizer(tiny_corpus.tokenizer))
+    return Hangs(80, frame_timing(4), load_tokenizer(tiny_corpus.tokenizer))
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ def run_reader(tiny_corpus, end):
         from asr.data.loader import Loader
         from asr.data.manifest import open_cuts
         from asr.data.sampler import OnePass
-        dataset = SpeechDataset(80, 7)
+        dataset = SpeechDataset(80, frame_timing(4))
         draws = OnePass(open_cuts([{str(tiny_corpus.train)!r}]), DataOptions(max_seconds=3.0))
         batches = iter(Loader(dataset, draws, 2))
         next(batches)

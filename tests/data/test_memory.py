@@ -11,7 +11,7 @@ from asr.data.memory import HEADROOM, RESERVE_MB, BatchSize, Measure, MemoryLimi
 from asr.data.sampler import Admission, TrainingStream
 from asr.data.tokenizer import load_tokenizer
 from asr.errors import InputError
-from asr.train.data import encoder_frames
+from asr.models.subsampling import frame_timing
 from asr.train.preflight import probe_sizes
 
 TRUE = [400.0, 0.02, 1e-5, 3e-4, 0.01]
@@ -25,7 +25,7 @@ def cuts(tiny_corpus):
 
 @pytest.fixture
 def measure(tiny_corpus):
-    return Measure(encoder_frames, load_tokenizer(tiny_corpus.tokenizer))
+    return Measure(frame_timing(4), load_tokenizer(tiny_corpus.tokenizer))
 
 
 @pytest.mark.parametrize("absent", [(), (2,), (3, 4), (0,)])
@@ -81,7 +81,7 @@ def test_the_stream_keeps_to_the_limit_from_any_position(cuts, measure):
 def test_an_utterance_that_alone_needs_too_much_is_refused(cuts, measure):
     cut = next(iter(cuts))
     limit = MemoryLimit(measure, [100, 1, 0, 0, 0], 110.0)
-    admit = Admission(measure.tokenizer, 0.1, 30.0, encoder_frames, ctc=True, limit=limit)
+    admit = Admission(measure.tokenizer, 0.1, 30.0, frame_timing(4), ctc=True, limit=limit)
     assert not admit(cut)
     assert admit.refused[cut.id].startswith("alone it needs 1")
     assert "data.max_memory_mb=110 is too little" in admit.refused[cut.id]

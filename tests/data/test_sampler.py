@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import islice, pairwise
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from asr.data.manifest import open_cuts
 from asr.data.sampler import Admission, OnePass, TrainingStream, frames_needed
 from asr.data.tokenizer import load_tokenizer
 from asr.errors import InputError
-from asr.models.subsampling import MIN_FRAMES, subsampled_length
+from asr.models.subsampling import frame_timing
 
 OPTIONS = DataOptions(max_seconds=5.0, buckets=3, speed_factors=[0.9, 1.0, 1.1])
 DRAWS = 30  # more than two epochs
@@ -48,7 +49,7 @@ def ids_of_epoch(draws, epoch):
 
 def admission(tokenizer, ctc=True, **limits):
     limits = {"min_duration": 0.1, "max_duration": 30.0, **limits}
-    return Admission(tokenizer, encoder_frames=subsampled_length, ctc=ctc, **limits)
+    return Admission(tokenizer, timing=frame_timing(4), ctc=ctc, **limits)
 
 
 def with_text(cut, text):
@@ -89,7 +90,7 @@ def test_joining_at_any_position_gives_the_rest_of_the_stream(cuts):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_are_the_same_bits_from_any_position_with_any_number_of_workers(cuts, tokenizer, workers):
-    dataset = SpeechDataset(80, MIN_FRAMES, tokenizer, Augmentation(SpecAugmentOptions(), seed=0))
+    dataset = SpeechDataset(80, frame_timing(4), tokenizer, Augmentation(SpecAugmentOptions(), seed=0))
     whole = [dataset[draw] for draw in draws(cuts, count=16)]
     for done in (0, 1, 7, 12):
         start = whole[done - 1].position if done else Position()
@@ -187,7 +188,7 @@ def test_admission_takes_what_can_be_trained_on(cuts, tokenizer):
 
 def test_admission_says_why_not(cuts, tokenizer):
     cut = next(iter(cuts))
-    frames = subsampled_length(frame_count(cut))
+    frames = frame_timing(4).length(frame_count(cut))
     cases = [
         (admission(tokenizer, min_duration=5.0), cut, f"lasts {cut.duration:.2f} s, outside 5 to 30 s"),
         (admission(tokenizer, max_duration=0.5), cut, f"lasts {cut.duration:.2f} s, outside 0.1 to 0.5 s"),
@@ -208,7 +209,7 @@ def test_admission_says_why_not(cuts, tokenizer):
 
 def test_more_labels_than_frames_are_refused_for_ctc_alone(cuts, tokenizer):
     cut = next(iter(cuts))
-    frames = subsampled_length(frame_count(cut))
+    frames = frame_timing(4).length(frame_count(cut))
     text = ("LM" * frames)[: frames - 1]  # and the space piece that begins every text
     assert len(tokenizer.encode(text)) == frames
     assert admission(tokenizer)(with_text(cut, text))
@@ -254,7 +255,7 @@ def test_what_is_refused_is_told_once_in_an_epoch_by_its_own_name_from_any_posit
     cuts, tokenizer, lookahead, speeds
 ):
     options = replace(OPTIONS, speed_factors=speeds, lookahead=lookahead, buckets=2, max_seconds=2.0)
-    dataset = SpeechDataset(80, MIN_FRAMES, tokenizer)
+    dataset = SpeechDataset(80, frame_timing(4), tokenizer)
 
     def batches(start, count, workers=0):
         admit = admission(tokenizer, min_duration=1.0)
@@ -277,7 +278,7 @@ def test_what_is_refused_is_told_once_in_an_epoch_by_its_own_name_from_any_posit
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_the_processes_together_tell_what_was_refused(cuts, tokenizer, workers):
-    dataset = SpeechDataset(80, MIN_FRAMES, tokenizer)
+    dataset = SpeechDataset(80, frame_timing(4), tokenizer)
 
     def batches(count, rank, size, workers):
         admit = admission(tokenizer, min_duration=1.0)
@@ -298,9 +299,9 @@ def test_nothing_left_to_train_on_is_an_input_error(cuts, tokenizer):
 
 def test_the_modified_topology_needs_a_frame_per_label(cuts, tokenizer):
     cut = with_text(next(iter(cuts)), "LOW")
-    strict = Admission(tokenizer, 0.1, 30.0, lambda frames: 3, ctc=False, modified=True)
+    strict = Admission(tokenizer, 0.1, 30.0, SimpleNamespace(length=lambda _: 3), ctc=False, modified=True)
     labels = len(tokenizer.encode("LOW"))
     reason = f"{labels} labels need {labels} frames, the encoder gives 3"
     helpful = "larger units, loss.topology=regular or longer utterances would help"
     assert strict.reason_against(cut) == f"{reason}: {helpful}"
-    assert Admission(tokenizer, 0.1, 30.0, lambda frames: labels, ctc=False, modified=True)(cut)
+    assert Admission(tokenizer, 0.1, 30.0, SimpleNamespace(length=lambda _: labels), ctc=False, modified=True)(cut)

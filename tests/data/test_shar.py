@@ -28,7 +28,7 @@ from asr.data.manifest import open_cuts
 from asr.data.sampler import TrainingStream
 from asr.data.shar import Shard, begin, write_shard
 from asr.errors import InputError
-from asr.models.subsampling import MIN_FRAMES
+from asr.models.subsampling import frame_timing
 
 FBANK = make_fbank(80)
 
@@ -110,7 +110,7 @@ def test_stored_features_are_packed_as_they_are(tiny_corpus, tmp_path):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_training_has_the_same_batches_and_resumes_with_the_same_bits(tiny_corpus, packed, workers):
     options = DataOptions(max_seconds=5.0, buckets=3, speed_factors=[0.9, 1.0, 1.1], lookahead=12)
-    dataset = SpeechDataset(80, MIN_FRAMES, None, Augmentation(SpecAugmentOptions(), seed=0))
+    dataset = SpeechDataset(80, frame_timing(4), None, Augmentation(SpecAugmentOptions(), seed=0))
 
     def batches(source, start=Position(), count=12):  # noqa: B008
         stream = TrainingStream(open_cuts([str(source)]), options, 0, start)

@@ -12,7 +12,7 @@ from sounds import RATE, SECONDS, Made, encoded, heard, sound_files, tones, vbr
 
 from asr.data.corpus import describe_recording
 from asr.data.features import load_samples
-from asr.data.sound import Sound
+from asr.data.sound import Sound, displaced
 from asr.errors import InputError
 
 FILES = sound_files()
@@ -25,7 +25,7 @@ def made(request) -> Made:
 
 
 def test_there_are_files_of_every_kind():
-    assert len(FILES) >= 60
+    assert len(FILES) >= 84
 
 
 def test_what_is_there_is_heard_and_what_is_missing_is_said(made, capfd):
@@ -35,7 +35,7 @@ def test_what_is_there_is_heard_and_what_is_missing_is_said(made, capfd):
     assert heard(samples.mean(axis=1)) == made.heard
     assert len(samples) == sound.frames == before
     if made.lost is None:
-        assert "cut off before its end" in sound.fault
+        assert any(words in sound.fault for words in ("cut off before its end", "at least ", "are missing in it"))
     else:
         assert sound.lost == pytest.approx(made.lost, abs=TOLERANCE)
         assert bool(sound.fault) == bool(made.lost)
@@ -52,9 +52,14 @@ def test_pieces_are_those_of_the_whole(made):
 def test_pieces_of_recordings_are_those_of_the_whole(made, tmp_path):
     path = tmp_path / "audio"
     path.write_bytes(made.content)
-    whole = Sound(made.content).read().mean(axis=1)
+    sound = Sound(made.content)
+    whole = sound.read().mean(axis=1)
     cut = manifest(path, len(whole) / RATE).to_cut()
     for begin, end in ((0.1, 0.6), (0.75, cut.duration), (cut.duration - 0.5, cut.duration)):
+        if displaced(path) or any(first < end * RATE and last > begin * RATE for first, last in sound.gaps):
+            with pytest.raises(InputError, match="cannot be read|where its parts belong is not known"):
+                load_samples(cut.truncate(offset=begin, duration=end - begin))
+            continue
         piece = load_samples(cut.truncate(offset=begin, duration=end - begin))
         np.testing.assert_allclose(piece, whole[round(begin * RATE) :][: len(piece)], atol=1e-4)
         assert len(piece) == pytest.approx((end - begin) * RATE, abs=1)
@@ -68,8 +73,38 @@ def test_a_recording_is_as_long_as_what_can_be_read(made, tmp_path):
         assert recording.num_samples == len(Sound(made.content).read())
         assert heard(load_samples(recording.to_cut())) == made.heard
         return
-    with pytest.raises(InputError, match=r"s cannot be read: the file is damaged|cut off before its end; restore it"):
+    named = r"s cannot be read: the file is damaged|(cut off before its end|are missing in it); restore it"
+    with pytest.raises(InputError, match=named):
         load_samples(describe_recording("u", path).to_cut())  # a gap in the middle is found when it is read
+
+
+@pytest.mark.parametrize("name", ["flac-hole", "flac-length-unknown-hole", "ogg-flac-hole"])
+def test_a_piece_of_what_is_lost_is_refused_and_others_are_what_they_are(name, tmp_path):
+    """libFLAC, sent into a hole, gives what comes behind it, as if it were there."""
+    path = tmp_path / "audio"
+    path.write_bytes(FILES[name]().content)
+    sound = Sound.open(path)
+    whole = sound.read()[:, 0]
+    ((first, last),) = sound.gaps
+    assert not whole[first:last].any()
+    cut = manifest(path, len(whole) / RATE).to_cut()
+    for begin, end in ((first - 9000, first - 1000), (last + 1000, last + 9000), (last + 100, len(whole))):
+        piece = load_samples(cut.truncate(offset=begin / RATE, duration=(end - begin) / RATE))
+        np.testing.assert_allclose(piece, whole[begin:end], atol=1e-4)
+    for begin, end in ((first - 3000, last + 3000), (first + 1000, first + 5000), ((first + last) // 2, last + 9000)):
+        with pytest.raises(InputError, match=f"{first / RATE:.2f} to {last / RATE:.2f} s of .* cannot be read"):
+            load_samples(cut.truncate(offset=begin / RATE, duration=(end - begin) / RATE))
+
+
+WHOLE_INSIDE = ("mp3-joined-with-tags", "mp3-id3", "ogg-opus-truncated", "ogg-opus-joined", "flac-hole")
+
+
+@pytest.mark.parametrize("name", ["mp3-hole", "mp3-hole-without-xing", "opus-hole", *WHOLE_INSIDE])
+def test_no_piece_is_taken_from_another_place_than_it_was_in(name, tmp_path):
+    """Decoders of MP3 and Ogg count what is there: behind a hole, what is read for second 4 was second 5."""
+    path = tmp_path / "audio"
+    path.write_bytes(FILES[name]().content)
+    assert bool(displaced(path)) is (name not in WHOLE_INSIDE)
 
 
 def manifest(path, seconds):

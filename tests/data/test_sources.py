@@ -185,6 +185,14 @@ def test_every_form_is_found_and_becomes_cuts(tmp_path, form):
         assert cut.load_audio().shape == (1, cut.num_samples)
 
 
+def test_a_ctm_of_characters_has_no_blanks(tmp_path):
+    write_audio(tmp_path / "corpus" / "talk.wav", 4)
+    words = [("今天", 0.5), ("天", 0.8), ("气", 1.0), ("OK", 1.2), ("bye", 1.4)]
+    lines = "\n".join(f"talk 1 {start} 0.2 {word}" for word, start in words)
+    cuts, _ = manifest(written(tmp_path / "corpus" / "talk.ctm", lines))
+    assert [cut.supervisions[0].text for cut in cuts.values()] == ["今天天气OK bye"]
+
+
 def test_a_manifest_is_brought_in_again_unchanged(tmp_path):
     path, _ = a_folder(tmp_path / "corpus")
     cuts, _ = manifest(path)
@@ -397,6 +405,7 @@ def test_the_document_names_every_form_and_every_column():
             "don't she said well-known",
         ),
         ({"punctuation": "remove"}, "'tis 5\u20ac - a\u0301", "tis 5 \u00e1"),
+        ({"punctuation": "remove"}, "“今天，天气很好。”她说：OK，really！！no", "今天天气很好她说OK really no"),
     ],
 )
 def test_spelling(options, text, spelt):

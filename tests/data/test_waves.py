@@ -18,7 +18,7 @@ from asr.data.loader import Loader
 from asr.data.sampler import TrainingStream
 from asr.data.waves import load_noise, make_waves, mixed, require_audio, reverberated
 from asr.errors import InputError
-from asr.models.subsampling import MIN_FRAMES
+from asr.models.subsampling import frame_timing
 
 RATE = 16000
 
@@ -142,7 +142,7 @@ def test_noise_that_cannot_be_read_is_named(tmp_path):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_training_alone_is_augmented_and_resumes_with_the_same_bits(tiny_corpus, options, workers):
     cuts = CutSet.from_file(tiny_corpus.train)
-    dataset = SpeechDataset(80, MIN_FRAMES, waves=make_waves(options, seed=0))
+    dataset = SpeechDataset(80, frame_timing(4), waves=make_waves(options, seed=0))
     data = replace(options, max_seconds=5.0, buckets=3, speed_factors=[0.9, 1.1])
 
     def batches(start, count):
@@ -152,7 +152,7 @@ def test_training_alone_is_augmented_and_resumes_with_the_same_bits(tiny_corpus,
     for batch, expected in zip(batches(whole[2].position, 3), whole[3:]):
         assert torch.equal(batch.features, expected.features)
     draw = Draw(list(cuts)[:6], Position(0, 1))
-    plain = SpeechDataset(80, MIN_FRAMES)
+    plain = SpeechDataset(80, frame_timing(4))
     assert not torch.equal(dataset[draw].features, plain[draw].features)
     assert torch.equal(dataset[Draw(draw.cuts)].features, plain[draw].features)
 
@@ -161,7 +161,7 @@ def test_stored_features_cannot_be_augmented(tiny_corpus, options, tmp_path):
     cut = next(iter(CutSet.from_file(tiny_corpus.train)))
     with NumpyFilesWriter(str(tmp_path)) as writer:
         described = make_fbank(80).extract_from_samples_and_store(load_samples(cut)[None], writer, RATE, 0.0, 0)
-    dataset = SpeechDataset(80, MIN_FRAMES, waves=make_waves(options, seed=0))
+    dataset = SpeechDataset(80, frame_timing(4), waves=make_waves(options, seed=0))
     (skipped,) = dataset[Draw([replace(cut, features=described)], Position(0, 1))].skipped
     assert "noise and rooms need audio" in skipped.reason
     with pytest.raises(InputError, match=f"{cut.id} has stored features"):

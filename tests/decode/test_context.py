@@ -148,7 +148,20 @@ def test_a_phrase_within_a_longer_word_is_none(tmp_path, tokenizer):
 def test_a_phrase_of_a_script_without_blanks_is_matched_anywhere(tmp_path):
     tokenizer = train_tokenizer(["今天天气真好", "NEW YORK"], "char")
     scorer = context_scorer(phrases_of(tmp_path, "天气\n".encode(), tokenizer), tokenizer.pieces, CPU)
-    for text, bonus in [("今天天气真好", 0.5), ("天气", 0.5), ("天气真好天气", 1.0), ("天真气", 0)]:
+    for text, bonus in [("今天天气真好", 1.0), ("天气", 1.0), ("天气真好天气", 2.0), ("天真气", 0)]:
+        assert total(scorer, tokenizer.encode(text)) == pytest.approx(bonus, abs=1e-6), text
+
+
+def test_thai_has_no_blanks_and_korean_has(tmp_path):
+    thai, marked, korean = "\u0e17\u0e19\u0e01", "\u0e17\u0e19\u0e35\u0e01", "서울에서"
+    for text, phrase, bonus in [
+        (thai, thai[1:2], 0.5),
+        (marked, marked[1:2], 0),  # a mark follows: it is another character
+        (korean, korean[:2], 0),
+        (f"서울 {korean}", korean[:2], 0.5),
+    ]:
+        tokenizer = train_tokenizer([text, phrase], "char")
+        scorer = context_scorer(phrases_of(tmp_path, phrase.encode(), tokenizer), tokenizer.pieces, CPU)
         assert total(scorer, tokenizer.encode(text)) == pytest.approx(bonus, abs=1e-6), text
 
 

@@ -1,16 +1,15 @@
 """Batched greedy search against one utterance and one frame at a time."""
 
 import math
+from collections.abc import Container
 
 import pytest
 import torch
-from random_models import random_encoded, random_model
+from arcs_by_definition import KINDS, arcs_of, arcs_of_node
+from random_models import TableScorer, outputs, random_encoded, random_model
 from torch import Tensor
 
 from asr.arcs.base import ArcSet
-from asr.arcs.hat import hat_arcs
-from asr.arcs.multi_blank import multi_blank_arcs
-from asr.arcs.tdt import tdt_arcs
 from asr.config import (
     BeamOptions,
     FullLossOptions,
@@ -27,7 +26,7 @@ from asr.decode.search import Hypothesis, search_all
 from asr.errors import InputError
 from asr.models.transducer import Transducer
 
-LONGEST = 12
+LONGEST, VOCAB = 12, 6
 
 
 @torch.no_grad()
@@ -143,62 +142,55 @@ def test_reading_in_parts_gives_the_result_of_the_whole(sizes, limit):
 
 # Arcs that are not the standard ones
 
-DURATIONS, BIG_BLANKS, VOCAB = [0, 1, 2, 4], [2, 3], 6
-OTHERS = {
-    "tdt": (tdt_arcs("regular", VOCAB, DURATIONS), 4),
-    "tdt modified": (tdt_arcs("modified", VOCAB, DURATIONS), 4),
-    "multi_blank": (multi_blank_arcs("regular", VOCAB, BIG_BLANKS), 2),
-    "multi_blank modified": (multi_blank_arcs("modified", VOCAB, BIG_BLANKS), 2),
-    "hat": (hat_arcs("regular", VOCAB), 0),
-    "hat modified": (hat_arcs("modified", VOCAB), 0),
-}
-
-
-def all_arcs(kind: str, z: Tensor) -> dict[tuple[int, int], float]:
-    """Log-probability of every (token, frames to go on) of a node, as the papers define it."""
-    step = int(kind.endswith("modified"))
-    log_probs = z[:VOCAB].log_softmax(0).tolist()
-    if kind.startswith("tdt"):
-        durations = dict(zip(DURATIONS, z[VOCAB:].log_softmax(0).tolist()))
-        pairs = ((k, d) for k in range(VOCAB) for d in DURATIONS if d >= (step if k else 1))
-        return {(k, d): log_probs[k] + durations[d] for k, d in pairs}
-    if kind.startswith("hat"):
-        label = torch.nn.functional.logsigmoid(-z[0]) + z[1:].log_softmax(0)
-        return {
-            (0, 1): float(torch.nn.functional.logsigmoid(z[0])),
-            **{(k, step): float(label[k - 1]) for k in range(1, VOCAB)},
-        }
-    log_probs = z.log_softmax(0).tolist()
-    big = {(0, frames): log_probs[VOCAB + i] for i, frames in enumerate(BIG_BLANKS)}
-    return {(0, 1): log_probs[0], **{(k, step): log_probs[k] for k in range(1, VOCAB)}, **big}
-
 
 @torch.no_grad()
-def naive_path(model: Transducer, kind: str, encoder_out_TJ: Tensor, limit: int) -> tuple[Hypothesis, list[int]]:
+def naive_path(
+    model: Transducer,
+    kind: str,
+    encoder_out_TJ: Tensor,
+    limit: int,
+    scorer: TableScorer | None = None,
+    blank_penalty: float = 0.0,
+) -> tuple[Hypothesis, list[int]]:
     """From the likeliest arc to the likeliest arc, for one utterance; and the frames at which there was a node."""
     found, read = Hypothesis([], [], 0.0, []), []
     t = emitted = 0
     score = 0.0
     while t < len(encoder_out_TJ):
         read.append(t)
-        predicted = model.predict(torch.tensor([found.tokens], dtype=torch.long))[0, -1]
-        arcs = all_arcs(kind, model.joiner(encoder_out_TJ[t], predicted))
-        token, frames = max(arcs, key=arcs.__getitem__)
-        score += arcs[token, frames]
+        arcs = arcs_of_node(kind, outputs(model, kind, encoder_out_TJ[t], found.tokens, blank_penalty))
+        choice = likeliest_arc(arcs, scorer, len(found.tokens))
+        token, frames = choice
+        score += arcs[choice] + (float(scorer.table[len(found.tokens), token]) if scorer and token else 0.0)
         if token:
             found.tokens.append(token)
             found.frames.append(t)
-            found.confidences.append(sum(math.exp(value) for (k, _), value in arcs.items() if k == token))
+            found.confidences.append(total(arcs, {token}))
             emitted += 1
             frames = max(frames, int(emitted == limit))
         t, emitted = t + frames, 0 if frames else emitted
+    score += float(scorer.ends[len(found.tokens)]) if scorer else 0.0
     return Hypothesis(found.tokens, found.frames, score, found.confidences), read
 
 
-@pytest.mark.parametrize("kind", OTHERS)
+def likeliest_arc(arcs: dict[tuple[int, int], float], scorer: TableScorer | None, labels: int) -> tuple[int, int]:
+    """(token, frames); with a scorer first whether there is a label, and then which."""
+    if not scorer:
+        return max(arcs, key=arcs.__getitem__)
+    is_label = total(arcs, range(1, VOCAB)) > total(arcs, {0})
+    with_scores = {(k, d): value + float(scorer.table[labels, k]) for (k, d), value in arcs.items()}
+    return max((arc for arc in arcs if (arc[0] > 0) == is_label), key=with_scores.__getitem__)
+
+
+def total(arcs: dict[tuple[int, int], float], tokens: Container[int]) -> float:
+    """Probability of the arcs of some tokens."""
+    return sum(math.exp(value) for (token, _), value in arcs.items() if token in tokens)
+
+
+@pytest.mark.parametrize("kind", KINDS[2:])
 @pytest.mark.parametrize("seed", range(8))
 def test_the_likeliest_arc_of_any_kind_is_followed(seed, kind):
-    arcs, extra = OTHERS[kind]
+    arcs, extra = arcs_of(kind, VOCAB)
     model, (encoded, frames) = random_model(seed, VOCAB, extra), random_encoded(seed)
     model.joiner.output.bias.data[0] -= 2.0 * kind.startswith("hat")  # or blank is likelier than all labels together
     limit = 1 + seed % 3
@@ -213,10 +205,10 @@ def test_the_likeliest_arc_of_any_kind_is_followed(seed, kind):
             assert_same(hypothesis, wanted)
 
 
-@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize("kind", KINDS[2:])
 @pytest.mark.parametrize("sizes", [[1] * LONGEST, [5, 0, 7], [2, 3, 1, 6]])
 def test_arcs_may_lead_over_the_end_of_a_part(sizes, kind):
-    arcs, extra = OTHERS[kind]
+    arcs, extra = arcs_of(kind, VOCAB)
     model, (encoded, frames) = random_model(3, VOCAB, extra), random_encoded(3)
     session, begin = GreedySearch(model, 2, arcs).begin(len(frames)), 0
     for size in sizes:
@@ -228,28 +220,63 @@ def test_arcs_may_lead_over_the_end_of_a_part(sizes, kind):
 
 @pytest.mark.parametrize("kind", ["tdt", "tdt modified", "multi_blank", "multi_blank modified"])
 def test_frames_that_are_skipped_are_never_joined(kind):
-    arcs, extra = OTHERS[kind]
+    arcs, extra = arcs_of(kind, VOCAB)
     model, (encoded, _) = random_model(5, VOCAB, extra), random_encoded(5, batch=1, longest=40)
     encoded = torch.randn(1, 40, 8, generator=torch.Generator().manual_seed(0)).double()
     seen = []
     hook = model.joiner.register_forward_pre_hook(lambda module, rows: seen.append(rows[0].flatten(0, -2)))
-    decode(model, 3, encoded, torch.tensor([40]), arcs)
+    session = GreedySearch(model, 3, arcs).begin(1)
+    session.read(encoded, torch.tensor([40]))
     hook.remove()
     joined = [int((encoded[0] == row).all(1).nonzero()) for row in torch.cat(seen)]
     _, read = naive_path(model, kind, encoded[0], 3)
     assert joined == read
-    assert len(set(joined)) < 40
+    assert session.joined() == len(set(joined)) < 40
 
 
-@pytest.mark.parametrize("search", [BeamOptions(), K2BeamOptions()], ids=["beam", "k2"])
+@pytest.mark.parametrize("kind", ["standard", "tdt", "multi_blank"])
+def test_the_frames_that_are_joined_are_counted_once_whatever_is_in_the_batch(kind):
+    arcs, extra = arcs_of(kind, VOCAB)
+    model, (encoded, frames) = random_model(5, VOCAB, extra), random_encoded(5)
+    session = GreedySearch(model, 3, arcs).begin(len(frames))
+    for t in range(0, LONGEST, 4):
+        session.read(encoded[:, t : t + 4], (frames - t).clamp(0, 4))
+    read = [set(naive_path(model, kind, row[:length], 3)[1]) for row, length in zip(encoded, frames)]
+    assert session.joined() == sum(map(len, read))
+    assert (session.joined() == int(frames.sum())) == (kind == "standard")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("scored", "blank_penalty"), [(True, 0.0), (False, 1.0), (True, 1.0)])
+def test_what_is_added_to_labels_and_taken_off_blanks(kind, scored, blank_penalty):
+    """Against one utterance and one node at a time, read as a whole, alone and in parts."""
+    arcs, extra = arcs_of(kind, VOCAB)
+    plain = []
+    for seed in range(3):
+        model, (encoded, frames) = random_model(seed, VOCAB, extra), random_encoded(seed)
+        scorer, limit = TableScorer(VOCAB, seed) if scored else None, 1 + seed
+        search = GreedySearch(model, limit, arcs, [scorer] if scorer else [], blank_penalty)
+        found = search_all(search, encoded, frames)
+        session = search.begin(len(frames))
+        for t in range(LONGEST):
+            session.read(encoded[:, t : t + 1], (frames - t).clamp(0, 1))
+        for row, (whole, in_parts) in enumerate(zip(found, session.best(), strict=True)):
+            alone = search_all(search, encoded[row : row + 1, : frames[row]], frames[row : row + 1])
+            wanted = naive_path(model, kind, encoded[row, : frames[row]], limit, scorer, blank_penalty)[0]
+            for (hypothesis,) in (whole, in_parts, alone[0]):
+                assert_same(hypothesis, wanted)
+        plain += [one.tokens for one in decode(model, limit, encoded, frames, arcs)]
+        labels = [one.tokens for (one,) in found]
+        assert labels != plain[-len(labels) :]
+
+
 @pytest.mark.parametrize(
     "arcs", [TdtArcOptions(), MultiBlankArcOptions(), HatArcOptions()], ids=["tdt", "multi", "hat"]
 )
-def test_a_model_is_never_read_as_if_it_had_other_arcs(arcs, search):
-    model = random_model(0, VOCAB, arcs.extra_outputs)
-    with pytest.raises(
-        InputError, match=f"knows the standard arcs alone, .* loss.arcs.name={arcs.name}: use decode=greedy"
-    ):
-        make_search(search, model, FullLossOptions(arcs=arcs), tokenizer=None)
-    made = make_search(GreedyOptions(), model, FullLossOptions(arcs=arcs), tokenizer=None)
-    assert made.arcs.name == arcs.name
+def test_a_model_is_never_read_as_if_it_had_other_arcs(arcs):
+    model, loss = random_model(0, VOCAB, arcs.extra_outputs), FullLossOptions(arcs=arcs)
+    message = f"k2 knows the standard arcs alone, .* loss.arcs.name={arcs.name}: use decode=greedy or decode=beam"
+    with pytest.raises(InputError, match=message):
+        make_search(K2BeamOptions(), model, loss, tokenizer=None)
+    for search in (GreedyOptions(), BeamOptions()):
+        assert make_search(search, model, loss, tokenizer=None).arcs.name == arcs.name

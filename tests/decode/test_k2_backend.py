@@ -9,6 +9,7 @@ import pytest
 import torch
 from random_models import random_encoded, random_model
 
+from asr.arcs.standard import standard_arcs
 from asr.config import K2BeamOptions
 from asr.decode.beam import BeamSearch
 from asr.decode.k2_backend import K2FastBeamSearch, with_padding
@@ -51,8 +52,8 @@ def test_the_best_path_is_that_of_a_wide_beam(k2):
     for seed in range(3):
         model, (encoded, frames) = random_model(seed).float(), random_encoded(seed, batch=3, longest=4)
         found = search_all(K2FastBeamSearch(model, WIDE), encoded.float(), frames)
-        narrow = search_all(BeamSearch(model, 1, "modified"), encoded.float(), frames)
-        wide = search_all(BeamSearch(model, 1000, "modified"), encoded.float(), frames)
+        narrow = search_all(BeamSearch(model, 1, standard_arcs("modified")), encoded.float(), frames)
+        wide = search_all(BeamSearch(model, 1000, standard_arcs("modified")), encoded.float(), frames)
         for (path,), (least, *_), (most, *_) in zip(found, narrow, wide, strict=True):
             assert least.score - 1e-3 <= path.score <= most.score + 1e-3
             assert len(path.tokens) == len(path.frames) == len(path.confidences)

@@ -6,7 +6,7 @@ from small_model import small_options
 
 from asr.models import conformer
 from asr.models.conformer import Conformer
-from asr.models.subsampling import MIN_FRAMES, ConvSubsampling, subsampled_length
+from asr.models.subsampling import ConvSubsampling, frame_timing
 
 LENGTHS = [50, 7, 8, 23, 38, 11]
 
@@ -60,13 +60,35 @@ def test_padding_that_counts_is_noticed(monkeypatch, module, name, broken):
     assert change_by_padding(build(normalize="utterance")) > 1e-2
 
 
-def test_subsampled_length_is_the_number_of_output_frames():
-    subsampling = ConvSubsampling(mel_bins=8, channels=4, dim=2, dropout=0.0)
-    for frames in range(MIN_FRAMES, 61):
-        out, lengths = subsampling(torch.zeros(1, frames, 8), torch.tensor([frames]))
-        assert out.shape[1] == int(lengths) == subsampled_length(frames)
-    assert subsampled_length(MIN_FRAMES) == 1
-    assert subsampled_length(MIN_FRAMES - 1) == 0
+@pytest.mark.parametrize("factor", [2, 4, 8, 16])
+def test_the_timing_of_a_subsampling_is_what_it_does(factor):
+    """Every frame reads the features that `timing` says, no others; and there are as many frames."""
+    subsampling = ConvSubsampling(mel_bins=40, channels=32, dim=2, dropout=0.0, factor=factor)
+    timing = subsampling.timing
+    assert timing == frame_timing(factor)
+    assert (timing.length(timing.window - 1), timing.length(timing.window)) == (0, 1)
+    for frames in range(timing.window, timing.needed(3) + factor):
+        out, lengths = subsampling(torch.zeros(1, frames, 40), torch.tensor([frames]))
+        assert out.shape[1] == int(lengths) == timing.length(frames)
+    assert [timing.length(timing.needed(n) - 1) for n in range(1, 9)] == list(range(8))
+    features = torch.randn(1, timing.needed(4), 40, requires_grad=True)
+    out, _ = subsampling(features, torch.tensor([timing.needed(4)]))
+    for t in range(4):
+        gradient = torch.autograd.grad(out[0, t].square().sum(), features, retain_graph=True)[0]
+        touched = gradient[0].any(dim=-1).nonzero()[:, 0]
+        assert (int(touched.min()), int(touched.max())) == (factor * t, factor * t + timing.window - 1)
+
+
+def test_the_weights_of_four_frames_to_one_have_the_names_that_checkpoints_have():
+    shapes = {name: tuple(one.shape) for name, one in ConvSubsampling(80, 32, 16, 0.0).state_dict().items()}
+    assert shapes == {
+        "convolutions.0.weight": (8, 1, 3, 3),
+        "convolutions.0.bias": (8,),
+        "convolutions.2.weight": (32, 8, 3, 3),
+        "convolutions.2.bias": (32,),
+        "project.weight": (16, 32 * 19),
+        "project.bias": (16,),
+    }
 
 
 @pytest.mark.parametrize(
@@ -141,10 +163,11 @@ def test_nothing_is_seen_beyond_a_chunk_or_too_far_before_it(chunk, left, layers
 
 def read_in_chunks(encoder: Conformer, features: torch.Tensor, lengths: torch.Tensor, chunk: int) -> torch.Tensor:
     """The output (B,T',D) of an encoder that is given `chunk` frames after subsampling at a time."""
-    state, parts = None, []
-    for begin in range(0, int(subsampled_length(features.shape[1])), chunk):
-        window = features[:, 4 * begin : 4 * (begin + chunk) + 3]
-        part, _, state = encoder.forward_chunk(window, (lengths - 4 * begin).clamp(0, window.shape[1]), state)
+    state, parts, timing = None, [], encoder.timing
+    for begin in range(0, timing.length(features.shape[1]), chunk):
+        first = timing.factor * begin
+        window = features[:, first : first + timing.needed(chunk)]
+        part, _, state = encoder.forward_chunk(window, (lengths - first).clamp(0, window.shape[1]), state)
         parts.append(part)
     return torch.cat(parts, dim=1)
 

@@ -192,7 +192,7 @@ def test_a_fused_loss_is_the_chunked_one(tolerance):
 
     def run(joint):
         settings = PackedSettings(7, tolerance, ArcRules(standard_arcs("modified"), 0.2, 0.1), joint=joint)
-        loss, kept = packed_loss(batch.joiner, batch.nodes, *leaves[:2], batch.labels, settings)
+        loss, _, kept = packed_loss(batch.joiner, batch.nodes, *leaves[:2], batch.labels, settings)
         return [kept, loss, *torch.autograd.grad((loss * weights).sum(), leaves)]
 
     found, wanted = run("fused"), run("chunked")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from devices import KERNEL_DEVICE
-from lattice_paths import moved_paths, paths
+from lattice_paths import edge_paths, moved_paths, paths
 
 from asr.arcs.multi_blank import multi_blank_arcs
 from asr.arcs.rules import ArcRules
@@ -22,7 +22,7 @@ from asr.arcs.tdt import tdt_arcs
 from asr.errors import InputError
 from asr.nodes.base import all_nodes, make_nodes
 from asr.ops.lattice import cpu
-from asr.ops.lattice.paths import best_alignment, lattice_loss, occupations
+from asr.ops.lattice.paths import best_alignment, best_path, lattice_loss, occupations
 
 BACKENDS = ["reference", "numba", "triton"]
 TOPOLOGIES = ["regular", "modified", "constrained"]
@@ -164,6 +164,44 @@ def test_the_best_path_may_leave_out_frames():
     weights[0, 2:18:3] = -0.1
     assert best_alignment(nodes, weights, standard_arcs()).tolist() == [[0, 0]]
     assert best_alignment(nodes, weights, standard_arcs(), edges=0.2).tolist() == [[4, 5]]
+    whole, inner = (best_path(nodes, weights, standard_arcs(), edges) for edges in (math.inf, 0.2))
+    assert whole[0][:2] == (0, 0)
+    assert inner == [(4, 0, 0, 1), (4, 1, 1, 0), (5, 1, 0, 1), (5, 2, 1, 0)]
+
+
+@pytest.mark.parametrize("edges", [math.inf, 0.3])
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+@pytest.mark.parametrize(
+    "make",
+    [standard_arcs, lambda t: multi_blank_arcs(t, 5, [3, 2]), lambda t: tdt_arcs(t, 5, [2, 0, 1])],
+    ids=["standard", "multi_blank", "tdt"],
+)
+def test_the_arcs_of_the_best_path_are_those_of_the_likeliest_of_all_paths(make, topology, edges):
+    if topology == "constrained" and make("regular").name == "tdt":
+        pytest.skip("tdt has no constrained topology")
+    arcs, frames, labels = make(topology), 5, 2
+    nodes = all_nodes(torch.tensor([frames]), torch.tensor([labels]))
+    forced = topology == "constrained"
+    for seed in range(5):
+        weights = torch.randn(len(arcs.arcs), len(nodes), generator=torch.Generator().manual_seed(seed)).double()
+        table = weights.view(-1, frames, labels + 1)
+        if edges < math.inf:
+            every = edge_paths(frames, labels, arcs.moves)
+        else:
+            every = [(0, path, 0) for path in moved_paths(frames, labels, arcs.moves)]
+
+        def score(candidate, table=table):
+            before, path, after = candidate
+            passed = [table[k, t, u] + (table[0, t, u + 1] if forced and k == 1 else 0.0) for k, t, u in path]
+            return sum(map(float, passed)) - ((before + after) * edges if before + after else 0.0)
+
+        _, expected, _ = max(every, key=score)
+        assert best_path(nodes, weights, arcs, edges) == [(t, u, *arcs.moves[k]) for k, t, u in expected]
+
+
+def test_of_a_silence_everything_may_be_left_out():
+    nodes = all_nodes(torch.tensor([4]), torch.tensor([0]))
+    assert best_path(nodes, torch.full((2, 4), -1.0), standard_arcs(), edges=0.0) == []
 
 
 def test_k2_has_no_arcs_that_skip_frames(k2):

@@ -1,5 +1,6 @@
 """Nodes that matter, found ahead of the forward: what is left out is bounded, whatever the lattice is like."""
 
+import functools
 from types import SimpleNamespace
 
 import pytest
@@ -55,9 +56,22 @@ def learnt(topology, steps, seed=0, shapes=((60, 12), (35, 9), (3, 1)), arcs="st
     return joiner, batch
 
 
-def run(joiner, batch, topology, tolerance, loss="optimized", **options):
+@pytest.fixture(scope="module")
+def learnt_once():
+    """A function that trains for some arcs, topology and steps, but only once."""
+
+    @functools.cache
+    def trained(arcs, topology, steps):
+        arcs, extra = SKIPPING.get(arcs, (arcs, 0))
+        return learnt(topology, steps, arcs=arcs, extra=extra)
+
+    return trained
+
+
+def run(joiner, batch, topology, tolerance, loss="optimized", views=1, **options):
     """The output and the gradients of encoder, predictor and joiner."""
-    out = make(loss, **SIZES, topology=topology, gradient_tolerance=tolerance, **options)(joiner, **batch)
+    loss = make(loss, **SIZES, topology=topology, gradient_tolerance=tolerance, **options)
+    out = loss(joiner, **batch, views=views)
     leaves = [batch["encoder_out"], batch["predictor_out"], *joiner.parameters()]
     return out, torch.autograd.grad(out.per_utterance.sum(), leaves)
 
@@ -105,6 +119,44 @@ def test_gradients_on_few_nodes_are_within_the_tolerance(arcs, loss):
     assert 0 < max(relative_errors(found, exact)) <= 1e-3
     assert out.kept < exact_out.kept
     assert out.nodes == exact_out.nodes
+
+
+def in_two_views(batch, noise, masked):
+    """Each utterance twice, with noise and a mask over other frames."""
+    batch = {name: values.detach().repeat(2, *[1] * (values.dim() - 1)) for name, values in batch.items()}
+    first, second = batch["encoder_out"].chunk(2)
+    second += noise * torch.randn(second.shape, generator=torch.Generator().manual_seed(0)).double()
+    second[:, 10 : 10 + masked], first[:, 30 : 30 + masked] = float(second.mean()), 0.0
+    for rows in ("encoder_out", "predictor_out"):
+        batch[rows].requires_grad_()
+    return batch
+
+
+@pytest.mark.parametrize("weight", [0.2, 1.0])
+@pytest.mark.parametrize(("noise", "masked"), [(0.03, 0), (0.3, 0), (0.0, 8), (1.0, 6)])
+@pytest.mark.parametrize(
+    ("arcs", "topology", "steps"),
+    [
+        ("standard", "regular", 0),
+        ("standard", "modified", 200),
+        ("hat", "modified", 200),
+        ("multi_blank", "modified", 60),
+        ("tdt", "regular", 60),
+        ("tdt, no 0", "regular", 200),
+    ],
+)
+def test_gradients_of_views_that_are_drawn_together_are_within_the_tolerance(
+    learnt_once, arcs, topology, steps, noise, masked, weight
+):
+    joiner, batch = learnt_once(arcs, topology, steps)
+    batch, options = in_two_views(batch, noise, masked), {"arcs": SKIPPING.get(arcs, (arcs,))[0], "consistency": weight}
+    exact_out, exact = run(joiner, batch, topology, 0.0, views=2, **options)
+    out, found = run(joiner, batch, topology, 1e-3, views=2, **options)
+    assert 0 < max(relative_errors(found, exact)) <= 1e-3
+    torch.testing.assert_close(out.per_utterance, exact_out.per_utterance, rtol=1e-6, atol=1e-7)
+    assert out.kept < out.nodes <= exact_out.nodes
+    if (arcs, steps) == ("standard", 200):
+        assert out.nodes < 0.95 * exact_out.nodes
 
 
 def test_with_sigma_nothing_is_left_out_in_the_forward():

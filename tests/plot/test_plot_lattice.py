@@ -1,7 +1,12 @@
 """The picture of a lattice: what it shows, and that it can be drawn."""
 
+import warnings
+from itertools import pairwise
+
 import pytest
 import torch
+from matplotlib.patches import Rectangle
+from matplotlib.text import Annotation
 from small_model import small_options
 
 from asr.data.batch import Batch
@@ -17,7 +22,8 @@ PIECES = ["<blk>", "<unk>", "A", "B", "C"]
 def task_with(loss, **options):
     torch.manual_seed(0)
     transducer = make(loss, vocab_size=5, encoder_dim=8, predictor_dim=8, topology="modified", **options)
-    return Task(Transducer(small_options(), 5), Objective(transducer, 8, 5, 0.2)).eval()
+    model = Transducer(small_options(), 5, transducer.options.arcs.extra_outputs)
+    return Task(model, Objective(transducer, 8, 5, 0.2)).eval()
 
 
 def batch_with(alignment):
@@ -53,10 +59,62 @@ def test_without_alignment_the_band_follows_the_model():
     assert (first == last).float().mean() > 0.5
 
 
+def path_of_tdt(edges=None):
+    """A view of a TDT model whose blank prefers to skip three frames, and 16 frames."""
+    task = task_with("full", arcs={"name": "tdt", "durations": [0, 1, 2, 4]}, edges=edges)
+    with torch.no_grad():
+        task.model.joiner.output.bias.copy_(torch.tensor([6.0, 0, 0, 0, 0, 0, 3, 0, 8]))
+    return view_lattice(task, batch_with([3, 7, 11]), PIECES, 1, 2, 2)
+
+
+def test_the_path_goes_from_corner_to_corner_and_its_jumps_are_seen():
+    view = path_of_tdt()
+    for arc, after in pairwise(view.path):
+        assert (arc.frame + arc.frames, arc.position + arc.labels) == after[:2]
+    assert view.path[0][:2] == (0, 0)
+    assert (view.path[-1].frame + view.path[-1].frames, view.path[-1].position + view.path[-1].labels) == (16, 3)
+    jumps = [arc for arc in view.path if arc.frames > 1]
+    assert jumps
+    assert view.left_out == []
+    figure = draw_lattice(view, "title")
+    axis = figure.axes[0]
+    arrows = [text for text in axis.texts if isinstance(text, Annotation)]
+    assert [(view.timing.at(a.xyann[0]), a.xyann[1]) for a in arrows] == [arc[:2] for arc in jumps]
+    skipped = sum(arc.frames - 1 for arc in jumps)
+    assert f"likeliest path: {len(view.path)} arcs, {skipped} frames skipped" in legend(figure)
+
+
+def test_what_the_path_leaves_out_is_shaded():
+    view = path_of_tdt(edges=0.0)
+    (begin, end), (last, frames) = view.left_out
+    assert (begin, end, last, frames) == (0, view.path[0].frame, view.path[-1].frame + view.path[-1].frames, 16)
+    figure = draw_lattice(view, "title")
+    shaded = sorted(patch.get_x() for patch in figure.axes[0].patches if isinstance(patch, Rectangle))
+    assert shaded == pytest.approx([view.timing.begin(frame) for frame in (begin, last)])
+    assert f", {end - begin + frames - last} left out" in legend(figure)
+
+
+def legend(figure):
+    return " | ".join(text.get_text() for text in figure.legends[0].get_texts())
+
+
 def test_it_is_drawn(tmp_path):
     figure = draw_lattice(view_lattice(task_with("full"), batch_with([3, 7, 11]), PIECES, 1, 2, 2), "title")
     figure.savefig(tmp_path / "lattice.png")
     axis = figure.axes[0]
     assert [tick.get_text() for tick in axis.get_yticklabels()] == ["A", "B", "C", "end"]
-    assert len(axis.get_legend().get_texts()) == 2
+    assert len(figure.legends[0].get_texts()) == 3
+    assert not axis.texts  # standard arcs skip nothing
     assert (tmp_path / "lattice.png").stat().st_size > 5000
+
+
+def test_characters_that_the_font_lacks_are_named(tmp_path):
+    pieces = ["<blk>", "<unk>", "\u2581", "三", "\u2581é"]
+    view = view_lattice(task_with("full"), batch_with([3, 7, 11]), pieces, 1, 2, 2)
+    figure = draw_lattice(view, "三.flac")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="Glyph")
+        figure.savefig(tmp_path / "lattice.png")
+    axis = figure.axes[0]
+    assert [tick.get_text() for tick in axis.get_yticklabels()] == ["\u2581", "U+4E09", "\u2581é", "end"]
+    assert axis.get_title().startswith("U+4E09.flac\n")

@@ -1,13 +1,18 @@
 """The digits preparation: reproducible, disjoint splits, true word times."""
 
+import os
 import shutil
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
 from lhotse import CutSet
 
+from asr.cli.compose import compose
 from asr.errors import InputError
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 SIZES = ["--train", "4", "--dev", "1", "--test", "1"]
 
 
@@ -91,6 +96,73 @@ def test_word_times_are_where_the_speech_is(prepare, tmp_path):
         power = [np.mean(span**2) for span in spans]
         around = [*audio[: int(times[0] * 16000)], *audio[int((times[-1] + 0.02) * 16000) :]]
         assert min(power[::2]) > 2 * np.mean(np.square(around))
+
+
+def test_numerals_are_the_same_speech_written_without_blanks(prepare, tmp_path):
+    english = make(prepare, tmp_path / "a", "--jobs", "1")
+    numerals = make(prepare, tmp_path / "b", "--jobs", "1", "--numerals")
+    flacs = [name for name in english if name.endswith(".flac")]
+    assert [numerals[name] for name in flacs] == [english[name] for name in flacs]
+    for split in ("train", "dev", "test"):
+        both = (CutSet.from_file(tmp_path / folder / f"cuts_{split}.jsonl.gz") for folder in ("a", "b"))
+        for said, written in zip(*(list(cuts) for cuts in both), strict=True):
+            words, characters = (cut.supervisions[0].alignment["word"] for cut in (said, written))
+            assert [prepare.NUMERALS[word.symbol] for word in words] == list(written.supervisions[0].text)
+            assert [word._replace(symbol=prepare.NUMERALS[word.symbol]) for word in words] == characters
+    assert prepare.NUMERALS["THREE"] + prepare.NUMERALS["ZERO"] == "三〇"
+
+
+def test_a_corpus_in_english_is_not_taken_for_one_in_numerals(prepare, tmp_path):
+    make(prepare, tmp_path / "a", "--jobs", "1")
+    make(prepare, tmp_path / "a", "--jobs", "1", "--numerals")
+    (cut,) = CutSet.from_file(tmp_path / "a" / "cuts_test.jsonl.gz")
+    assert set(cut.supervisions[0].text) <= set(prepare.NUMERALS.values())
+
+
+@pytest.mark.parametrize("numerals", [False, True])
+def test_the_recipe_in_numerals_has_data_and_units_of_its_own(tmp_path, numerals):
+    """What run.sh calls, by an `asr` and a `python` that say how they were called."""
+    for name in ("local/run.sh", "recipes/digits/run.sh", "recipes/digits/conf/numerals.yaml"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPOSITORY / name, tmp_path / name)
+    (tmp_path / "bin").mkdir()
+    for name in ("asr", "python"):
+        (tmp_path / "bin" / name).write_text('#!/bin/sh\necho "$(basename "$0") $*"\n')
+        (tmp_path / "bin" / name).chmod(0o755)
+    script = tmp_path / "recipes" / "digits" / "run.sh"
+    environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+    words = ["bash", str(script), *["--numerals"] * numerals]
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, check=True)
+    called = [line for line in done.stdout.splitlines() if not line.startswith("==")]
+    data, config, units, run = (
+        ("data/numerals", "numerals", "data/numerals/char kind=char", "exp/numerals")
+        if numerals
+        else ("data", "digits", "data/bpe kind=bpe vocab_size=60", "exp/transducer")
+    )
+    assert called == [
+        f"python local/prepare.py --output {script.parent / data}" + " --numerals" * numerals,
+        f"asr tokenizer cuts=[{data}/cuts_train.jsonl.gz] output={units}",
+        *(
+            f"asr features cuts={data}/cuts_{split}.jsonl.gz output={data}/fbank/cuts_{split}.jsonl.gz "
+            f"storage={data}/fbank/{split}"
+            for split in ("train", "dev")
+        ),
+        f"asr train --config-dir conf --config-name {config} run={run}",
+        f"asr decode run={run} cuts={data}/cuts_test.jsonl.gz output={run}/decode_test name={config}_test "
+        "checkpoint=average",
+    ]
+
+
+def test_the_config_in_numerals_differs_in_where_the_data_are():
+    english, numerals = (
+        compose("train", ["run=x"], REPOSITORY / "recipes" / "digits" / "conf", name) for name in ("digits", "numerals")
+    )
+    assert numerals.data.tokenizer == "data/numerals/char"
+    assert numerals.data.train_cuts == ["data/numerals/fbank/cuts_train.jsonl.gz"]
+    assert numerals.data.valid_cuts == ["data/numerals/fbank/cuts_dev.jsonl.gz"]
+    for name in ("tokenizer", "train_cuts", "valid_cuts"):
+        setattr(numerals.data, name, getattr(english.data, name))
+    assert numerals == english
 
 
 def test_cuts_are_16_khz_without_clipping(prepare, tmp_path):

@@ -343,6 +343,14 @@ def test_the_best_is_among_rates_of_the_same_utterances(tmp_path, rates, best):
     assert state.best(tmp_path) == (None if best is None else tmp_path / f"step-{best:08d}")
 
 
+def test_rates_of_words_and_of_characters_do_not_compete(tmp_path):
+    for step, (name, rate) in enumerate([("wer", 30.0), ("cer", 50.0), ("cer", 40.0)], 1):
+        state.save(tmp_path, Checkpoint(step, {name: rate, "utterances": 9}, {"model": {}}, {}))
+        assert state.best(tmp_path) == tmp_path / f"step-{step:08d}"
+    state.save(tmp_path, Checkpoint(4, {"wer": 35.0, "utterances": 9}, {"model": {}}, {}))
+    assert state.best(tmp_path) == tmp_path / "step-00000001"
+
+
 def test_the_average_is_the_mean_in_float64():
     generator = torch.Generator().manual_seed(0)
     weights = [torch.randn(1000, generator=generator) * 10.0**power for power in range(-3, 4)]

@@ -81,7 +81,7 @@ def test_alignments_are_in_columns_and_in_the_order_given(tmp_path):
 
 def test_columns_allow_for_wide_and_combining_characters(tmp_path):
     text = [Utterance("u", "日本 e\u0301te\u0301 x", "abc ete y"), Utterance("v", "", "")]
-    write_alignments(tmp_path / "alignments.txt", score(text))
+    write_alignments(tmp_path / "alignments.txt", score(text, "word"))
     assert (tmp_path / "alignments.txt").read_text(encoding="utf-8").split("\n")[1:8] == [
         "REF: 日本 e\u0301te\u0301 x",
         "HYP: abc  ete y",
@@ -139,6 +139,15 @@ def test_recogs_have_the_words_of_both(tmp_path):
     write_recogs(tmp_path / "recogs.txt", [Utterance("u1", "a b", "a"), Utterance("u2", "c", "")])
     expected = ["u1:\tref=['a', 'b']", "u1:\thyp=['a']", "u2:\tref=['c']", "u2:\thyp=[]"]
     assert (tmp_path / "recogs.txt").read_text().splitlines() == expected
+
+
+def test_a_report_of_a_script_without_blanks_is_of_characters(tmp_path):
+    write_report(tmp_path, [Utterance("u", "今天天气很好", "今天气真好")], "x")
+    read = {path.stem: path.read_text(encoding="utf-8").splitlines() for path in tmp_path.glob("*.txt")}
+    assert read["wer"] == ["%CER 33.33 [ 2 / 6, 0 ins, 1 del, 1 sub ] x"]
+    assert "       1  很 -> 真" in read["errs"]
+    assert "CHARS BY ERROR RATE (percent, wrong / in the reference): 2 of 2" in read["errs"]
+    assert read["recogs"] == ["u:\tref=['今', '天', '天', '气', '很', '好']", "u:\thyp=['今', '天', '气', '真', '好']"]
 
 
 def test_what_is_known_of_a_hypothesis_is_read_back(tmp_path):

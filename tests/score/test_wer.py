@@ -61,6 +61,24 @@ def test_line_has_kaldis_form():
     assert one("a b", "a").line("") == "%WER 50.00 [ 1 / 2, 0 ins, 1 del, 0 sub ]"
 
 
+@pytest.mark.parametrize(
+    ("references", "unit"),
+    [
+        (["a b", "c"], "word"),
+        (["今天", "天气"], "char"),
+        (["今天", "天气 OK", "hello", "", " "], "char"),
+        (["今天", "hello"], "word"),
+        (["\u0e17\u0e35\u0e48"], "char"),
+        (["한국어 띄어쓰기"], "word"),
+        ([""], "word"),
+    ],
+)
+def test_the_references_tell_what_is_counted(references, unit):
+    utterances = [Utterance(str(n), text, "今") for n, text in enumerate(references)]
+    assert score(utterances).unit == unit
+    assert score(utterances, "word").unit == "word"
+
+
 def test_empty_reference_or_hypothesis():
     assert one("", "").errors.rate == 0.0
     assert one("", "a b").errors == Errors(words=0, insertions=2)

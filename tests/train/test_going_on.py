@@ -18,7 +18,7 @@ from asr.runs import state
 from asr.runs.directory import RunDirectory
 from asr.runs.trained import load_config, load_trained
 from asr.train.optim import make_optimizer
-from asr.train.resume import Change, check_same_run
+from asr.train.resume import Change, Resumption, check_same_run
 
 STEPS = 4
 
@@ -226,6 +226,13 @@ def test_what_the_weights_do_not_allow_is_refused_though_asked_for(run, word):
 )
 def test_changes_that_are_possible(option, before, now, possible):
     assert Change(option, before, now).possible == possible
+
+
+def test_views_make_other_batches():
+    def is_of_stream(before, now):
+        return Resumption({}, [Change("loss.consistency", before, now)]).of_stream
+
+    assert [is_of_stream(*values) for values in ((0.0, 0.2), (0.2, 0.0), (0.2, 0.3))] == [True, True, False]
 
 
 def test_the_optimizer_goes_on_with_the_options_asked_for(run):

@@ -26,7 +26,7 @@ from asr.data.sampler import OnePass, TrainingStream
 from asr.data.tokenizer import load_tokenizer
 from asr.errors import InputError
 from asr.losses.base import LossOutput, NotFiniteError
-from asr.models.subsampling import MIN_FRAMES
+from asr.models.subsampling import frame_timing
 from asr.runs import state
 from asr.runs.directory import RunDirectory
 from asr.train.loop import PATIENCE, Trainer
@@ -163,8 +163,12 @@ def test_another_seed_draws_another_dropout(trainer_in):
 
 
 @pytest.fixture
-def speech(tiny_corpus):
-    """Configuration, tokenizer, stream and validation of the tiny corpus, with speeds, masks and dropout."""
+def speech(tiny_corpus, request):
+    """Configuration, tokenizer, stream and validation of the tiny corpus, with speeds, masks and dropout.
+
+    Its parameter is the weight of the consistency between two views; 0 by default, and one view.
+    """
+    consistency = getattr(request, "param", 0.0)
     data = DataOptions(max_seconds=5.0, buckets=2, speed_factors=[0.9, 1.1])
     model = ModelOptions(
         subsampling_channels=4,
@@ -177,11 +181,12 @@ def speech(tiny_corpus):
         joiner_dim=8,
         dropout=0.2,
     )
-    config = TrainConfig(run="", model=model, loss=FullLossOptions(), data=data)
+    config = TrainConfig(run="", model=model, loss=FullLossOptions(consistency=consistency), data=data)
     tokenizer = load_tokenizer(tiny_corpus.tokenizer)
     train, dev = open_cuts([str(tiny_corpus.train)]), open_cuts([str(tiny_corpus.dev)])
-    train_set = SpeechDataset(80, MIN_FRAMES, tokenizer, Augmentation(SpecAugmentOptions(), 0))
-    dev_set = SpeechDataset(80, MIN_FRAMES, tokenizer)
+    masks = Augmentation(SpecAugmentOptions(), 0)
+    train_set = SpeechDataset(80, frame_timing(4), tokenizer, masks, views=config.views)
+    dev_set = SpeechDataset(80, frame_timing(4), tokenizer)
 
     def task():
         torch.manual_seed(0)
@@ -197,6 +202,7 @@ def speech(tiny_corpus):
     return task, batches, run_validation
 
 
+@pytest.mark.parametrize("speech", [0.0, 0.3], ids=["one view", "two views"], indirect=True)
 def test_a_resumed_training_of_a_transducer_is_the_same_bit_for_bit(trainer_in, speech):
     task, batches, _ = speech
     options = {"batches": batches, "steps": 8, "log_every": 2, "accumulate": 2}
@@ -210,6 +216,8 @@ def test_a_resumed_training_of_a_transducer_is_the_same_bit_for_bit(trainer_in, 
     resumed.fit()
     assert_same_weights(whole, resumed)
     assert train_lines(whole) == train_lines(resumed)
+    views = {line.get("train/consistency", 0.0) > 0 for line in train_lines(whole)}
+    assert views == {whole.task.objective.transducer.options.consistency > 0}
 
 
 def test_validation_changes_nothing_in_training(trainer_in, speech):

@@ -6,10 +6,12 @@ from lhotse.supervision import AlignmentItem
 
 from asr.data.batch import Batch, Skipped
 from asr.data.tokenizer import train_tokenizer
-from asr.data.words import frame_seconds
 from asr.decode.search import Hypothesis, recognised
 from asr.losses.base import LossOutput, check_finite
+from asr.models.subsampling import frame_timing
 from asr.train.validate import validate
+
+TIMING = frame_timing(4)
 
 CPU = torch.device("cpu")
 
@@ -39,7 +41,7 @@ class Found:
     def decode(self, batch):
         if len(batch) != len(self.hypotheses):
             raise self.short
-        return list(recognised(batch, [[one] for one in self.hypotheses], self.tokenizer))
+        return list(recognised(batch, [[one] for one in self.hypotheses], self.tokenizer, TIMING))
 
 
 def test_delays_are_of_utterances_with_times():
@@ -66,14 +68,14 @@ def test_delays_are_of_utterances_with_times():
     validation = validate(Task(), [batch], Found(tokenizer, found), CPU)
     utterances = validation.utterances
     ends = [0.1, 0.2, 0.3, 1.1, 1.2, 1.3, 1.4]
-    late = [frame_seconds(frame) - end for frame, end in zip(frames, ends, strict=True)]
+    late = [TIMING.middle(frame) - end for frame, end in zip(frames, ends, strict=True)]
     counts = {"utterances": 2, "words": 4, "errors": 1, "skipped": 0, "no_loss": 0}
     assert validation.metrics == pytest.approx(
         {"loss": 4 / 14, "wer": 25.0, "delay": sum(late) / 7, "last_delay": late[-1], **counts}
     )
     assert [one.hypothesis for one in utterances] == ["NO YES", "YES YES"]
     assert utterances[0].tokens == ("\u2581", "N", "O", "\u2581", "Y", "E", "S")
-    assert utterances[0].times == tuple(round(frame_seconds(frame), 3) for frame in frames)
+    assert utterances[0].times == tuple(round(TIMING.middle(frame), 3) for frame in frames)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from asr.data.sources.row import AUDIO_ENDINGS, Place, Row, Source
+from asr.data.limits import AUDIO_ENDINGS
+from asr.data.sources.row import Place, Row, Source
 from asr.data.sources.table import numbered_lines
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from asr.data.sources.row import AUDIO_ENDINGS, Place, Row, Source, seconds
+from asr.data.limits import AUDIO_ENDINGS
+from asr.data.sources.row import Place, Row, Source, seconds
 from asr.data.sources.table import numbered_lines
 from asr.errors import InputError
 

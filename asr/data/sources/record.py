@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+from asr.data.limits import SHOWN_CHARACTERS
 from asr.data.sources.row import Place, Row, Source, seconds
 from asr.errors import InputError
 from asr.options import choose
@@ -62,5 +63,5 @@ def _absent(values: Mapping[str, object], kind: str) -> bool:
 def _text(values: Mapping[str, object], kind: str) -> str:
     value = values.get(kind)
     if isinstance(value, (dict, list, bool)):
-        raise InputError(f"its {kind} is {str(value)[:40]!r}, not text")
+        raise InputError(f"its {kind} is {str(value)[:SHOWN_CHARACTERS]!r}, not text")
     return "" if value is None else str(value).strip()

@@ -10,14 +10,10 @@ from typing import NamedTuple
 
 from lhotse.supervision import AlignmentItem
 
+from asr.data.limits import AUDIO_ENDINGS, LATEST_SECONDS, SHOWN_CHARACTERS
 from asr.errors import InputError
 
-AUDIO_ENDINGS = (
-    *(".wav", ".flac", ".mp3", ".ogg", ".opus", ".sph", ".aiff", ".aif", ".au", ".w64", ".caf"),
-    *(".m4a", ".aac", ".mp4", ".webm", ".wma"),  # which are named where they cannot be read, not passed over
-)
 AUDIO_FOLDERS = ("", "clips", "wavs", "wav", "audio", "sph")  # beside a table, where its audio may lie
-LATEST_SECONDS = 1e6  # beyond which a time is a mistake
 
 
 class Place(NamedTuple):
@@ -104,7 +100,7 @@ def seconds(text: object, what: str) -> float:
     except (TypeError, ValueError):
         value = -1.0
     if not 0 <= value <= LATEST_SECONDS:
-        raise InputError(f"{what} {str(text)[:40]!r} is no number of seconds; write one such as 12.34")
+        raise InputError(f"{what} {str(text)[:SHOWN_CHARACTERS]!r} is no number of seconds; write one such as 12.34")
     return value
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lhotse.supervision import AlignmentItem
 
+from asr.data import scripts
 from asr.data.sources.row import Place, Row, Source, channel, seconds
 from asr.data.sources.table import numbered_lines
 from asr.errors import InputError
@@ -129,5 +130,5 @@ def joined(words: list[Row], before: float, after: float | None) -> Row:
         AlignmentItem(word.text, round(word.start - start, 4), round((word.end or word.start) - word.start, 4))
         for word in words
     ]
-    text = " ".join(word.text for word in words)
+    text = scripts.joined([word.text for word in words])
     return Row(words[0].place, words[0].audio, text, start=start, end=end, channel=words[0].channel, words=tuple(items))

@@ -5,7 +5,10 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
 
+from asr.data.scripts import joined
 from asr.data.tokenizer import normalised
 from asr.errors import InputError
 
@@ -31,8 +34,14 @@ class Spelling:
         if wrong is not None:
             raise InputError(f"{wrong!a} in its transcript is no letter; restore the text, or remove the character")
         if self.punctuation == "remove":
-            text = "".join(one if is_spoken(text, place) else " " for place, one in enumerate(text))
+            text = without_punctuation(text)
         return normalised(CASES[self.case](text))
+
+
+def without_punctuation(text: str) -> str:
+    """The text with blanks for punctuation, but for what is inside of words; in scripts without blanks with nothing."""
+    parts = groupby(range(len(text)), partial(is_spoken, text))
+    return joined(["".join(text[place] for place in places) for spoken, places in parts if spoken])
 
 
 def is_damage(character: str) -> bool:

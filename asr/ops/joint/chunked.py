@@ -11,7 +11,9 @@ with the least of it, up to a share of an utterance's total. Gradients of differ
 share in the logits' gradient can be a larger one in the gradient of what they come from: up to 4 times as large on
 random lattices and on those trained to a loss of 0.01. `SAFETY` is for that. A share that rounding would change as
 much is left out of exact gradients, too: on a random lattice that is half of the nodes, with occupations of 1e-10 and
-less, and where these are multiplied by probabilities as small, denormal numbers slow a CPU down many times.
+less, and where these are multiplied by probabilities as small, denormal numbers slow a CPU down many times. Two views
+of an utterance that are drawn together pull the joiner into opposite directions: there the share is of what is left of
+both (`common_gradient`).
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from asr.arcs.base import ArcSet
+from asr.arcs.consistency import choices_made, divergence, other_view
 from asr.arcs.rules import ArcRules
 from asr.errors import InputError
 from asr.nodes.base import Nodes, valid_frames
@@ -32,6 +35,7 @@ from asr.ops.joint.reference import Joiner, LossInputs, linear_after_tanh
 from asr.ops.lattice.paths import check_triton, occupations
 
 SAFETY = 8  # of the gradient tolerance
+SAFETY_OF_VIEWS = 4  # times more
 CHUNK_LOGITS = {"cpu": 2**19, "cuda": 2**23}  # few enough to stay in a CPU's cache, enough to fill a GPU
 EVALUATED_NODES = 1024  # at a time, where only their arcs are wanted
 FEWEST_CHUNK_NODES = 128  # or a product of matrices is no longer fast
@@ -72,7 +76,9 @@ class PackedSettings:
     chunk_nodes: nodes whose logits are held at a time; 0: all; None: as many as make `CHUNK_LOGITS` logits.
     gradient_tolerance: relative error that the gradients may have, for leaving out nodes in the backward; 0: that of
     rounding. rules: see `ArcRules`. outputs: K, of the joiner, for chunk_nodes=None. joint: what evaluates the
-    joiner, see `choose_joint`.
+    joiner, see `choose_joint`. consistency: weight of the divergence (`asr.arcs.consistency`) between two views of
+    each utterance, rows b and b + B/2 of the batch, which have the same nodes; 0: rows have nothing to do with
+    each other.
     """
 
     chunk_nodes: int | None
@@ -80,6 +86,17 @@ class PackedSettings:
     rules: ArcRules
     outputs: int = 500
     joint: str = "auto"
+    consistency: float = 0.0
+
+    @property
+    def arcs(self) -> ArcSet:
+        """What nodes are evaluated for: the arcs of `rules`, with the rest where views are compared."""
+        return self.rules.arcs.with_rest() if self.consistency else self.rules.arcs
+
+    def share(self, dtype: torch.dtype) -> float:
+        """What part of an utterance's gradient, by its L1 norm, may be left out; dtype: of log-probabilities."""
+        tolerance = max(self.gradient_tolerance, torch.finfo(dtype).eps / 2)
+        return tolerance / (SAFETY * SAFETY_OF_VIEWS if self.consistency else SAFETY)
 
     def chunk_on(self, device: torch.device) -> int:
         """The number of nodes, 0 for all."""
@@ -110,7 +127,7 @@ class ChunkedJoint:
     def __init__(
         self, joiner: Joiner, settings: PackedSettings, parameters: Sequence[Tensor], device: torch.device
     ) -> None:
-        self.joiner, self.arcs, self.parameters = joiner, settings.rules.arcs, parameters
+        self.joiner, self.arcs, self.parameters = joiner, settings.arcs, parameters
         self.chunk_nodes = settings.chunk_on(device)
         kind = device.type
         self.precision = torch.autocast(kind, torch.get_autocast_dtype(kind), enabled=torch.is_autocast_enabled(kind))
@@ -153,6 +170,10 @@ def choose_joint(joiner: Joiner, settings: PackedSettings, parameters: Sequence[
         raise InputError(
             f"loss.joint=fused: the kernels know the standard arcs, and not {settings.rules.arcs.name}; use joint=auto"
         )
+    if settings.consistency:
+        raise InputError(
+            f"loss.joint=fused: the kernels know no loss.consistency={settings.consistency:g}; use joint=auto"
+        )
     if linear is None:
         raise InputError(
             f"loss.joint=fused: {type(joiner).__name__} is not known to be tanh(encoder + predictor) and then one "
@@ -167,12 +188,12 @@ def joint_on(joiner: Joiner, settings: PackedSettings, device: torch.device) -> 
     """The name of what evaluates a joiner, or what "auto" stands for on a device."""
     if settings.joint != "auto":
         return settings.joint
-    standard = settings.rules.arcs.one_softmax and linear_after_tanh(joiner) is not None
+    standard = settings.arcs.one_softmax and linear_after_tanh(joiner) is not None
     return "fused" if device.type == "cuda" and standard else "chunked"
 
 
 class StreamedLoss(torch.autograd.Function):
-    """−log P of each utterance (B,) over a node set; see `packed_loss`."""
+    """The loss of each utterance (B,) over a node set; see `packed_loss`."""
 
     @staticmethod
     def forward(
@@ -184,20 +205,29 @@ class StreamedLoss(torch.autograd.Function):
         encoder_rows: Tensor,
         predictor_rows: Tensor,
         *parameters: Tensor,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         joint = choose_joint(joiner, settings, parameters, encoder_rows.device)
-        arcs = settings.rules.arcs
+        arcs = settings.arcs
         log_probs_CN = joint.log_probs(index, encoder_rows, predictor_rows)
         log_p, by_AN = occupations(nodes, arcs.weights(log_probs_CN), settings.rules)
         by_CN = arcs.by_choice(by_AN)
-        tolerance = max(settings.gradient_tolerance, torch.finfo(log_probs_CN.dtype).eps / 2)
-        keep = largest(arcs.norms(log_probs_CN, by_CN, index.target_N > 0), nodes, tolerance / SAFETY)
+        loss, diverging = -log_p, torch.zeros_like(log_p)
+        if settings.consistency:
+            occupation_N = by_AN.sum(0).to(log_probs_CN.dtype)
+            made_CN = other_view(choices_made(arcs, log_probs_CN, occupation_N, index.target_N > 0), 1)
+            diverging = sum_by_utterance(divergence(made_CN, log_probs_CN, other_view(log_probs_CN, 1)), nodes)
+            loss = loss + settings.consistency * diverging
+            by_CN.add_(made_CN, alpha=settings.consistency)
+        known = log_probs_CN, by_CN, index.target_N > 0
+        in_common = common_gradient(arcs.residuals(*known), nodes) if settings.consistency else None
+        keep = largest(arcs.norms(*known), nodes, settings.share(log_probs_CN.dtype), in_common)
         index, by_CN = index.take(keep), by_CN.index_select(1, keep)
         kept = torch.tensor(by_CN.shape[1])
         ctx.joint, ctx.index = joint, index  # type: ignore[attr-defined]
         ctx.save_for_backward(encoder_rows, predictor_rows, by_CN.to(log_probs_CN.dtype))
-        ctx.mark_non_differentiable(kept)
-        return -log_p.to(log_probs_CN.dtype), kept
+        diverging = diverging.to(log_probs_CN.dtype)
+        ctx.mark_non_differentiable(diverging, kept)
+        return loss.to(log_probs_CN.dtype), diverging, kept
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
@@ -215,9 +245,9 @@ def packed_loss(
     predictor_out: Tensor,
     labels: Tensor,
     settings: PackedSettings,
-) -> tuple[Tensor, Tensor]:
-    """−log P(y|x) over the paths inside `nodes`, (B,), nats, differentiable once; and of how many nodes the
-    gradient is evaluated, ().
+) -> tuple[Tensor, Tensor, Tensor]:
+    """−log P(y|x) over the paths inside `nodes`, (B,), nats, differentiable once; the divergence from the other view,
+    (B,), of which it has `settings.consistency` times as much in it; and of how many nodes the gradient is evaluated.
 
     encoder_out: (B,T,D); predictor_out: (B,U+1,D); labels: (B,U). joiner: (rows (N,D), rows (N,D)) →
     logits (N,K), a module, so that its parameters are known and get gradients, and without randomness, since
@@ -226,7 +256,7 @@ def packed_loss(
     index = index_nodes(nodes, encoder_out.shape[1], labels)
     parameters = [p for p in joiner.parameters() if p.requires_grad]
     rows = encoder_out.flatten(0, 1), predictor_out.flatten(0, 1)
-    out: tuple[Tensor, Tensor] = StreamedLoss.apply(joiner, nodes, index, settings, *rows, *parameters)  # type: ignore[no-untyped-call]
+    out: tuple[Tensor, Tensor, Tensor] = StreamedLoss.apply(joiner, nodes, index, settings, *rows, *parameters)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -257,13 +287,27 @@ def evaluate(
     return log_probs_CN
 
 
-def largest(values_N: Tensor, nodes: Nodes, tolerance: float) -> Tensor:
-    """The fewest nodes of each utterance that hold 1 − `tolerance` of its sum of `values_N` ≥ 0; ascending indices."""
+def sum_by_utterance(values_N: Tensor, nodes: Nodes) -> Tensor:
+    """Sum over the nodes of each utterance (B,), float64."""
+    counts_B = nodes.node_offsets[nodes.row_offsets].diff()
+    return torch.segment_reduce(values_N.double(), "sum", lengths=counts_B)
+
+
+def common_gradient(residuals: Tensor, nodes: Nodes) -> Tensor:
+    """L1 norm of the gradient of both views together, of every utterance and view (B,); from `ArcSet.residuals`."""
+    return sum_by_utterance((residuals + other_view(residuals, 1)).abs().sum(0), nodes)
+
+
+def largest(values_N: Tensor, nodes: Nodes, tolerance: float, at_most_B: Tensor | None = None) -> Tensor:
+    """The fewest nodes of each utterance without which there is at most the share `tolerance` missing of its sum of
+    `values_N` ≥ 0, or of `at_most_B` where that is less; ascending indices."""
     begin_B = nodes.node_offsets[nodes.row_offsets]
     inside_BM = valid_frames(begin_B.diff(), int(begin_B.diff().max()))
     padded_BM = values_N.new_zeros(inside_BM.shape).masked_scatter_(inside_BM, values_N)
     ordered_BM, order_BM = padded_BM.sort(dim=1)
-    keep_BM = ordered_BM.cumsum(1) > tolerance * ordered_BM.sum(1, keepdim=True)
+    total_B = ordered_BM.sum(1)
+    total_B = total_B if at_most_B is None else total_B.minimum(at_most_B)
+    keep_BM = ordered_BM.cumsum(1) > tolerance * total_B[:, None]
     return inside_BM.scatter(1, order_BM, keep_BM)[inside_BM].nonzero()[:, 0]
 
 

@@ -21,8 +21,9 @@ import torch
 from torch import Tensor
 
 from asr.arcs.base import BLANK, LABEL, ArcSet
+from asr.arcs.consistency import other_view
 from asr.nodes.base import Nodes, complete_nodes
-from asr.ops.joint.chunked import SAFETY
+from asr.ops.joint.chunked import SAFETY, SAFETY_OF_VIEWS
 from asr.ops.joint.reference import LossInputs
 
 BLOCK_FRAMES = 4  # that are evaluated at a time
@@ -35,8 +36,11 @@ LEAST = -1e4  # stands for log 0 where differences are taken
 def live_nodes(inputs: LossInputs, arcs: ArcSet, tolerance: float) -> Nodes:
     """Nodes outside of which too little of P(y|x) lies to change a gradient by the share `tolerance`.
 
-    The loss changes by far less. All nodes of an utterance for which that is not certain.
+    The loss changes by far less. All nodes of an utterance for which that is not certain. Two views of an utterance
+    have all nodes that either needs; what is left out then weighs up to 1 + `inputs.consistency` times as much.
     """
+    if inputs.consistency:
+        tolerance /= SAFETY_OF_VIEWS * (1 + inputs.consistency)
     search = Search(inputs, arcs, tolerance)
     for begin in range(0, int(inputs.encoder_frames.max()), BLOCK_FRAMES):
         if not search.advance(begin):
@@ -54,6 +58,7 @@ class Search:
 
     def __init__(self, inputs: LossInputs, arcs: ArcSet, tolerance: float) -> None:
         self.joiner, self.arcs, self.tolerance = inputs.joiner, arcs, tolerance / SAFETY
+        self.has_views = inputs.consistency > 0
         self.encoder_out, self.frames_B = inputs.encoder_out, inputs.encoder_frames
         self.predictor_out, self.labels_B = inputs.predictor_out, inputs.label_lengths
         self.targets_BU = torch.nn.functional.pad(inputs.labels, (0, 1))
@@ -150,6 +155,9 @@ class Search:
         # No path comes down again: what is above a later window is lost, and has been counted as such.
         last_BT = self.last_BT.flip(1).cummin(1).values.flip(1)
         first_BT, last_BT = self.first_BT.where(certain_B1, 0), last_BT.where(certain_B1, self.labels_B[:, None])
+        if self.has_views:
+            first_BT = first_BT.minimum(other_view(first_BT, 0))
+            last_BT = last_BT.maximum(other_view(last_BT, 0))
         return complete_nodes(self.frames_B, self.labels_B, first_BT, last_BT, self.arcs.topology)[0]
 
 

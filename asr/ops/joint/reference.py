@@ -17,7 +17,10 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 
 @dataclass(frozen=True)
 class LossInputs:
-    """The arguments of `asr.losses.base.TransducerLoss.forward`, checked; the shapes are there."""
+    """The arguments of `asr.losses.base.TransducerLoss.forward`, checked; the shapes are there.
+
+    consistency: weight of the divergence between rows b and b + B/2, two views of an utterance; 0: there are no views.
+    """
 
     joiner: Joiner
     encoder_out: Tensor
@@ -26,6 +29,7 @@ class LossInputs:
     labels: Tensor
     label_lengths: Tensor
     alignment: Tensor | None = None
+    consistency: float = 0.0
 
 
 def linear_after_tanh(joiner: Joiner) -> nn.Linear | None:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,6 +28,7 @@ INSTALLATION = {
 
 NEGLIGIBLE = 2**-16  # of the rounding error of 1: more than as many nodes as a frame has would make
 TEMPERATURE = 1e-6  # nats; float64 resolves that for log P down to −1e9
+SHARED = 0.1  # occupation that one of several equally likely paths has at least
 
 
 def occupations(nodes: Nodes, weights_AN: Tensor, rules: ArcRules) -> tuple[Tensor, Tensor]:
@@ -41,18 +43,48 @@ def occupations(nodes: Nodes, weights_AN: Tensor, rules: ArcRules) -> tuple[Tens
 
 
 def best_alignment(nodes: Nodes, weights_AN: Tensor, arcs: ArcSet, edges: float = math.inf) -> Tensor:
-    """The frame that emits each label on the likeliest path, (B,U) on the CPU; 0 beyond an utterance's labels.
+    """The frame that emits each label on the likeliest path, (B,U) on the CPU; 0 beyond an utterance's labels."""
+    nodes, by_AN = of_likeliest(nodes, weights_AN, arcs, edges)
+    by_label = by_AN[arcs.emits_A].sum(0)
+    shape = len(nodes.frames_B), int(nodes.frames_B.max()), int(nodes.label_lengths_B.max()) + 1
+    emitted_BTU = by_label.new_zeros(shape).index_put(nodes.coordinates(), by_label)[:, :, :-1]
+    return emitted_BTU.argmax(1).cummax(1).values.masked_fill(emitted_BTU.amax(1) == 0, 0)
+
+
+class PathArc(NamedTuple):
+    """An arc (t,u) → (t + frames, u + labels) of a path. frame, position: t and u."""
+
+    frame: int
+    position: int
+    frames: int
+    labels: int
+
+
+def best_path(nodes: Nodes, weights_AN: Tensor, arcs: ArcSet, edges: float = math.inf) -> list[PathArc]:
+    """The arcs of the likeliest path of the one utterance that there is; none where all its frames are left out."""
+    nodes, by_AN = of_likeliest(nodes, weights_AN, arcs, edges)
+    _, frame_N, position_N = nodes.coordinates()
+    at = {place: number for number, place in enumerate(zip(frame_N.tolist(), position_N.tolist()))}
+    passed = (by_AN.sum(0) > SHARED).nonzero()
+    path: list[PathArc] = []
+    number = int(passed[0]) if len(passed) else None
+    while number is not None and by_AN[:, number].sum() > SHARED:
+        frame, position = int(frame_N[number]), int(position_N[number])
+        arc = PathArc(frame, position, *arcs.moves[int(by_AN[:, number].argmax())])
+        path.append(arc)
+        number = at.get((frame + arc.frames, position + arc.labels))
+    return path
+
+
+def of_likeliest(nodes: Nodes, weights_AN: Tensor, arcs: ArcSet, edges: float) -> tuple[Nodes, Tensor]:
+    """The nodes, and by how much of the likeliest paths each arc is passed (A,N): 1 or 0; on the CPU.
 
     The lattice under max instead of sum: log Σ exp(s/τ) · τ goes to the maximum of s as τ goes to 0, and the
     occupations to 1 on the likeliest path and 0 elsewhere. Paths that differ by less than a few τ share them.
     """
     nodes = Nodes(*(values.cpu() for values in vars(nodes).values()))
     weights_AN = weights_AN.detach().cpu().double() / TEMPERATURE
-    _, by_AN = occupations(nodes, weights_AN, ArcRules(arcs, edges=edges / TEMPERATURE, backend="numba"))
-    by_label = by_AN[arcs.emits_A].sum(0)
-    shape = len(nodes.frames_B), int(nodes.frames_B.max()), int(nodes.label_lengths_B.max()) + 1
-    emitted_BTU = by_label.new_zeros(shape).index_put(nodes.coordinates(), by_label)[:, :, :-1]
-    return emitted_BTU.argmax(1).cummax(1).values.masked_fill(emitted_BTU.amax(1) == 0, 0)
+    return nodes, occupations(nodes, weights_AN, ArcRules(arcs, edges=edges / TEMPERATURE, backend="numba"))[1]
 
 
 def check_installed(name: str) -> None:

@@ -15,6 +15,8 @@ variants got right in less than 97 % of cases.
 No digit string occurs twice in the corpus. Training strings repeat words more often than chance does,
 because "six six" is what a transducer learns last; dev and test strings are drawn evenly.
 
+With ``--numerals`` the same speech is transcribed in Chinese numerals without blanks: THREE FIVE ZERO is 三五〇.
+
 The same seed and output path give the same bytes, whatever the number of jobs.
 """
 
@@ -32,6 +34,7 @@ from espeak import version
 from render import Utterance, WordTime, render_task
 
 from asr.data.corpus import describe_recording, home_path, make_cut, run, write_cuts
+from asr.data.scripts import joined
 from asr.errors import InputError
 from asr.files import replacing
 from asr.progress import progress
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     import lhotse
 
 WORDS = ("ZERO", "ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT", "NINE")
+NUMERALS = dict(zip(WORDS, "〇一二三四五六七八九"))
 LENGTHS = (3, 4, 5, 6, 7)
 REPEATS = {"train": 0.2, "dev": 0.0, "test": 0.0}  # how often a word is said again, on top of chance
 ACCENTS = (
@@ -76,12 +80,12 @@ def main(arguments: list[str] | None = None) -> None:
     options = _parse(arguments)
     sizes = {split: getattr(options, split) for split in SPLITS}
     _check(sizes, options.jobs)
-    stamp, settings = options.output / "prepare.json", _settings(options.output, options.seed, sizes)
+    stamp, settings = options.output / "prepare.json", _settings(options.output, options.seed, sizes, options.numerals)
     if _is_complete(stamp, settings):
         print(f"{options.output}: already prepared")
         return
     _clear(stamp)
-    _prepare(plan(options.seed, sizes), options.output, options.jobs)
+    _prepare(plan(options.seed, sizes), options.output, options.jobs, NUMERALS if options.numerals else {})
     with replacing(stamp) as temporary:
         temporary.write_text(json.dumps(settings, indent=2) + "\n")
 
@@ -119,12 +123,12 @@ def _string(draw: random.Random, repeats: float) -> tuple[str, ...]:
     return tuple(words)
 
 
-def _prepare(planned: dict[str, list[Utterance]], output: Path, jobs: int) -> None:
+def _prepare(planned: dict[str, list[Utterance]], output: Path, jobs: int, symbols: dict[str, str]) -> None:
     utterances = [utterance for split in SPLITS for utterance in planned[split]]
     tasks = [(utterance, _audio_path(output, utterance)) for utterance in utterances]
     times = dict(progress(_render_all(tasks, jobs), len(tasks), "digits", "utterances"))
     for split in SPLITS:
-        cuts = (_cut(utterance, output, times[utterance.id]) for utterance in planned[split])
+        cuts = (_cut(utterance, output, times[utterance.id], symbols) for utterance in planned[split])
         write_cuts(cuts, output / MANIFESTS[split])
 
 
@@ -137,13 +141,15 @@ def _render_all(tasks: list[tuple[Utterance, Path]], jobs: int) -> Iterator[tupl
         yield from zip(ids, pool.imap(render_task, tasks, chunksize=8), strict=True)
 
 
-def _cut(utterance: Utterance, output: Path, times: list[WordTime]) -> "lhotse.MonoCut":
+def _cut(utterance: Utterance, output: Path, times: list[WordTime], symbols: dict[str, str]) -> "lhotse.MonoCut":
+    """The cut of an utterance; `symbols`: how words are written in transcripts, where not as they are."""
     from lhotse.supervision import AlignmentItem
 
-    words = [AlignmentItem(time.word, time.start, round(time.end - time.start, 4)) for time in times]
+    written = [symbols.get(time.word, time.word) for time in times]
+    words = [AlignmentItem(word, t.start, round(t.end - t.start, 4)) for word, t in zip(written, times)]
     recording = describe_recording(utterance.id, _audio_path(output, utterance))
     language = utterance.voice.split("+")[0]
-    return make_cut(recording, " ".join(utterance.words), utterance.voice, language, {"word": words})
+    return make_cut(recording, joined(written), utterance.voice, language, {"word": words})
 
 
 def _audio_path(output: Path, utterance: Utterance) -> Path:
@@ -153,6 +159,7 @@ def _audio_path(output: Path, utterance: Utterance) -> Path:
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Make the digits corpus with espeak-ng.")
     parser.add_argument("--output", type=home_path, required=True, help="folder to write audio and cuts into")
+    parser.add_argument("--numerals", action="store_true", help="transcripts in Chinese numerals, without blanks")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--train", type=int, default=2000, metavar="N", help="utterances (default 2000)")
     parser.add_argument("--dev", type=int, default=100, metavar="N", help="utterances (default 100)")
@@ -171,8 +178,9 @@ def _check(sizes: dict[str, int], jobs: int) -> None:
         raise InputError(f"--jobs {jobs}: needs at least 1 process")
 
 
-def _settings(output: Path, seed: int, sizes: dict[str, int]) -> dict[str, object]:
-    return {"format": FORMAT, "output": str(output), "seed": seed, **sizes, "espeakng-loader": version()}
+def _settings(output: Path, seed: int, sizes: dict[str, int], numerals: bool) -> dict[str, object]:
+    written = {"numerals": True} if numerals else {}
+    return {"format": FORMAT, "output": str(output), "seed": seed, **sizes, **written, "espeakng-loader": version()}
 
 
 def _is_complete(stamp: Path, settings: dict[str, object]) -> bool:

@@ -1,0 +1,146 @@
+"""An export: the files of a directory, written, checked and described, or not there at all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+import torch
+
+from asr import __version__
+from asr.config import ExportConfig, GreedyOptions
+from asr.data.batch import Batch
+from asr.data.features import SAMPLING_RATE
+from asr.decode.make import make_search
+from asr.decode.stream import chunk_frames
+from asr.errors import InputError
+from asr.export import onnx_files
+from asr.export.parity import HIDDEN_TOLERANCE, MOST_CHANGED, Exported, Parity, Run, compare
+from asr.export.readme import readme
+from asr.export.sherpa import Form, Part, bpe_vocab, check_model, make_parts, tokens_txt
+from asr.files import replace_directory, require_directory
+from asr.runs.trained import Trained
+
+DESCRIPTION = "export.json"  # tells a directory that may be replaced from others
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a part becomes a file, and the file a function again."""
+
+    suffix: str
+    write: Callable[[Part, Path], None]
+    load: Callable[[Path], Run]
+
+
+def format_called(name: str) -> Format:
+    """The format of this name. Raises InputError where what it needs is not installed."""
+    if name == "onnx":
+        onnx_files.check_installed()
+        return Format(".onnx", onnx_files.write, onnx_files.load)
+    programs = import_module("asr.export.torch_programs")
+    return Format(".pt2", programs.write, programs.load)
+
+
+def form_of(config: ExportConfig, trained: Trained) -> Form:
+    """How the encoder is exported. Raises InputError where the model cannot be."""
+    model = trained.config.model
+    chunk = chunk_frames(model.chunk_frames, config.chunk_seconds, config.streaming, trained.model.timing)
+    left = model.left_context if config.left_context is None else config.left_context
+    if config.streaming and left < 0:
+        raise InputError("model.left_context=-1: a stream's caches have a size; give left_context=64 or so, in frames")
+    return Form(chunk, left, config.streaming, trained.model.timing)
+
+
+def check_search(config: ExportConfig, trained: Trained) -> None:
+    """Raise InputError where sherpa-onnx would not search as the model wants it."""
+    if config.format == "onnx":
+        check_model(trained.config.loss, trained.model.timing)
+
+
+def export(config: ExportConfig, trained: Trained, batches: Sequence[Batch]) -> list[str]:
+    """Write all files of an export, and check them on `batches`; what was found, in words.
+
+    Raises InputError where one fails the check: then nothing is left behind.
+    """
+    check_search(config, trained)
+    form, kind = form_of(config, trained), format_called(config.format)
+    with new_directory(Path(config.output)) as directory:
+        for part in make_parts(trained, form):
+            kind.write(part, directory / f"{part.name}{kind.suffix}")
+        found = {"float32": check(directory, kind, kind.suffix, config, trained, form, batches)}
+        if config.int8 and config.format == "onnx":
+            for name in ("encoder", "decoder", "joiner"):
+                onnx_files.write_int8(directory / f"{name}.onnx", directory / f"{name}.int8.onnx")
+            found["int8"] = check(directory, kind, ".int8.onnx", config, trained, form, batches)
+        (directory / "tokens.txt").write_text(tokens_txt(trained.tokenizer), encoding="utf-8")
+        (directory / "bpe.vocab").write_text(bpe_vocab(trained.tokenizer), encoding="utf-8")
+        trained.tokenizer.save(directory / "tokenizer")
+        lines = [f"{name}: {parity.line()}" for name, parity in found.items()]
+        (directory / "README.md").write_text(readme(config, trained, form, lines), encoding="utf-8")
+        (directory / DESCRIPTION).write_text(json.dumps(description(config, trained, form), indent=1) + "\n")
+    return lines
+
+
+def check(
+    directory: Path,
+    kind: Format,
+    suffix: str,
+    config: ExportConfig,
+    trained: Trained,
+    form: Form,
+    batches: Sequence[Batch],
+) -> Parity:
+    """Compare files with the model. Raises InputError where they differ by more than they may."""
+    exported = Exported(*(kind.load(directory / f"{name}{suffix}") for name in ("encoder", "decoder", "joiner")))
+    options = GreedyOptions(max_symbols_per_frame=1)
+    search = make_search(options, trained.model, trained.config.loss, trained.tokenizer)
+    parity = compare(exported, trained, search, form, batches)
+    exact = suffix == kind.suffix
+    if exact and (parity.hidden > HIDDEN_TOLERANCE or parity.differing):
+        raise InputError(f"the export is not the model ({parity.line()}): nothing was written")
+    if not exact and parity.errors > MOST_CHANGED * parity.labels:
+        raise InputError(f"int8 weights change too much ({parity.line()}): nothing was written; use int8=false")
+    return parity
+
+
+@contextmanager
+def new_directory(output: Path) -> Iterator[Path]:
+    """Yields a directory that takes the place of `output` if the block ends well, else goes.
+
+    Raises InputError where `output` holds something that is no export.
+    """
+    if output.exists() and not (output / DESCRIPTION).is_file() and (output.is_file() or any(output.iterdir())):
+        raise InputError(f"output={output}: is there, and no export; name a new directory")
+    require_directory(output.absolute().parent)
+    temporary = output.absolute().with_name(f".{output.name}.new")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+        replace_directory(temporary, output.absolute())
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def description(config: ExportConfig, trained: Trained, form: Form) -> dict[str, object]:
+    """What an export is of."""
+    return {
+        "version": __version__,
+        "torch": torch.__version__,
+        "format": config.format,
+        "sampling_rate": SAMPLING_RATE,
+        "feature_dim": trained.config.model.mel_bins,
+        "checkpoint": trained.checkpoint,
+        "digest": trained.digest,
+        "streaming": form.streaming,
+        "chunk_frames": form.chunk,
+        "left_context": form.left if form.streaming else None,
+        "loss": trained.config.loss.name,
+        "topology": trained.config.loss.topology,
+    }
