@@ -56,6 +56,15 @@ def cut_at_pauses(cut: Cut, loudness_N: np.ndarray, lengths: Lengths) -> list[tu
     ]
 
 
+def quiet_times(loudness_N: np.ndarray, longest: float) -> list[float]:
+    """Times (seconds) to cut at so that no part is longer than this, and nothing is left out."""
+    smooth_N = smooth(loudness_N)
+    quiet_N = loudness_N < quiet_levels(loudness_N, smooth_N)
+    most = int(longest / BLOCK_SECONDS + 1e-6) - 1  # a rest of less than a block may follow
+    cuts = divide(smooth_N, quiet_N, 0, len(loudness_N), most // 2, most)
+    return [round(cut * BLOCK_SECONDS, 3) for cut in cuts]
+
+
 def pieces(loudness_N: np.ndarray, duration: float, lengths: Lengths) -> list[tuple[float, float]]:
     """Beginnings and ends (seconds) of stretches of speech with some of the pauses around them, none too long."""
     smooth_N = smooth(loudness_N)

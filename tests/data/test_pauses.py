@@ -9,7 +9,7 @@ import soundfile
 from asr.data.audio import AudioFile, listen, loudness
 from asr.data.corpus import describe_recording
 from asr.data.features import SAMPLING_RATE
-from asr.data.pauses import ANY, Lengths, cut_at_pauses, pieces
+from asr.data.pauses import ANY, Lengths, cut_at_pauses, pieces, quiet_times
 
 SPEECH = 0.02  # mean square
 
@@ -90,6 +90,13 @@ def test_without_a_contrast_all_is_kept_and_cut_where_it_must_be(noise):
     assert all(before[1] == after[0] for before, after in pairwise(found))
     assert max(end - begin for begin, end in found) <= 30.0
     assert len(found) <= 8
+
+
+def test_times_to_cut_at_leave_nothing_out():
+    loudness_N, spans = said(*[4.2, 0.3, 3.1, 0.7, 2.5, 60.0] * 20)
+    times = quiet_times(loudness_N, 10.0)
+    assert inside(times, spans) == []
+    assert 0 < np.diff([0.0, *times, len(loudness_N) / 10]).max() <= 10.0
 
 
 def write(path, seconds, seed=0):
