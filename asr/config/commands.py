@@ -88,7 +88,7 @@ class TranscribeConfig:
     output: str = path_option("", "directory for one file FILE.FORMAT each, written when it is done; default: print")
     piece_seconds: float | None = option(
         None,
-        "longer recordings are read in pieces, cut at pauses; default: what 95 % of the training utterances are within",
+        "longer recordings are read in pieces, cut at pauses; default: what 99 % of the training utterances are within",
         low=1,
     )
     streaming: bool = option(False, "print words as they are recognised")

@@ -18,7 +18,7 @@ from asr.data.manifest import AGAIN, why_not
 from asr.data.shar import shar_manifests
 from asr.errors import InputError
 
-QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 
 
 @dataclass(frozen=True)

@@ -59,10 +59,10 @@ def load_config(run: RunDirectory) -> TrainConfig:
 
 
 def piece_lengths(run: RunDirectory, config: TrainConfig) -> Lengths:
-    """Those of nine tenths of the utterances that a run was trained on; any where it keeps no record of them."""
+    """Those of most of the utterances that a run was trained on; any where it keeps no record of them."""
     try:
         seconds = dict(zip(QUANTILES, json.loads(run.data.read_text(encoding="utf-8"))["data.train_cuts"]["seconds"]))
-        return Lengths(seconds[0.05], min(seconds[0.95], config.data.max_duration))
+        return Lengths(seconds[0.05], min(seconds[0.99], config.data.max_duration))
     except (OSError, ValueError, TypeError, KeyError):
         return ANY
 

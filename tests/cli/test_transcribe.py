@@ -192,7 +192,7 @@ def test_the_last_line_counts_files_that_are_transcribed_in_part(run, speech, tm
     assert (status, "cannot be read: the file is damaged" in err, "in part" in err) == (0, True, False)
 
 
-@pytest.mark.parametrize(("seconds", "longest"), [([0.8, 1.2, 1.4, 1.6, 1.8, 2.0, 2.5], 2.0), (None, 30.0)])
+@pytest.mark.parametrize(("seconds", "longest"), [([0.8, 1.2, 1.4, 1.6, 1.8, 1.9, 2.0, 2.5], 2.0), (None, 30.0)])
 def test_pieces_are_as_long_as_what_the_run_was_trained_on(run, speech, tmp_path, capfd, monkeypatch, seconds, longest):
     trained = tmp_path / "run"
     shutil.copytree(run, trained)
