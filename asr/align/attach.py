@@ -68,7 +68,7 @@ class Attachment:
     """Puts times onto cuts, one by one, and keeps the account."""
 
     def __init__(self, times: WordTimes) -> None:
-        self.times, self.used = times, set[str]()
+        self.times, self.names, self.used = times, times.names(), set[str]()
         self.coverage = Coverage(unread=times.faults, unused=list(times.by_id))
 
     def __call__(self, cuts: Iterable[Cut]) -> Iterator[Cut]:
@@ -85,13 +85,13 @@ class Attachment:
 
     def find(self, cut: Cut) -> list[AlignmentItem] | None:
         """The words of a cut, from its start: by its own id, its supervisions', or its recording's."""
-        if cut.id in self.times.by_id:
+        if cut.id in self.names:
             return self.take(cut.id, 0.0)
-        found = [self.take(s.id, s.start) for s in in_order(cut) if s.id in self.times.by_id]
+        found = [self.take(s.id, s.start) for s in in_order(cut) if s.id in self.names]
         if found:
             return [item for words in found for item in words]
         recording = cut.recording_id if isinstance(cut, (MonoCut, MultiCut)) and cut.has_recording else None
-        if recording not in self.times.by_id:
+        if recording not in self.names:
             return None
         words = self.take(recording, -cut.start)
         if cut.start == 0 and cut.duration >= cut.recording.duration:
@@ -100,8 +100,9 @@ class Attachment:
 
     def take(self, utterance: str, offset: float) -> list[AlignmentItem]:
         """The words of an utterance that begins at `offset` seconds of a cut; of scripts without blanks, characters."""
-        self.used.add(utterance)
-        words = [unit for item in self.times.by_id[utterance] for unit in in_units(item)]
+        key = self.names[utterance]
+        self.used.add(key)
+        words = [unit for item in self.times.by_id[key] for unit in in_units(item)]
         return [item.with_offset(offset) for item in words] if offset else words
 
 

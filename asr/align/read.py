@@ -7,6 +7,7 @@ business.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -30,13 +31,27 @@ ALIGNMENT_TEXT = ".alignment.txt"  # LibriSpeech-Alignments, condensed form
 class WordTimes:
     """The words, and silences, of utterances with their times, in seconds, in the order of the file.
 
-    by_id: keyed by what the file calls an utterance: a cut, a supervision or a recording. Times count from its start.
+    by_id: keyed by what the file calls an utterance: a cut, a supervision or a recording; of a file of a single one, by
+    its path below `home`, without the ending. Times count from its start.
     faults: lines and files that could not be read, with their place. source: the file that each utterance is from.
     """
 
     by_id: dict[str, list[AlignmentItem]] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     source: dict[str, Path] = field(default_factory=dict)
+    home: Path = field(default_factory=Path)
+
+    def names(self) -> dict[str, str]:
+        """The keys by what a cut may be called: as they are; without folders, or some, where only one is called so; and
+        with underscores for blanks."""
+        called = defaultdict(set)
+        for key in self.by_id:
+            folders = key.split("/")
+            for name in ("/".join(folders[place:]) for place in range(len(folders))):
+                called[name].add(key)
+                called["_".join(name.split())].add(key)
+        single = {name: next(iter(keys)) for name, keys in called.items() if len(keys) == 1}
+        return single | {key: key for key in self.by_id}
 
     def add(self, utterance: str, item: AlignmentItem, path: Path) -> None:
         """Append a word of a file. Raises ValueError where another file has words of this utterance."""
@@ -51,7 +66,7 @@ def read_words(path: Path) -> WordTimes:
 
     .ctm               NIST CTM: `utterance channel start duration word`; the channel and more fields are ignored
     .TextGrid          Praat; the tier "words" (or "… - words"), as the Montreal Forced Aligner writes it; named
-                       after the utterance
+                       after the utterance, in folders or not
     .alignment.txt     LibriSpeech-Alignments: `utterance ",A,,B" "0.5,0.9,1.0,1.4"`, the ends of words and silences
     .jsonl, .jsonl.gz  Lhotse cuts or supervisions with "word" alignments
 
@@ -60,7 +75,7 @@ def read_words(path: Path) -> WordTimes:
     files = sorted(p for p in path.rglob("*") if reader_of(p)) if path.is_dir() else [path]
     if not path.exists():
         raise InputError(f"{path}: no such file or directory")
-    times = WordTimes()
+    times = WordTimes(home=path if path.is_dir() else path.parent)
     for file in files:
         read = reader_of(file)
         if read is None:
@@ -102,7 +117,8 @@ def read_alignment_text(path: Path, times: WordTimes) -> None:
 
 
 def read_textgrid(path: Path, times: WordTimes) -> None:
-    """Add the words of a TextGrid named after its utterance."""
+    """Add the words of a TextGrid named after its utterance, which may be in a folder of its speaker's."""
+    utterance = path.relative_to(times.home).with_suffix("").as_posix()
     try:
         from praatio import textgrid
     except ModuleNotFoundError:
@@ -119,7 +135,7 @@ def read_textgrid(path: Path, times: WordTimes) -> None:
     intervals = [entry for name in tiers for entry in grid.getTier(name).entries]
     try:
         for start, end, symbol in sorted(intervals, key=lambda entry: entry[0]):
-            times.add(path.stem, word(symbol.strip(), start, round(end - start, 8)), path)
+            times.add(utterance, word(symbol.strip(), start, round(end - start, 8)), path)
     except ValueError as error:
         times.faults.append(f"{path}: {one_line(error)}")
 

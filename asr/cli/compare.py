@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from asr.config import CompareConfig
+from asr.config import CompareConfig, TrainConfig
+from asr.config.schema import list_options
 from asr.errors import InputError
 from asr.options import shown
 from asr.runs import state
@@ -69,7 +70,11 @@ def main(config: CompareConfig) -> None:
     if not config.runs:
         raise InputError("no run given: name run directories of `asr train`, as in `asr compare exp/*`")
     results = sorted((read_result(Path(path)) for path in config.runs), key=place)
-    print("\n".join(table([*rows(results)])))
+    names = differing([result.options for result in results])
+    paths = [] if config.paths else [name for name in names if is_path(name)]
+    print("\n".join(table([*rows(results, [name for name in names if name not in paths])])))
+    if paths:
+        print(f"the runs differ in {', '.join(paths)}, too: paths=true shows these", file=sys.stderr)
     if len({result.measure for result in results if result.validation}) > 1:
         print("rates of words (WER) and of characters (CER) do not compare: the runs are ranked apart", file=sys.stderr)
 
@@ -155,15 +160,15 @@ def read_rate(path: Path) -> Rate:
         raise InputError(f"{path}: not a WER line; score again with `asr score`") from None
 
 
-def rows(results: Sequence[Result]) -> Iterator[tuple[str, ...]]:
-    """The cells of the table, its head first."""
-    return zip(*([head, *cells] for head, cells in columns(results)), strict=True)
+def rows(results: Sequence[Result], options: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """The cells of the table, its head first; `options`: those with a column."""
+    return zip(*([head, *cells] for head, cells in columns(results, options)), strict=True)
 
 
-def columns(results: Sequence[Result]) -> Iterator[tuple[str, list[str]]]:
+def columns(results: Sequence[Result], options: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
     """The columns of the table: what is above, and the cells."""
     yield "run", [result.name for result in results]
-    for name in differing([result.options for result in results]):
+    for name in options:
         yield name, [result.options.get(name, "") for result in results]
     if any(result.changed for result in results):
         yield "changed", [result.changed for result in results]
@@ -189,6 +194,12 @@ def differing(options: Sequence[dict[str, str]]) -> list[str]:
     """The names of the options that are not the same in all runs that have them, sorted."""
     names = sorted({name for one in options for name in one})
     return [name for name in names if len({one[name] for one in options if name in one}) > 1]
+
+
+def is_path(name: str) -> bool:
+    """Whether an option of `asr train` names files, which says little and takes much room."""
+    option = list_options(TrainConfig).get(name)
+    return option is not None and option.path
 
 
 def percent(value: float) -> str:

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from lhotse import CutSet, Fbank, Features, NumpyFilesWriter
-from lhotse.cut import Cut, MonoCut
+from lhotse.cut import Cut
+from lhotse.cut.data import DataCut
 
 from asr.config import FeaturesConfig
 from asr.data.batch import Skipped
@@ -41,7 +42,7 @@ class Store:
         """Where they gather."""
         return self.place.with_name(f".{self.place.name}.unfinished")
 
-    def write(self, cut: MonoCut, samples: np.ndarray, features: np.ndarray, writer: NumpyFilesWriter) -> Cut:
+    def write(self, cut: DataCut, samples: np.ndarray, features: np.ndarray, writer: NumpyFilesWriter) -> Cut:
         """Write the features (T,F) of a cut's samples (N,), in a file whose name follows from the cut's id."""
         described = Features(
             type=Fbank.name,
@@ -113,16 +114,16 @@ def store_chunk(task: Task) -> tuple[list[Cut], list[Skipped]]:
     return stored, skipped
 
 
-def compute(cut: MonoCut, fbank: Fbank) -> tuple[MonoCut, np.ndarray, np.ndarray]:
+def compute(cut: DataCut, fbank: Fbank) -> tuple[DataCut, np.ndarray, np.ndarray]:
     """A cut with its samples (N,) and features (T,F). Raises InputError where they cannot be."""
     samples = load_samples(cut)
     return cut, samples, extract(fbank, samples)
 
 
-def at_speed(cut: Cut, factor: float) -> MonoCut:
+def at_speed(cut: Cut, factor: float) -> DataCut:
     """The cut at another speed, and at the sampling rate of the features. Raises InputError where it cannot be."""
     require_recording(cut)
-    if not isinstance(cut, MonoCut):
+    if not isinstance(cut, DataCut):
         raise InputError(f"a {type(cut).__name__} cannot hold stored features: train on it without `asr features`")
     if cut.sampling_rate != SAMPLING_RATE:
         cut = cut.resample(SAMPLING_RATE)

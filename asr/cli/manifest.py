@@ -5,19 +5,23 @@ from __future__ import annotations
 import sys
 from itertools import islice
 from pathlib import Path
+from statistics import median
 
-from lhotse import MonoCut
+from lhotse import MultiCut
+from lhotse.cut.data import DataCut
 
-from asr.config import ManifestConfig
+from asr.config import ManifestConfig, SpecAugmentOptions
 from asr.data.corpus import write_cuts
 from asr.data.sources.cuts import make_cuts
 from asr.data.sources.read import read_rows
-from asr.data.sources.row import Fault, Row, Source
-from asr.data.sources.split import divide, parse_split
+from asr.data.sources.row import Fault, Source
+from asr.data.sources.split import divide, divisible, parse_split
 from asr.data.sources.text import Spelling
 from asr.errors import InputError
-from asr.files import write_atomically
+from asr.files import require_writable, write_atomically
+from asr.frames import FRAME_SECONDS
 
+SHORT_SECONDS = 2.0  # that a word or two take, which a mask of SpecAugment may hide
 SHOWN = 20  # faults that are printed; the report has them all
 ENDING = ".jsonl.gz"
 
@@ -27,6 +31,7 @@ def main(config: ManifestConfig) -> None:
     output = Path(config.output)
     if not output.name.endswith(ENDING):
         raise InputError(f"output={output}: a manifest's name ends with {ENDING}")
+    require_writable(output)
     shares = parse_split(config.split)
     source = source_of(config)
     rows = read_rows(source, config.form)
@@ -34,12 +39,15 @@ def main(config: ManifestConfig) -> None:
     report_faults(source.faults, output)
     if not cuts:
         raise InputError(f"{config.input}: none of {len(rows)} rows can be used, {sorted(source.faults)[0]}")
-    warn(rows, cuts, bool(shares))
+    warn_of_channels(cuts)
+    if shares:
+        warn_of_parts(cuts, len(shares) + 1)
     for name, part in divide(cuts, shares, config.seed).items() if shares else [("", cuts)]:
         path = output.with_name(output.name.removesuffix(ENDING) + f"_{name}" * bool(name) + ENDING)
         write_cuts(part, path)
         print(f"{path}: {described(part)}")
     print(characters(cuts))
+    advise(cuts)
 
 
 def source_of(config: ManifestConfig) -> Source:
@@ -65,18 +73,36 @@ def report_faults(faults: list[Fault], output: Path) -> None:
     print(f"{len(lines)} rows at fault are left out; all are named in {report}", file=sys.stderr)
 
 
-def warn(rows: list[Row], cuts: list[MonoCut], divided: bool) -> None:
-    """Say what has been decided for the user."""
-    several = sum(cut.recording.num_channels > 1 for cut in cuts)
-    if several and all(row.channel is None for row in rows):
-        print(f"{several} utterances have several channels: the first of each is taken", file=sys.stderr)
+def warn_of_channels(cuts: list[DataCut]) -> None:
+    """Say which channels are taken where nobody chose."""
+    several = sum(isinstance(cut, MultiCut) for cut in cuts)
+    if several:
+        what = "their mean is heard, as by `asr transcribe`"
+        print(f"{several} utterances have several channels: {what}", file=sys.stderr)
+
+
+def advise(cuts: list[DataCut]) -> None:
+    """Say what training wants where half of the utterances have a word or two."""
+    half, mask = median(cut.duration for cut in cuts), SpecAugmentOptions().time_mask_frames * FRAME_SECONDS
+    if half < SHORT_SECONDS:
+        what = f"half of the utterances are under {half:.1f} s, and a mask of SpecAugment, {mask:g} s, may hide a word"
+        remedy = "train with data.spec_augment.time_masks=0 or data.spec_augment.time_mask_frames=10"
+        print(f"{what}: {remedy}", file=sys.stderr)
+
+
+def warn_of_parts(cuts: list[DataCut], parts: int) -> None:
+    """Say where parts will have speakers in common."""
+    unit = divisible(cuts, parts)
     unknown = sum(not cut.supervisions[0].speaker for cut in cuts)
-    if unknown and divided:
-        what = "recordings are divided instead, and a speaker may be in two parts"
-        print(f"{unknown} utterances have no speaker: their {what}", file=sys.stderr)
+    if unit != "speakers":
+        what = f"too few speakers for {parts} parts: {unit}"
+    else:
+        what = f"{unknown} utterances have no speaker: their recordings"
+    if unit != "speakers" or unknown:
+        print(f"{what} are divided instead, and a speaker may be in two parts", file=sys.stderr)
 
 
-def described(cuts: list[MonoCut]) -> str:
+def described(cuts: list[DataCut]) -> str:
     """How much there is in a manifest."""
     seconds = sorted(cut.duration for cut in cuts)
     speakers = {cut.supervisions[0].speaker for cut in cuts} - {None}
@@ -86,7 +112,7 @@ def described(cuts: list[MonoCut]) -> str:
     )
 
 
-def characters(cuts: list[MonoCut]) -> str:
+def characters(cuts: list[DataCut]) -> str:
     """The characters of the transcripts: one that should not be there is seen at a glance."""
     found = sorted({one for cut in cuts for one in cut.supervisions[0].text} - {" "})
     return f"{len(found)} characters: {' '.join(found[:200])}{' …' * (len(found) > 200)}"

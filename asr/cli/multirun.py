@@ -74,7 +74,7 @@ def report(runs: Iterable[Path]) -> None:
     """Print the table of the runs that have begun."""
     begun = [str(run) for run in runs if (run / "config.yaml").is_file()]
     if begun:
-        compare.main(CompareConfig(runs=begun))
+        compare.main(CompareConfig(runs=begun, paths=True))  # a sweep may be over paths
 
 
 def launch(

@@ -149,6 +149,7 @@ class CompareConfig:
     """`asr compare RUN...`: a table of runs, with the options they differ in, the best first."""
 
     runs: list[str] = path_option([], "run directories of `asr train`")
+    paths: bool = option(False, "also show options that are paths, such as data.train_cuts, where they differ")
 
 
 @dataclass
@@ -209,7 +210,8 @@ class ManifestConfig:
     """`asr manifest`: make a manifest of a corpus in the form that it lies in."""
 
     input: str = path_option(
-        MISSING, "folder of audio with NAME.txt beside each, table, JSON lines, Kaldi directory, … (docs/corpus.md)"
+        MISSING,
+        "folder of audio with NAME.txt beside each, table, list, JSON lines, Kaldi directory, … (docs/corpus.md)",
     )
     output: str = path_option(
         MISSING, "Lhotse manifest to write, NAME.jsonl.gz; NAME.jsonl.gz.faults.txt names every fault"
@@ -217,7 +219,7 @@ class ManifestConfig:
     form: str = option(
         "auto",
         "what the input is; auto: found from it",
-        choices=("auto", "folder", "table", "jsonl", "kaldi", "ljspeech", "lhotse", "stm", "ctm", "rttm"),
+        choices=("auto", "folder", "table", "jsonl", "kaldi", "ljspeech", "list", "lhotse", "stm", "ctm", "rttm"),
     )
     audio_dir: str = path_option(
         "", "directory that names of audio files count from; default: the input's, clips/, wavs/, …"
@@ -234,7 +236,7 @@ class ManifestConfig:
     split: str = option(
         "", "parts with speakers of their own, and their shares: dev:0.05,test:0.05; the rest is NAME_train.jsonl.gz"
     )
-    seed: int = option(0, "seed of the choice of their speakers", low=0)
+    seed: int = option(0, "seed of the choice of what goes into them", low=0)
     jobs: int = option(4, "audio files that are opened at a time", low=1)
 
 

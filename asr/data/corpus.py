@@ -27,6 +27,7 @@ from asr.progress import progress
 if TYPE_CHECKING:
     import lhotse
     import numpy as np
+    from lhotse.cut import Cut
     from lhotse.supervision import AlignmentItem
 
 _BLOCK = 1 << 20
@@ -156,7 +157,7 @@ def make_cut(
     return MonoCut(recording.id, 0.0, recording.duration, 0, [supervision], recording=recording)
 
 
-def write_cuts(cuts: Iterable[lhotse.MonoCut], path: Path) -> None:
+def write_cuts(cuts: Iterable[Cut], path: Path) -> None:
     """Write ``cuts`` to ``path`` (jsonl.gz), as `lhotse.CutSet.from_file` reads them.
 
     Equal cuts give equal bytes: the gzip header has neither a time nor a name. Raises `InputError` for a cut of Shar,
@@ -171,7 +172,7 @@ def write_cuts(cuts: Iterable[lhotse.MonoCut], path: Path) -> None:
             packed.write(_line(cut))
 
 
-def _line(cut: lhotse.MonoCut) -> bytes:
+def _line(cut: Cut) -> bytes:
     try:
         return (json.dumps(cut.to_dict(), ensure_ascii=False) + "\n").encode()
     except TypeError as error:

@@ -83,7 +83,9 @@ def export(config: ExportConfig, trained: Trained, batches: Sequence[Batch]) -> 
         trained.tokenizer.save(directory / "tokenizer")
         lines = [f"{name}: {parity.line()}" for name, parity in found.items()]
         (directory / "README.md").write_text(readme(config, trained, form, lines), encoding="utf-8")
-        (directory / DESCRIPTION).write_text(json.dumps(description(config, trained, form), indent=1) + "\n")
+        (directory / DESCRIPTION).write_text(
+            json.dumps(description(config, trained, form), indent=1) + "\n", encoding="utf-8"
+        )
     return lines
 
 

@@ -26,16 +26,17 @@ def make(
     name: str,
     *,
     vocab_size: int,
-    encoder_dim: int,
-    predictor_dim: int,
+    encoder_dim: int | None = None,
+    predictor_dim: int | None = None,
     arcs: str | Mapping[str, Any] = "standard",
     **options: Any,
 ) -> TransducerLoss:
     """The loss called `name`, with the options of `conf/loss/<name>.yaml`.
 
-    vocab_size: V; encoder_dim, predictor_dim: widths of the rows that the joiner is given. arcs: the name of a set of
-    arcs, or its options, as {"name": "tdt", "durations": [0, 1, 2]}; see `conf/loss/arcs`.
-    Raises InputError for an unknown name or option, or a value out of range.
+    vocab_size: V; encoder_dim, predictor_dim: widths of the rows that the joiner is given, which a loss with parameters
+    of its own, as `pruned`, must know. arcs: the name of a set of arcs, or its options, as
+    {"name": "tdt", "durations": [0, 1, 2]}; see `conf/loss/arcs`.
+    Raises InputError for an unknown name or option, a value out of range, or widths that are missing.
     """
     load_installed()
     chosen = make_options("loss", name, config.LOSSES, {**options, "arcs": arc_options(arcs)})

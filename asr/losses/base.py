@@ -43,11 +43,20 @@ class NotFiniteError(InputError):
 
 @dataclass(frozen=True)
 class LossSizes:
-    """vocab_size: V, blank included; encoder_dim, predictor_dim: widths of the rows that the joiner is given."""
+    """vocab_size: V, blank included; encoder_dim, predictor_dim: widths of the joiner's rows, None where not told."""
 
     vocab_size: int
-    encoder_dim: int
-    predictor_dim: int
+    encoder_dim: int | None = None
+    predictor_dim: int | None = None
+
+    def widths(self, loss: str) -> tuple[int, int]:
+        """Of the encoder's rows and of the predictor's. Raises InputError where `loss`, which needs them, has none."""
+        if self.encoder_dim is None or self.predictor_dim is None:
+            raise InputError(
+                f"loss {loss} has parameters of its own: give it encoder_dim and predictor_dim, the D of encoder_out "
+                "(B,T,D) and of predictor_out (B,U+1,D)"
+            )
+        return self.encoder_dim, self.predictor_dim
 
 
 class TransducerLoss(nn.Module):
@@ -135,7 +144,12 @@ class TransducerLoss(nn.Module):
 def check_lengths(
     encoder_out: Tensor, encoder_frames: Tensor, predictor_out: Tensor, labels: Tensor, label_lengths: Tensor
 ) -> None:
-    """Raise InputError, naming the first utterance at fault, where shapes and lengths disagree."""
+    """Raise InputError, naming the argument or the first utterance at fault, where shapes and lengths disagree."""
+    check_tensor("encoder_out", encoder_out, "(B,T,D)")
+    check_tensor("predictor_out", predictor_out, "(B,U+1,D)")
+    check_counts("encoder_frames", encoder_frames, "(B,)", len(encoder_out))
+    check_counts("labels", labels, "(B,U)", len(encoder_out))
+    check_counts("label_lengths", label_lengths, "(B,)", len(encoder_out))
     batch, frames, _ = encoder_out.shape
     positions = labels.shape[1] + 1
     if predictor_out.shape[:2] != (batch, positions):
@@ -151,6 +165,24 @@ def check_lengths(
         label_lengths,
         f"labels, but the label tensor holds 0 to {positions - 1}",
     )
+
+
+def check_tensor(name: str, value: object, shape: str) -> Tensor:
+    """The tensor that an argument is to be. Raises InputError where it is none, or has not as many dimensions."""
+    if not isinstance(value, Tensor):
+        raise InputError(f"{name} must be a tensor of shape {shape}, and is a {type(value).__name__}")
+    if value.ndim != shape.count(",") + (not shape.endswith(",)")):
+        raise InputError(f"{name} must have shape {shape}, and has {tuple(value.shape)}")
+    return value
+
+
+def check_counts(name: str, value: object, shape: str, batch: int) -> None:
+    """Raise InputError where an argument is no tensor of whole numbers with a row for each utterance."""
+    tensor = check_tensor(name, value, shape)
+    if tensor.dtype.is_floating_point or tensor.dtype.is_complex or tensor.dtype == torch.bool:
+        raise InputError(f"{name} must hold whole numbers, and is of {tensor.dtype}: give .long() of it")
+    if len(tensor) != batch:
+        raise InputError(f"{name} must have shape {shape}, for {batch} utterances, and has {tuple(tensor.shape)}")
 
 
 def check_labels(labels: Tensor, label_lengths: Tensor, vocab_size: int) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from asr.arcs.rules import ArcRules
 from asr.config import PackedLossOptions
 from asr.errors import InputError
-from asr.losses.base import LossOutput, LossSizes, TransducerLoss
+from asr.losses.base import LossOutput, LossSizes, TransducerLoss, check_counts
 from asr.nodes.band import unaligned
 from asr.nodes.base import Nodes
 from asr.ops.joint.chunked import PackedSettings, joint_on, packed_loss
@@ -66,6 +66,7 @@ class AlignedLoss(PackedLoss):
             raise InputError(
                 f"loss {self.options.name} needs `alignment`, the frame of each label (B,U); -1 where it is unknown"
             )
+        check_counts("alignment", inputs.alignment, "(B,U)", len(inputs.labels))
         nodes, widened_B = self.choose_nodes(inputs.encoder_frames, inputs.label_lengths, inputs.alignment)
         unaligned_B = unaligned(inputs.alignment, inputs.label_lengths)
         out = self.packed_loss(inputs, nodes, rules)

@@ -57,9 +57,8 @@ class PrunedLoss(PackedLoss):
         super().__init__(sizes, options)
         if options.lm_scale + options.am_scale > 1:
             raise InputError(f"loss.lm_scale={options.lm_scale}: with loss.am_scale={options.am_scale} it exceeds 1")
-        self.simple = SimpleJoiner(
-            sizes.vocab_size, sizes.encoder_dim, sizes.predictor_dim, options.lm_scale, options.am_scale
-        )
+        widths = sizes.widths(options.name)
+        self.simple = SimpleJoiner(sizes.vocab_size, *widths, options.lm_scale, options.am_scale)
         self.simple_rules = replace(self.rules, arcs=standard_arcs(self.rules.topology))
         self.prune_range, self.prune_mass = options.prune_range, options.prune_mass
         self.scales, self.warmup_batches = (options.simple_scale, options.pruned_scale), options.warmup_batches

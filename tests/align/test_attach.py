@@ -42,6 +42,23 @@ def test_an_utterance_is_found_by_cut_supervision_or_recording(name, offset):
     assert coverage.unused == []
 
 
+@pytest.mark.parametrize(
+    ("name", "files", "found"),
+    [
+        ("ann/001", ["ann/001", "bob/001"], "ann/001"),  # as `asr manifest` calls the files of a folder
+        ("84-1-0000", ["84/1/84-1-0000", "84/1/84-1-0001"], "84/1/84-1-0000"),
+        ("1/84-1-0000", ["84/1/84-1-0000"], "84/1/84-1-0000"),
+        ("my_talk", ["ann/my talk"], "ann/my talk"),
+        ("001", ["ann/001", "bob/001"], None),
+        ("001", ["001", "bob/001"], "001"),
+    ],
+)
+def test_times_of_a_file_are_found_by_its_folders_as_far_as_they_are_needed(name, files, found):
+    (cut,), coverage = attach([cut_of(name)], **dict.fromkeys(files, GOOD))
+    assert bool(triples(cut)) == (found is not None)
+    assert coverage.unused == [file for file in files if file != found]
+
+
 def test_a_recording_s_words_go_to_its_cuts():
     cuts = [cut_of("a", "ONE TWO", 0.0, 1.0), cut_of("b", "THREE", 1.0, 1.0)]
     (first, second), coverage = attach(cuts, rec=[*GOOD, ("three", 1.25, 0.5)])

@@ -103,8 +103,8 @@ def lhotse_supervisions(tmp_path):
 def test_every_format(tmp_path, make):
     times = read_words(make(tmp_path))
     assert times.faults == []
-    assert list(times.by_id) == ["utt"]
-    words = without_silences(["hello", "world"], times.by_id["utt"])
+    assert len(times.by_id) == 1
+    words = without_silences(["hello", "world"], times.by_id[times.names()["utt"]])
     assert [(item.symbol, item.start, item.duration) for item in words] == [
         ("hello", 0.5, 0.25),
         ("world", 1.0, 0.5),
@@ -175,13 +175,22 @@ def test_one_bad_file_of_many_is_named(tmp_path):
     assert "bad.TextGrid" in times.faults[0]
 
 
-def test_an_utterance_in_two_files_is_named(tmp_path):
+def test_files_of_the_same_name_are_told_apart_by_their_folders(tmp_path):
     written(tmp_path, "ali/one/utt.TextGrid", TEXTGRID)
     written(tmp_path, "ali/two/utt.TextGrid", TEXTGRID)
     times = read_words(tmp_path / "ali")
-    assert len(without_silences(["hello", "world"], times.by_id["utt"])) == 2
+    assert times.faults == []
+    assert [len(without_silences(["hello", "world"], times.by_id[name])) for name in ("one/utt", "two/utt")] == [2, 2]
+    assert times.names() == {"one/utt": "one/utt", "two/utt": "two/utt"}  # and `utt` is neither
+
+
+def test_an_utterance_in_two_files_is_named(tmp_path):
+    for name in ("one", "two"):
+        written(tmp_path, f"ali/{name}.ctm", "utt 1 0 1 hello\n")
+    times = read_words(tmp_path / "ali")
+    assert [item.symbol for item in times.by_id["utt"]] == ["hello"]
     assert len(times.faults) == 1
-    assert f"utt is in {tmp_path / 'ali/one/utt.TextGrid'}, too" in times.faults[0]
+    assert f"utt is in {tmp_path / 'ali/one.ctm'}, too" in times.faults[0]
 
 
 def test_a_tier_of_points_is_not_one_of_words(tmp_path):

@@ -39,6 +39,15 @@ def cells(capsys):
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in (lines[0], *lines[2:])]
 
 
+@pytest.mark.parametrize("paths", [False, True])
+def test_paths_in_which_runs_differ_are_named_and_shown_when_asked_for(make_run, capsys, paths):
+    runs = [make_run(name, f"data.train_cuts=[{name}.jsonl.gz]", "optim.lr=1e-3", "data.workers=0") for name in "ab"]
+    assert main(["compare", *runs, *["paths=true"] * paths]) == 0
+    said = capsys.readouterr()
+    assert ("a.jsonl.gz" in said.out) is paths
+    assert said.err == ("" if paths else "the runs differ in data.train_cuts, too: paths=true shows these\n")
+
+
 def test_the_best_run_comes_first_with_the_options_that_differ(make_run, capsys):
     runs = [
         make_run(

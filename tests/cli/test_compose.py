@@ -44,6 +44,7 @@ MANDATORY = {
     "decode": ["run=r", "cuts=c", "output=o"],
     "transcribe": ["run=r"],
     "plot": ["run=r", "cuts=c", "output=o"],
+    "export": ["run=r", "output=o"],
     "score": ["hypotheses=h", "output=o"],
     "compare": [],
 }

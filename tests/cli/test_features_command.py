@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from lhotse import MonoCut
+from lhotse import Fbank, MonoCut, MultiCut, SupervisionSegment
 
 from asr.cli import features as command
 from asr.config import FeaturesConfig
-from asr.data.corpus import write_cuts
+from asr.data.corpus import describe_recording, write_cuts
 from asr.data.features import load_features, make_fbank
 from asr.data.manifest import open_cuts
 from asr.errors import InputError
@@ -50,6 +50,22 @@ def test_the_same_again_costs_nothing_more(tiny_corpus, tmp_path):
     originals = {cut.id: cut for cut in open_cuts([str(tiny_corpus.dev)])}
     for cut in again[::3]:
         assert torch.equal(load_features(cut, FBANK), load_features(originals[cut.id], FBANK))
+
+
+def test_features_of_several_channels_are_those_of_their_mean(tmp_path):
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, (16000, 2))
+    soundfile.write(tmp_path / "stereo.wav", samples, 16000)
+    recording = describe_recording("stereo", tmp_path / "stereo.wav")
+    supervision = SupervisionSegment("stereo", "stereo", 0, 1, channel=[0, 1], text="x")
+    cut = MultiCut("stereo", 0, 1, [0, 1], [supervision], recording=recording)
+    write_cuts([cut], tmp_path / "cuts.jsonl.gz")
+    for factors in ([], [0.9]):
+        stored = compute(tmp_path / "cuts.jsonl.gz", tmp_path / "o.jsonl.gz", tmp_path / "f", speed_factors=factors)
+        for one, alone in zip(stored, [cut, *(cut.perturb_speed(factor) for factor in factors)], strict=True):
+            assert one.channel == [0, 1]
+            assert torch.equal(load_features(one, FBANK), load_features(alone, FBANK))
+    with_mean = Fbank.extract(FBANK, samples.mean(axis=1).astype(np.float32), 16000)
+    np.testing.assert_allclose(load_features(stored[0], FBANK), with_mean, atol=1e-2)
 
 
 def test_what_is_no_longer_in_the_manifest_goes(tiny_corpus, tmp_path):

@@ -14,10 +14,13 @@ from lhotse.testing.dummies import dummy_cut, dummy_recording
 
 from asr.cli.manifest import main
 from asr.config import ManifestConfig
+from asr.data.audio import AudioFile
 from asr.data.corpus import describe_recording
+from asr.data.features import load_samples
 from asr.data.manifest import open_cuts
 from asr.data.sources.read import READERS
 from asr.data.sources.record import NAMES
+from asr.data.sources.row import seconds
 from asr.data.sources.split import divide, parse_split
 from asr.data.sources.text import Spelling
 from asr.errors import InputError
@@ -169,9 +172,20 @@ def a_ctm(path):
     }
 
 
+def a_list(path):
+    lines = ["; Prompts, in French", "# of one voice", "", "activated: Activé: oui", "digits/0: zéro", "letters/0: o"]
+    for name in ("activated", "digits/0", "letters/0"):
+        write_audio(path / "fr" / f"{name}.wav")
+    return written(path / "core-sounds-fr.txt", "\n".join(lines)), {
+        "activated": ("Activé: oui", None, 0, 1),
+        "digits/0": ("zéro", None, 0, 1),
+        "letters/0": ("o", None, 0, 1),
+    }
+
+
 FORMS = [
     *(a_folder, common_voice, a_csv_with_times, a_table_with_bars, nemo, a_kaldi_directory, ljspeech, lhotse_manifests),
-    *(an_stm, an_rttm, a_ctm),
+    *(an_stm, an_rttm, a_ctm, a_list),
 ]
 
 
@@ -183,6 +197,83 @@ def test_every_form_is_found_and_becomes_cuts(tmp_path, form):
     assert {id_: (*fact[:3], pytest.approx(fact[3], abs=1e-3)) for id_, fact in expected.items()} == facts(cuts)
     for cut in cuts.values():
         assert cut.load_audio().shape == (1, cut.num_samples)
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("a.txt", "spk/one hello there"),
+        ("text", "one\thello there"),
+        ("a.lst", "one.wav   hello there"),
+        ("an4.transcription", "<s> hello there </s> (one)"),
+        ("a.trans", "hello there (spk/one)"),
+        ("a.txt", "one|hello there"),
+        ("metadata.csv", "one|Hello, there|hello there"),
+        ("a.txt", "one:hello there"),
+    ],
+)
+@pytest.mark.parametrize("folder", ["", "deeper/spk/"])
+def test_lists_name_audio_beside_them_or_below(tmp_path, file, line, folder):
+    write_audio(tmp_path / "in" / (folder or ("spk/" if "spk" in line else "")) / "one.wav")
+    cuts, faults = manifest(written(tmp_path / "in" / file, f"{line}\n"))
+    assert ([cut.supervisions[0].text for cut in cuts.values()], faults) == (["hello there"], [])
+
+
+def test_a_list_names_what_it_cannot_find_or_tell_apart(tmp_path):
+    path, expected = a_list(tmp_path / "in")
+    with path.open("a") as more:
+        more.write("\n0: zero?\nbye: au revoir\nno colon\n" + "x" * 999 + ": long\n")
+    cuts, faults = manifest(path)
+    assert list(cuts) == list(expected)
+    assert [line.partition("; ")[0][:95] for line in faults] == [
+        "core-sounds-fr.txt:7: 0 may be fr/digits/0.wav and fr/letters/0.wav",
+        f"core-sounds-fr.txt:8: {tmp_path / 'in' / 'bye'}: no such file"[:95],
+        "core-sounds-fr.txt:9: not `name: text`",
+        f"core-sounds-fr.txt:10: {tmp_path / 'in' / ('x' * 999)}: no such file"[:95],
+    ]
+
+
+def test_a_list_and_its_audio_may_lie_apart(tmp_path):
+    path, expected = a_list(tmp_path / "in")
+    with pytest.raises(InputError, match=r"no line names audio that is there \(.*`name: text`.*audio_dir="):
+        manifest(written(tmp_path / "list" / path.name, path.read_text()), form="list")
+    cuts, faults = manifest(tmp_path / "list" / path.name, audio_dir=str(tmp_path / "in"))
+    assert (list(cuts), faults) == (list(expected), [])
+
+
+def test_a_table_without_a_header_is_told_what_is_missing(tmp_path):
+    write_audio(tmp_path / "in" / "a.wav")
+    table = written(tmp_path / "in" / "t.csv", "a.wav,hello,ann\n")
+    with pytest.raises(InputError) as raised:
+        manifest(table)
+    assert "the first line must name the columns, as `audio,text` does (a list of `name: text` needs no" in str(
+        raised.value
+    )
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "expected"),
+    [("0:00:02.5", "0:00:04", (2.5, 4)), ("00:01", "00:02,500", (1, 2.5)), ("0.5", "0:01.25", (0.5, 1.25))],
+)
+def test_times_may_have_hours_and_minutes(tmp_path, begin, end, expected):
+    write_audio(tmp_path / "in" / "a.wav", 5)
+    row = f"audio\tstart\tend\ttext\na.wav\t{begin}\t{end}\thello\n"
+    cuts, _ = manifest(written(tmp_path / "in" / "t.tsv", row))
+    assert [(cut.start, cut.end) for cut in cuts.values()] == [expected]
+
+
+def test_a_time_of_hours_is_counted_in_seconds():
+    assert seconds("1:02:03.5", "start") == 3723.5
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(1.5, True), (3.0, False)])
+def test_short_utterances_are_told_of_masks(tmp_path, capsys, seconds, said):
+    for n in range(3):
+        write_audio(tmp_path / "in" / f"{n}.wav", seconds)
+        written(tmp_path / "in" / f"{n}.txt", "yes")
+    manifest(tmp_path / "in")
+    advice = "half of the utterances are under 1.5 s, and a mask of SpecAugment, 0.3 s, may hide a word: train with "
+    assert (f"{advice}data.spec_augment.time_masks=0" in capsys.readouterr().err) is said
 
 
 def test_a_ctm_of_characters_has_no_blanks(tmp_path):
@@ -205,6 +296,20 @@ def test_a_manifest_is_brought_in_again_unchanged(tmp_path):
 def test_a_channel_is_that_of_the_table(tmp_path):
     cuts, _ = manifest(an_stm(tmp_path / "corpus")[0])
     assert [cut.channel for cut in cuts.values()] == [0, 1]
+
+
+def test_all_channels_are_heard_as_asr_transcribe_hears_them(tmp_path, capsys):
+    path = write_audio(tmp_path / "in" / "call.wav", 1.0, channels=2)
+    written(tmp_path / "in" / "call.txt", "hello")
+    cuts, faults = manifest(tmp_path / "in")
+    assert faults == []
+    assert "1 utterances have several channels: their mean is heard" in capsys.readouterr().err
+    samples = load_samples(cuts["call"])
+    np.testing.assert_allclose(samples, np.concatenate([*AudioFile(path).seconds()]), atol=1e-4)
+    assert np.abs(samples - load_samples(cuts["call"].with_channels(0))).max() > 0.1
+
+    again, faults = manifest(tmp_path / "out" / "cuts.jsonl.gz")
+    assert (facts(again), again["call"].channel, faults) == (facts(cuts), [0, 1], [])
 
 
 def test_words_of_a_ctm_keep_their_times(tmp_path):
@@ -253,6 +358,7 @@ FAULTY = [  # cells after the number of the row, and what is said of it
     (["long.wav", '"a word', "ann", "", ""], "close the quote, or write it in one line"),
     (["long.wav", b"caf\xe9", "ann", "", ""], "not UTF-8, convert it"),
     (["long.wav", "a word", "ann", "nan", ""], "start 'nan' is no number of seconds"),
+    (["x" * 999, "a word", "ann", "", ""], "xxx: no such file; add it"),
 ]
 
 
@@ -303,6 +409,43 @@ def test_a_folder_names_what_has_no_partner(tmp_path, make, fault):
 
 
 @pytest.mark.parametrize(
+    ("make", "fault"),
+    [
+        (lambda p: written(p / "x.txt", "text"), "x.txt: there is no audio file called x beside it"),
+        (lambda p: write_audio(p / "x.wav"), "x.wav: has no x.txt beside it"),
+        (lambda p: [write_audio(p / "x.wav"), written(p / "x.txt", b"\xff")], "x.txt:1: not UTF-8"),
+        (lambda p: [write_audio(p / "x.wav"), written(p / "x.txt", "a".encode("utf-16"))], "x.txt: is UTF-16"),
+        (lambda p: [write_audio(p / "x.wav"), written(p / "x.txt", "")], "x.txt: empty transcript"),
+        (lambda p: [write_audio(p / "x.wav", 0.1), written(p / "x.txt", "x" * 99)], "x.txt: 99 characters in 0.10 s"),
+        (lambda p: [write_audio(p / "x.wav"), written(p / "x.txt", "x"), write_audio(p / "x.ogg")], "has the same"),
+    ],
+)
+def test_files_of_the_same_name_are_told_apart_by_their_folders(tmp_path, make, fault):
+    path, _ = a_folder(tmp_path / "corpus")
+    for speaker in ("two/a", "two/b"):
+        make(path / speaker)
+    _, faults = manifest(path)
+    assert [line.partition("/x.")[0] for line in faults] == ["two/a", "two/b"]
+    assert all(fault in line for line in faults)
+
+
+def test_audio_of_the_same_name_is_told_apart_by_its_folder(tmp_path):
+    rows = []
+    for speaker in ("a", "b"):
+        write_audio(tmp_path / "in" / speaker / "001.wav")
+        rows.append(f"{speaker}/001.wav\tx\t9\n")
+    rows.append("c/001.wav\tx\t\n")
+    write_audio(tmp_path / "in" / "good.wav")
+    rows.append("good.wav\tx\t\n")
+    _, faults = manifest(written(tmp_path / "in" / "t.tsv", "path\ttext\tend\n" + "".join(rows)))
+    assert [line.partition("; ")[0] for line in faults] == [
+        "t.tsv:2: ends at 9 s, but a/001 has 1.00 s",
+        "t.tsv:3: ends at 9 s, but b/001 has 1.00 s",
+        f"t.tsv:4: {tmp_path / 'in' / 'c' / '001.wav'}: no such file",
+    ]
+
+
+@pytest.mark.parametrize(
     ("file", "line", "fault"),
     [
         ("text", "zoe-1 a word", "text:4: zoe-1 is not in segments; add it there, or remove the line"),
@@ -345,7 +488,7 @@ def test_a_kaldi_line_at_fault_is_named(tmp_path, scp, segments, fault):
         ("m.jsonl", "[1]", "m.jsonl:2: a list, not an object with fields"),
         ("m.jsonl", '{"audio_filepath": "a.wav"}', "m.jsonl:2: no column for the text"),
         ("m.jsonl", '{"audio_filepath": {"path": "a.wav"}, "text": "b"}', "m.jsonl:2: its audio is"),
-        ("m.jsonl", '{"audio_filepath": "a.wav", "text": "b", "duration": "1:20"}', "m.jsonl:2: duration '1:20'"),
+        ("m.jsonl", '{"audio_filepath": "a.wav", "text": "b", "duration": "1:99"}', "m.jsonl:2: duration '1:99'"),
         ("m.stm", "a 1 ann 0", "m.stm:2: not `recording channel speaker start end"),
         ("m.stm", "a C ann 0 1 b", "m.stm:2: is in channel 3 of audio with 1"),
         ("m.stm", "a ? ann 0 1 b", "m.stm:2: channel '?' is none"),
@@ -448,9 +591,25 @@ def test_a_part_smaller_than_every_speaker_gets_the_smallest():
     assert {cut.supervisions[0].speaker for cut in parts["dev"]} == {"b"}
 
 
-def test_fewer_speakers_than_parts_are_refused():
-    with pytest.raises(InputError, match="2 speakers cannot be divided into 3 parts"):
-        divide(corpus_of({"a": 5, "b": 5}), {"dev": 0.1, "test": 0.1}, seed=0)
+@pytest.mark.parametrize(
+    "shares", [{"dev": 0.7, "test": 0.2}, {"dev": 0.75, "test": 0.1, "more": 0.1}, {"dev": 0.01, "test": 0.98}]
+)
+def test_no_part_is_empty(shares):
+    parts = divide(corpus_of({f"s{n}": 1 for n in range(len(shares) + 1)}), shares, seed=0)
+    assert [len(part) for part in parts.values()] == [1] * (len(shares) + 1)
+
+
+@pytest.mark.parametrize(("speakers", "shares"), [({"a": 10}, {"dev": 0.2}), ({"a": 8, "b": 2}, {"d": 0.2, "t": 0.2})])
+def test_recordings_are_divided_where_there_are_fewer_speakers_than_parts(speakers, shares):
+    parts = divide(corpus_of(speakers), shares, seed=0)
+    recordings = {name: {cut.recording.id for cut in part} for name, part in parts.items()}
+    assert sum(map(len, recordings.values())) == len(set().union(*recordings.values()))
+    assert {name: len(part) for name, part in parts.items() if name != "train"} == dict.fromkeys(shares, 2)
+
+
+def test_fewer_utterances_than_parts_are_refused():
+    with pytest.raises(InputError, match="split: 2 utterances cannot be divided into 3 parts; name fewer parts"):
+        divide(corpus_of({"a": 1, "b": 1}), {"dev": 0.1, "test": 0.1}, seed=0)
 
 
 @pytest.mark.parametrize(
@@ -474,6 +633,40 @@ def test_split_writes_a_manifest_for_each_part(tmp_path, capsys):
     assert counts == {"train": 7, "dev": 2, "test": 1}
     assert "cuts_dev.jsonl.gz: 2 utterances, 0.00 hours, 2 speakers, 1.0 to 1.0 s" in capsys.readouterr().out
     assert not output.exists()
+
+
+def one_speaker_in_a_folder(path):
+    for n in range(4):
+        write_audio(path / "anna" / f"{n}.wav")
+        written(path / "anna" / f"{n}.txt", "hello")
+    return path
+
+
+def one_speaker_in_a_column(path):
+    rows = [f"{write_audio(path / f'{n}.wav').name}\thello\tanna\n" for n in range(4)]
+    return written(path / "t.tsv", "path\ttext\tspeaker\n" + "".join(rows))
+
+
+def one_recording_with_times(path):
+    write_audio(path / "talk.wav", 4)
+    return written(path / "talk.stm", "".join(f"talk 1 anna {n} {n + 1} hello\n" for n in range(4)))
+
+
+@pytest.mark.parametrize(
+    ("form", "unit"),
+    [
+        (one_speaker_in_a_folder, "recordings"),
+        (one_speaker_in_a_column, "recordings"),
+        (one_recording_with_times, "utterances"),
+    ],
+)
+def test_a_corpus_of_one_speaker_is_divided_and_the_user_is_told(tmp_path, capsys, form, unit):
+    output = tmp_path / "cuts.jsonl.gz"
+    main(ManifestConfig(input=str(form(tmp_path / "corpus")), output=str(output), split="dev:0.3"))
+    parts = [{cut.id for cut in open_cuts([str(tmp_path / f"cuts_{name}.jsonl.gz")])} for name in ("train", "dev")]
+    assert ([len(part) for part in parts], len(set().union(*parts))) == ([3, 1], 4)
+    warning = f"too few speakers for 2 parts: {unit} are divided instead, and a speaker may be in two parts"
+    assert warning in capsys.readouterr().err
 
 
 def test_utterances_of_unknown_speakers_are_divided_by_recording(tmp_path, capsys):

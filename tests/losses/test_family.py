@@ -343,6 +343,7 @@ def test_the_library_needs_neither_hydra_nor_lhotse():
         "import asr.losses\n"
         "for arcs in ('standard', 'hat', 'multi_blank', 'tdt'):\n"
         "    asr.losses.make('pruned', vocab_size=5, encoder_dim=3, predictor_dim=3, prune_range=5, arcs=arcs)\n"
+        "    asr.losses.make('full', vocab_size=5, arcs=arcs)\n"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 

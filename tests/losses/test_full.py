@@ -160,6 +160,56 @@ def test_predictor_output_of_the_wrong_shape(joiner, batch, rows):
         full_loss(joiner, **batch)
 
 
+@pytest.mark.parametrize("loss", ["full", "optimized", "ar"])
+def test_a_loss_without_parameters_needs_no_widths(joiner, batch, loss):
+    alignment = torch.full_like(batch["labels"], -1)
+    with_widths, without = (
+        make(loss, **sizes)(joiner, **batch, alignment=alignment) for sizes in (SIZES, {"vocab_size": VOCAB})
+    )
+    assert torch.equal(with_widths.per_utterance, without.per_utterance)
+
+
+@pytest.mark.parametrize("widths", [{}, {"encoder_dim": 3}, {"predictor_dim": 3}])
+def test_widths_that_a_loss_needs_are_named(widths):
+    with pytest.raises(
+        InputError, match="loss pruned has parameters of its own: give it encoder_dim and predictor_dim"
+    ):
+        make("pruned", vocab_size=VOCAB, **widths)
+
+
+@pytest.mark.parametrize("name", ["encoder_out", "encoder_frames", "predictor_out", "labels", "label_lengths"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda value: value.tolist(), r"must be a tensor of shape \(B.*, and is a list"),
+        (lambda value: None, r"must be a tensor of shape \(B.*, and is a NoneType"),
+        (lambda value: value[None], r"must have shape \(B.*, and has \(1, 4"),
+        (lambda value: value[0], r"must have shape \(B"),
+    ],
+)
+def test_an_argument_that_is_no_such_tensor_is_named(joiner, batch, name, change, message):
+    batch[name] = change(batch[name].detach())
+    with pytest.raises(InputError, match=f"^{name} {message}"):
+        full_loss(joiner, **batch)
+
+
+@pytest.mark.parametrize("name", ["encoder_frames", "labels", "label_lengths"])
+def test_counts_are_whole_numbers_one_for_each_utterance(joiner, batch, name):
+    with pytest.raises(InputError, match=f"^{name} must hold whole numbers, and is of torch.float32"):
+        full_loss(joiner, **{**batch, name: batch[name].float()})
+    with pytest.raises(InputError, match=f"^{name} must have shape .*, for 4 utterances, and has \\(3,"):
+        full_loss(joiner, **{**batch, name: batch[name][:3]})
+
+
+@pytest.mark.parametrize(
+    ("alignment", "message"),
+    [([[0]], "must be a tensor"), (torch.zeros(4), "must have shape"), (torch.zeros(4, 3), "must hold whole numbers")],
+)
+def test_an_alignment_that_is_no_such_tensor_is_named(joiner, batch, alignment, message):
+    with pytest.raises(InputError, match=f"^alignment {message}"):
+        make("ar", **SIZES)(joiner, **batch, alignment=alignment)
+
+
 def test_unknown_loss_or_option():
     with pytest.raises(InputError, match="no loss is called 'ful'; did you mean full.* choices: full, optimized"):
         make("ful", **SIZES)

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lhotse import MonoCut, Recording, SupervisionSegment
+from lhotse import MonoCut, MultiCut, Recording, SupervisionSegment
+from lhotse.cut.data import DataCut
 
 from asr.data.corpus import describe_recording
-from asr.data.sources.row import Place, Row, Source
+from asr.data.sources.row import Place, Row, Source, below, is_file
 from asr.errors import InputError
 from asr.parallel import start_threads
 from asr.progress import progress
@@ -27,19 +28,19 @@ class Opened:
     reason: str = ""
 
 
-def make_cuts(rows: Sequence[Row], source: Source, spell: Callable[[str], str], jobs: int) -> Iterator[MonoCut]:
+def make_cuts(rows: Sequence[Row], source: Source, spell: Callable[[str], str], jobs: int) -> Iterator[DataCut]:
     """The cuts of rows, in order; what is wrong with the others is added to `source.faults`.
 
     spell: makes the transcript; raises InputError where it cannot. jobs: files that are opened at a time.
     """
-    opened = open_all([row.audio for row in rows], home_of(source.path), jobs)
+    opened = open_all([row.audio for row in rows], source.home, jobs)
     ids: dict[object, Place] = {}
     parts: dict[object, Place] = {}
     for row in rows:
         try:
             cut = cut_of(row, opened[row.audio], spell)
             refuse_second(ids, cut.id, row.place, f"is called {cut.id}")
-            refuse_second(parts, (row.audio, cut.start, cut.end, cut.channel), row.place, "has the same audio")
+            refuse_second(parts, (row.audio, cut.start, cut.end, str(cut.channel)), row.place, "has the same audio")
             yield cut
         except InputError as error:
             source.fault(row.place, str(error))
@@ -55,7 +56,7 @@ def open_all(files: Sequence[Path], home: Path, jobs: int) -> dict[Path, Opened]
 
 def open_one(path: Path, home: Path) -> Opened:
     """A file's recording, named after its path from `home` on, or what is wrong with it."""
-    if not path.exists():
+    if not is_file(path):
         return Opened(None, f"{path}: no such file; add it, remove the row, or say where the audio lies, audio_dir=…")
     try:
         return Opened(describe_recording(name_of(path, home), path))
@@ -63,18 +64,12 @@ def open_one(path: Path, home: Path) -> Opened:
         return Opened(None, str(error))
 
 
-def home_of(path: Path) -> Path:
-    """Where names of files count from."""
-    return path if path.is_dir() else path.parent
-
-
 def name_of(path: Path, home: Path) -> str:
     """A name for the audio of a file, without blanks, which CTM files could not hold."""
-    shown = path.relative_to(home) if path.is_relative_to(home) else path
-    return "_".join(shown.with_suffix("").as_posix().split())
+    return "_".join(below(home, path).with_suffix("").as_posix().split())
 
 
-def cut_of(row: Row, opened: Opened, spell: Callable[[str], str]) -> MonoCut:
+def cut_of(row: Row, opened: Opened, spell: Callable[[str], str]) -> DataCut:
     """The cut of a row. Raises InputError where its audio, times or text are impossible."""
     recording = opened.recording
     if recording is None:
@@ -91,13 +86,14 @@ def cut_of(row: Row, opened: Opened, spell: Callable[[str], str]) -> MonoCut:
         recording_id=recording.id,
         start=0.0,
         duration=duration,
-        channel=channel_of(row, recording),
+        channel=channels_of(row, recording),
         text=text,
         language=row.language or None,
         speaker=row.speaker or None,
         alignment={"word": list(row.words)} if row.words else None,
     )
-    return MonoCut(name, row.start, duration, supervision.channel, [supervision], recording=recording)
+    kind = MultiCut if isinstance(supervision.channel, list) else MonoCut
+    return kind(name, row.start, duration, supervision.channel, [supervision], recording=recording)
 
 
 def end_of(row: Row, recording: Recording) -> float:
@@ -105,14 +101,16 @@ def end_of(row: Row, recording: Recording) -> float:
     length = recording.duration
     end = length if row.end is None or abs(row.end - length) <= SLACK_SECONDS else row.end
     if end > length:
-        raise InputError(f"ends at {end:g} s, but {Path(recording.id).name} has {length:.2f} s; correct the times")
+        raise InputError(f"ends at {end:g} s, but {recording.id} has {length:.2f} s; correct the times")
     if end - row.start < SHORTEST_SECONDS:
         raise InputError(f"begins at {row.start:g} s and ends at {end:g} s; correct the times")
     return end
 
 
-def channel_of(row: Row, recording: Recording) -> int:
-    """The channel of a row. Raises InputError where its audio has no such channel."""
+def channels_of(row: Row, recording: Recording) -> int | list[int]:
+    """The channel of a row, or, where it names none, all of its audio. Raises InputError where there is no such one."""
+    if row.channel is None and recording.num_channels > 1:
+        return list(range(recording.num_channels))
     wanted = row.channel or 0
     if wanted >= recording.num_channels:
         raise InputError(f"is in channel {wanted + 1} of audio with {recording.num_channels}; correct the channel")

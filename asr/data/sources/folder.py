@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from asr.data.limits import AUDIO_ENDINGS
-from asr.data.sources.row import Place, Row, Source
+from asr.data.sources.row import Row, Source
 from asr.data.sources.table import numbered_lines
 
 
@@ -21,7 +21,7 @@ def read_folder(source: Source) -> Iterator[Row]:
     described: dict[Path, Path] = {}
     for audio in audio_below(source.path):
         name = audio.with_suffix("").relative_to(source.path)
-        text, place = audio.with_suffix(".txt"), Place(audio)
+        text, place = audio.with_suffix(".txt"), source.place(audio)
         other = described.setdefault(text, audio)
         if other != audio:
             source.fault(place, f"has the same transcript as {other.name}; rename or remove one of them")
@@ -31,12 +31,11 @@ def read_folder(source: Source) -> Iterator[Row]:
             before = len(source.faults)
             content = " ".join(line for _, line in numbered_lines(source, text))
             if len(source.faults) == before:
-                yield Row(Place(text), audio, content, id=name.as_posix(), speaker=speaker_of(name))
+                yield Row(source.place(text), audio, content, id=name.as_posix(), speaker=speaker_of(name))
     for text in sorted(source.path.rglob("*.txt")):
         if text not in described:
-            source.fault(
-                Place(text), f"there is no audio file called {text.stem} beside it; add it, or remove the text"
-            )
+            remedy = "add it, or remove the text"
+            source.fault(source.place(text), f"there is no audio file called {text.stem} beside it; {remedy}")
 
 
 def speaker_of(name: Path) -> str:

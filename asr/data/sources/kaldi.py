@@ -46,9 +46,11 @@ def read_entries(source: Source, name: str) -> Entries:
     for number, line in numbered_lines(source, path) if path.is_file() else ():
         key, *rest = line.split(maxsplit=1)
         if key in entries:
-            source.fault(Place(path, number), f"{key} is in line {entries[key][0].line}, too; remove one of them")
+            source.fault(
+                source.place(path, number), f"{key} is in line {entries[key][0].line}, too; remove one of them"
+            )
         else:
-            entries[key] = Place(path, number), rest[0].strip() if rest else ""
+            entries[key] = source.place(path, number), rest[0].strip() if rest else ""
     return entries
 
 

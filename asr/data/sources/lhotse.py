@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lhotse import Recording, SupervisionSegment
-from lhotse.cut import MonoCut
+from lhotse.cut.data import DataCut
 from lhotse.serialization import deserialize_item
 
 from asr.data.features import one_line
@@ -21,7 +21,7 @@ ENDINGS = (".jsonl.gz", ".jsonl")
 def read_lhotse(source: Source) -> Iterator[Row]:
     """A row for each supervision, with the times of its words."""
     if source.path.is_file():
-        for place, cut in entries(source, source.path, MonoCut):
+        for place, cut in entries(source, source.path, DataCut):
             for supervision in cut.supervisions:
                 yield from attempted(source, place, cut.recording, supervision, cut.start)
         return
@@ -41,7 +41,7 @@ def manifests(source: Source, what: str) -> list[Path]:
 def entries(source: Source, path: Path, kind: type) -> Iterator[tuple[Place, Any]]:
     """The entries of a manifest; a line that is none of this kind becomes a fault."""
     for number, line in numbered_lines(source, path):
-        place = Place(path, number)
+        place = source.place(path, number)
         try:
             entry = deserialize_item(dict(json_record(line)))
             if isinstance(entry, kind):
@@ -64,7 +64,7 @@ def attempted(
         source.fault(place, f"{supervision.id} has {what}; each needs one audio file")
         return
     start = max(offset + supervision.start, 0.0)
-    channel = supervision.channel if isinstance(supervision.channel, int) else supervision.channel[0]
+    channels = supervision.channel if isinstance(supervision.channel, list) else [supervision.channel]
     words = (supervision.alignment or {}).get("word", [])
     yield Row(
         place,
@@ -75,6 +75,6 @@ def attempted(
         language=supervision.language or "",
         start=start,
         end=start + supervision.duration,
-        channel=channel,
+        channel=channels[0] if len(channels) == 1 else None,
         words=tuple(word.with_offset(-supervision.start) for word in words),
     )

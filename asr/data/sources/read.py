@@ -9,11 +9,11 @@ from asr.data.shar import is_shar
 from asr.data.sources.folder import audio_below, read_folder
 from asr.data.sources.kaldi import read_kaldi
 from asr.data.sources.lhotse import ENDINGS, manifests, read_lhotse
-from asr.data.sources.ljspeech import read_ljspeech
+from asr.data.sources.lists import read_list, read_ljspeech, shape_of
 from asr.data.sources.record import find_fields
 from asr.data.sources.row import Row, Source
 from asr.data.sources.segments import read_ctm, read_rttm, read_stm
-from asr.data.sources.table import cells_of, json_record, read_json_lines, read_table
+from asr.data.sources.table import cells_of, delimiter_of, json_record, read_json_lines, read_table
 from asr.errors import InputError
 from asr.files import sound_lines
 from asr.options import choose
@@ -24,6 +24,7 @@ READERS: dict[str, Callable[[Source], Iterator[Row]]] = {
     "jsonl": read_json_lines,
     "kaldi": read_kaldi,
     "ljspeech": read_ljspeech,
+    "list": read_list,
     "lhotse": read_lhotse,
     "stm": read_stm,
     "ctm": read_ctm,
@@ -44,7 +45,7 @@ def read_rows(source: Source, form: str = "auto") -> list[Row]:
     found = form_of(source) if form == "auto" else form
     if found in ("folder", "kaldi") and not source.path.is_dir():
         raise InputError(f"{source.path}: form={found} is a directory, and this is a file")
-    if found in ("table", "jsonl") and source.path.is_dir():
+    if found in ("table", "jsonl", "list") and source.path.is_dir():
         raise InputError(f"{source.path}: form={found} is a file, and this is a directory")
     rows = list(READERS[found](source))
     if not rows:
@@ -55,7 +56,7 @@ def read_rows(source: Source, form: str = "auto") -> list[Row]:
 
 def form_of(source: Source) -> str:
     """The form of what the user named, by what is in it. Raises InputError where that cannot be told."""
-    return form_of_directory(source) if source.path.is_dir() else form_of_file(source.path)
+    return form_of_directory(source) if source.path.is_dir() else form_of_file(source)
 
 
 def form_of_directory(source: Source) -> str:
@@ -65,7 +66,7 @@ def form_of_directory(source: Source) -> str:
         raise InputError(f"{path}: is a directory of Shar, from which `asr train` reads as it is")
     if (path / "wav.scp").is_file():
         return "kaldi"
-    if (path / "metadata.csv").is_file() and form_of_file(path / "metadata.csv") == "ljspeech":
+    if (path / "metadata.csv").is_file() and has_bars(first_line(path / "metadata.csv")):
         return "ljspeech"
     if manifests(source, "recordings") and manifests(source, "supervisions"):
         return "lhotse"
@@ -84,30 +85,43 @@ def hint(path: Path, audio: int) -> str:
     if tables:
         return f"is a directory with {', '.join(tables[:8])}; name the one to read, input={path / tables[0]}"
     if audio:
-        return f"{audio} audio files, but no transcripts: write that of NAME.wav to NAME.txt beside it, or make a table"
+        return f"{audio} audio files, but no transcripts: write that of NAME.wav to NAME.txt beside it, or make a list"
     return "neither audio files nor a form of corpus that is known; see docs/corpus.md"
 
 
-def form_of_file(path: Path) -> str:
+def form_of_file(source: Source) -> str:
     """See `form_of`."""
+    path = source.path
     name = path.name.lower()
     ending = name.removesuffix(".gz").rpartition(".")[2]
     if ending in ("stm", "ctm", "rttm"):
         return ending
-    first = next((line for _, line in sound_lines(path, lambda *_: None) if line.strip()), "")
+    first = first_line(path)
     if first.lstrip().startswith("{"):
         return "lhotse" if LHOTSE_FIELDS & set(json_fields(path, first)) else "jsonl"
-    if "|" in first and "\t" not in first and not is_header(first):
+    if has_bars(first):
         return "ljspeech"
+    if not source.columns and not is_header(first) and shape_of(source):
+        return "list"
     if name.endswith(TABLE_ENDINGS):
         return "table"
     raise InputError(f"{path}: its form cannot be told; {choose('', READERS)}: say form=…")
 
 
+def first_line(path: Path) -> str:
+    """The first line of a file that is not blank; "" where there is none."""
+    return next((line for _, line in sound_lines(path, lambda *_: None) if line.strip()), "")
+
+
+def has_bars(line: str) -> bool:
+    """Whether a line is one of LJSpeech's, and no header of a table."""
+    return "|" in line and "\t" not in line and not is_header(line)
+
+
 def is_header(line: str) -> bool:
-    """Whether a line names columns, divided by `|`, that a table needs."""
+    """Whether a line names the columns that a table needs."""
     try:
-        return bool(find_fields(cells_of(line, "|"), {}))
+        return bool(find_fields(cells_of(line, delimiter_of(line)), {}))
     except InputError:
         return False
 

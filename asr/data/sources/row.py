@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,16 +15,20 @@ from asr.data.limits import AUDIO_ENDINGS, LATEST_SECONDS, SHOWN_CHARACTERS
 from asr.errors import InputError
 
 AUDIO_FOLDERS = ("", "clips", "wavs", "wav", "audio", "sph")  # beside a table, where its audio may lie
+CLOCK = re.compile(r"(?:(\d+):)?(\d+):([0-5]?\d(?:[.,]\d*)?)")  # hours, minutes and seconds, as subtitles have them
 
 
 class Place(NamedTuple):
-    """Where a row is described: a line of a file, counted from 1; 0: the file itself."""
+    """Where a row is described: a line of a file, counted from 1; 0: the file itself.
+
+    path: as it counts from what the user named; see `Source.place`.
+    """
 
     path: Path
     line: int = 0
 
     def __str__(self) -> str:
-        return f"{self.path.name}:{self.line}" if self.line else self.path.name
+        return f"{self.path.as_posix()}:{self.line}" if self.line else self.path.as_posix()
 
 
 class Fault(NamedTuple):
@@ -42,7 +47,7 @@ class Row:
 
     audio: the file; it need not exist. text: the transcript. id: "" where the audio's name and the times are to be it.
     speaker, language: "" where unknown. start, end: seconds from the beginning of the audio; end None: where it ends.
-    channel: of the audio, from 0; None: the first. words: their times, seconds from `start`; none where unknown.
+    channel: of the audio, from 0; None: the mean of all. words: their times, seconds from `start`; none where unknown.
     """
 
     place: Place
@@ -70,6 +75,15 @@ class Source:
     columns: Mapping[str, str] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
 
+    @cached_property
+    def home(self) -> Path:
+        """Where names of files count from: the directory that the user named, or that of the file."""
+        return self.path if self.path.is_dir() else self.path.parent
+
+    def place(self, path: Path, line: int = 0) -> Place:
+        """A line of a file, or the file itself, by a name that no other file of the corpus has."""
+        return Place(below(self.home, path), line)
+
     def fault(self, place: Place, reason: str) -> None:
         """Name a row that cannot be used."""
         self.faults.append(Fault(place, reason))
@@ -83,25 +97,45 @@ class Source:
         """Where audio may lie."""
         if self.audio_dir is not None:
             return [self.audio_dir]
-        home = self.path if self.path.is_dir() else self.path.parent
-        return [folder for folder in (home / name for name in AUDIO_FOLDERS) if folder.is_dir()]
+        return [folder for folder in (self.home / name for name in AUDIO_FOLDERS) if folder.is_dir()]
 
     def locate(self, name: str) -> Path:
         """The audio file called `name`, whose ending may be left out; where it should be, if there is none."""
         names = [name, *(name + ending for ending in AUDIO_ENDINGS)]
         places = (folder / one for one in names for folder in self.folders)
-        return next((place for place in places if place.is_file()), self.folders[0] / name)
+        return next((place for place in places if is_file(place)), self.folders[0] / name)
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; there is none of a name that no file can have, such as a long transcript."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def below(home: Path, path: Path) -> Path:
+    """The path of a file as it counts from a directory; unchanged where it lies elsewhere."""
+    return path.relative_to(home) if path.is_relative_to(home) else path
 
 
 def seconds(text: object, what: str) -> float:
-    """A time. Raises InputError where it is no number of seconds from 0 on."""
+    """A time, in seconds, or in hours, minutes and seconds. Raises InputError where it is none from 0 on."""
+    clock = CLOCK.fullmatch(str(text).strip())
     try:
-        value = float(text)  # type: ignore[arg-type]
+        value = clock_seconds(clock) if clock else float(text)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         value = -1.0
     if not 0 <= value <= LATEST_SECONDS:
-        raise InputError(f"{what} {str(text)[:SHOWN_CHARACTERS]!r} is no number of seconds; write one such as 12.34")
+        shown = str(text)[:SHOWN_CHARACTERS]
+        raise InputError(f"{what} {shown!r} is no number of seconds; write one such as 12.34, or 1:02:03.5")
     return value
+
+
+def clock_seconds(clock: re.Match[str]) -> float:
+    """Seconds of a match of CLOCK."""
+    hours, minutes, rest = clock.groups(default="0")
+    return 3600.0 * int(hours) + 60.0 * int(minutes) + float(rest.replace(",", "."))
 
 
 def channel(text: str) -> int:

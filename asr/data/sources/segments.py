@@ -46,13 +46,13 @@ def read_rttm(source: Source) -> Iterator[Row]:
     for path in source.files(".rttm"):
         texts = path.with_suffix(".txt")
         if not texts.is_file():
-            source.fault(Place(path), f"there is no {texts.name} beside it; write a line there for each SPEAKER")
+            source.fault(source.place(path), f"there is no {texts.name} beside it; write a line there for each SPEAKER")
             continue
         turns = list(read_lines(source, path, rttm_rows))
         lines = list(numbered_lines(source, texts))
         if len(turns) != len(lines):
             reason = f"{len(turns)} lines of SPEAKER, but {texts.name} has {len(lines)}; write one for each"
-            source.fault(Place(path), reason)
+            source.fault(source.place(path), reason)
             continue
         for turn, (_, text) in zip(turns, lines):
             yield Row(turn.place, turn.audio, text, speaker=turn.speaker, start=turn.start, end=turn.end)
@@ -63,7 +63,7 @@ def read_lines(source: Source, path: Path, parse: Parse) -> Iterator[Row]:
     for number, line in numbered_lines(source, path):
         if line.startswith(";;"):
             continue
-        place = Place(path, number)
+        place = source.place(path, number)
         try:
             yield from parse(source, place, line)
         except InputError as error:

@@ -1,12 +1,12 @@
-"""A corpus divided into parts that have no speaker in common."""
+"""A corpus divided into parts that have no speaker in common, where there are speakers enough."""
 
 from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from lhotse import MonoCut
+from lhotse.cut.data import DataCut
 
 from asr.errors import InputError
 
@@ -30,43 +30,62 @@ def parse_split(text: str) -> dict[str, float]:
     return shares
 
 
-def divide(cuts: Sequence[MonoCut], shares: dict[str, float], seed: int) -> dict[str, list[MonoCut]]:
-    """The cuts of each part and of `train`, in their order; no speaker is in two parts.
+def divide(cuts: Sequence[DataCut], shares: Mapping[str, float], seed: int) -> dict[str, list[DataCut]]:
+    """The cuts of each part and of `train`, in their order; no part is empty, and none has the speaker of another.
 
-    shares: of the seconds of audio, which a part never exceeds, unless its smallest speaker alone does. Where no
-    speaker is known, recordings are divided. Raises InputError where there are fewer speakers than parts.
+    shares: of the seconds of audio, which a part never exceeds, unless its smallest speaker alone does. Where there are
+    fewer speakers than parts, recordings are divided, or utterances: see `divisible`. Raises InputError where there are
+    fewer utterances, too.
     """
+    group_of = UNITS[divisible(cuts, len(shares) + 1)]
     totals: dict[str, float] = defaultdict(float)
     for cut in cuts:
-        totals[speaker_of(cut)] += cut.duration
-    if len(totals) <= len(shares):
-        raise InputError(
-            f"split: {len(totals)} speakers cannot be divided into {len(shares) + 1} parts; name fewer parts"
-        )
+        totals[group_of(cut)] += cut.duration
     order = sorted(totals)
     random.Random(seed).shuffle(order)
     part_of: dict[str, str] = {}
-    for part, share in shares.items():
-        free = [speaker for speaker in order if speaker not in part_of]
+    for later, (part, share) in zip(range(len(shares), 0, -1), shares.items()):
+        free = [group for group in order if group not in part_of]
         chosen = fill(free, totals, share * sum(totals.values())) or [min(free, key=lambda one: totals[one])]
-        part_of |= dict.fromkeys(chosen, part)
-    parts: dict[str, list[MonoCut]] = {name: [] for name in (REST, *shares)}
+        part_of |= dict.fromkeys(chosen[: len(free) - later], part)  # each of the later parts gets one, too
+    parts: dict[str, list[DataCut]] = {name: [] for name in (REST, *shares)}
     for cut in cuts:
-        parts[part_of.get(speaker_of(cut), REST)].append(cut)
+        parts[part_of.get(group_of(cut), REST)].append(cut)
     return parts
 
 
-def speaker_of(cut: MonoCut) -> str:
+def divisible(cuts: Sequence[DataCut], parts: int) -> str:
+    """The first of UNITS of which there are enough for so many parts. Raises InputError where there is none."""
+    for unit, group_of in UNITS.items():
+        if len({group_of(cut) for cut in cuts}) >= parts:
+            return unit
+    raise InputError(f"split: {len(cuts)} utterances cannot be divided into {parts} parts; name fewer parts")
+
+
+def speaker_of(cut: DataCut) -> str:
     """Whose cut this is; the recording's where that is not known."""
     speaker = cut.supervisions[0].speaker
-    return f"speaker {speaker}" if speaker else f"recording {cut.recording_id}"
+    return f"speaker {speaker}" if speaker else recording_of(cut)
 
 
-def fill(speakers: Sequence[str], seconds: dict[str, float], wanted: float) -> list[str]:
-    """Those of the speakers, in order, that fit into so many seconds together."""
+def recording_of(cut: DataCut) -> str:
+    """What a cut was cut out of."""
+    return f"recording {cut.recording.id}"
+
+
+# What may be divided, by what it is called, and which of them a cut belongs to.
+UNITS: dict[str, Callable[[DataCut], str]] = {
+    "speakers": speaker_of,
+    "recordings": recording_of,
+    "utterances": lambda cut: str(cut.id),
+}
+
+
+def fill(groups: Sequence[str], seconds: Mapping[str, float], wanted: float) -> list[str]:
+    """Those of the groups, in order, that fit into so many seconds together."""
     chosen, left = [], wanted
-    for speaker in speakers:
-        if seconds[speaker] <= left:
-            chosen.append(speaker)
-            left -= seconds[speaker]
+    for group in groups:
+        if seconds[group] <= left:
+            chosen.append(group)
+            left -= seconds[group]
     return chosen

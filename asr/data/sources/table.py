@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from asr.data.sources.record import find_fields, row_of
-from asr.data.sources.row import Place, Row, Source
+from asr.data.sources.row import Row, Source
 from asr.errors import InputError
 from asr.files import sound_lines
 
@@ -19,7 +19,7 @@ def read_table(source: Source) -> Iterator[Row]:
     """The rows of a table whose first line names the columns, and shows what divides them."""
     lines = numbered_lines(source, source.path)
     first = next(lines, (0, ""))[1]
-    delimiter = max(DELIMITERS, key=first.count)
+    delimiter = delimiter_of(first)
     header = cells_of(first, delimiter)
 
     def record(line: str) -> Mapping[str, object]:
@@ -48,7 +48,7 @@ def read_records(
     """
     fields = None if header is None else header_fields(header, source)
     for number, line in lines:
-        place = Place(source.path, number)
+        place = source.place(source.path, number)
         try:
             values = record(line)
             yield row_of(values, fields or find_fields(values, source.columns), place, source)
@@ -61,12 +61,21 @@ def header_fields(header: list[str], source: Source) -> dict[str, str]:
     try:
         return find_fields(header, source.columns)
     except InputError as error:
-        raise InputError(f"{source.path}: {error}") from error
+        need = "the first line must name the columns, as `audio,text` does"
+        lists = (
+            "a list of `name: text` needs no such line, but audio of these names beside it, below, or in audio_dir=…"
+        )
+        raise InputError(f"{source.path}: {error}; {need} ({lists})") from error
+
+
+def delimiter_of(header: str) -> str:
+    """What divides the columns of a header."""
+    return max(DELIMITERS, key=header.count)
 
 
 def numbered_lines(source: Source, path: Path) -> Iterator[tuple[int, str]]:
     """The lines of a text file that are not blank, with their numbers; what is no text becomes a fault."""
-    lines = sound_lines(path, lambda number, reason: source.fault(Place(path, number), reason))
+    lines = sound_lines(path, lambda number, reason: source.fault(source.place(path, number), reason))
     return ((number, line) for number, line in lines if line.strip())
 
 
