@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, count
 from pathlib import Path
 
 import torch
@@ -20,10 +22,11 @@ from lhotse.supervision import AlignmentItem
 from asr.align.make import ctm_line
 from asr.align.words import recognised_words
 from asr.config import TranscribeConfig
-from asr.data.audio import AudioFile, Heard, cut_at_pauses, listen
+from asr.data.audio import AudioFile, Heard, listen
 from asr.data.batch import Skipped
 from asr.data.features import SAMPLING_RATE
 from asr.data.limits import AUDIO_ENDINGS
+from asr.data.pauses import Lengths, cut_at_pauses
 from asr.data.scripts import joined
 from asr.decode.decoder import Decoder
 from asr.decode.live import LiveSearch
@@ -42,13 +45,24 @@ STDIN = "-"
 
 
 @dataclass(frozen=True)
-class Transcript:
-    """The text of a file and the times of its words, seconds. name: of what is written about it."""
+class Done:
+    """A file of which something was transcribed. in_part: not all."""
 
     file: str
+    in_part: bool
+
+
+@dataclass(frozen=True)
+class Transcript(Done):
+    """The text of a file and the times of its words, seconds.
+
+    name: of what is written about it. ctm_id: the same in a CTM.
+    """
+
     text: str
     words: Sequence[AlignmentItem]
     name: str = ""
+    ctm_id: str = ""
 
 
 def main(config: TranscribeConfig) -> None:
@@ -58,24 +72,35 @@ def main(config: TranscribeConfig) -> None:
     """
     files = list_files(config.files)
     names = names_of(files)
-    check_output(config, list(names.values()))
+    ids = without_white_space(names)
+    check_output(config, len(files))
     device = choose_device(config.device)
     trained = load_trained(config.run, config.checkpoint, device)
     decoder = Decoder(trained, config.decode, device, config.streaming)
     work = stream if config.streaming else transcribe
-    faults = 0
+    faults = parts = 0
     for result in work(config, decoder, trained, files):
-        if isinstance(result, Transcript):
-            put_out(config, replace(result, name=names[result.file]), len(files) > 1)
-        elif len(files) == 1:
-            raise InputError(result.reason)
-        else:
+        if isinstance(result, Skipped):
+            if len(files) == 1:
+                raise InputError(result.reason)
             faults += 1
             print(f"not transcribed: {result.reason}", file=sys.stderr)
+            continue
+        parts += result.in_part
+        if isinstance(result, Transcript):
+            put_out(config, replace(result, name=names[result.file], ctm_id=ids[result.file]), len(files) > 1)
+    summary = summed_up(len(files), faults, parts)
     if faults:
-        raise (PartlyDone if faults < len(files) else InputError)(
-            f"{faults} of {len(files)} files could not be transcribed: see above"
-        )
+        raise (PartlyDone if faults < len(files) else InputError)(summary)
+    if parts and len(files) > 1:
+        print(summary, file=sys.stderr)
+
+
+def summed_up(files: int, faults: int, parts: int) -> str:
+    """How many files were not transcribed, and how many in part."""
+    if not faults:
+        return f"{parts} of {files} files could be transcribed in part only: see above"
+    return f"{faults} of {files} files could not be transcribed{f', {parts} in part only' * bool(parts)}: see above"
 
 
 def list_files(names: Sequence[str]) -> list[str]:
@@ -118,12 +143,21 @@ def names_of(files: Sequence[str]) -> dict[str, str]:
     raise InputError("the same file is named twice, in different ways: name it once")
 
 
-def check_output(config: TranscribeConfig, names: Sequence[str]) -> None:
-    """Raise InputError where words cannot be put out as asked."""
-    if config.format in ("srt", "vtt") and len(names) > 1 and not config.output:
+def without_white_space(names: Mapping[str, str]) -> dict[str, str]:
+    """The names of files with "_" for white space, which ends an id in a CTM; numbered where one is there already."""
+    kept = {file: name for file, name in names.items() if name.split() == [name]}
+    taken = set(kept.values())
+    for file in [file for file in names if file not in kept]:
+        name = "_".join(names[file].split()) or "_"
+        kept[file] = next(one for one in chain([name], (f"{name}-{n}" for n in count(2))) if one not in taken)
+        taken.add(kept[file])
+    return kept
+
+
+def check_output(config: TranscribeConfig, files: int) -> None:
+    """Raise InputError where words of so many files cannot be put out as asked."""
+    if config.format in ("srt", "vtt") and files > 1 and not config.output:
         raise InputError(f"format={config.format}: several files would run into one: give output=DIRECTORY")
-    if config.format == "ctm" and any(len(name.split()) != 1 for name in names):
-        raise InputError("format=ctm: files need names without white space; or use format=json")
     if config.streaming and (config.output or config.format != "text"):
         raise InputError("streaming prints text as it comes: leave out output= and format=")
 
@@ -143,7 +177,7 @@ def transcribe(
         shown = progress(heard, len(files), "transcribing", "files") if len(files) > 1 else heard
         try:
             for group in in_groups(shown, config.decode.max_seconds):
-                yield from transcribe_group(decoder, group, config.piece_seconds, journal, len(files) == 1)
+                yield from transcribe_group(decoder, group, lengths_of(config, trained), journal, len(files) == 1)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(AGAIN if config.output else "") from None
         journal.close()
@@ -152,7 +186,14 @@ def transcribe(
 def settings(config: TranscribeConfig, trained: Trained, files: Sequence[str]) -> dict[str, object]:
     """What the texts depend on."""
     contents = content_of(*(file for file in files if Path(file).exists()))
-    return {"files": contents, "pieces": config.piece_seconds, **search_settings(config, trained)}
+    lengths = dataclasses.astuple(lengths_of(config, trained))
+    return {"files": contents, "pieces": [*lengths], **search_settings(config, trained)}
+
+
+def lengths_of(config: TranscribeConfig, trained: Trained) -> Lengths:
+    """How long the pieces of long recordings are to be."""
+    longest = config.piece_seconds or trained.lengths.longest
+    return replace(trained.lengths, longest=longest).within(min(longest, config.decode.max_seconds))
 
 
 def hear(file: str, directory: Path) -> Heard | Skipped:
@@ -190,15 +231,15 @@ def in_groups(heard: Iterable[Heard | Skipped], seconds: float) -> Iterator[list
 
 
 def transcribe_group(
-    decoder: Decoder, group: list[Heard | Skipped], longest: float, journal: Journal[list[Utterance]], alone: bool
+    decoder: Decoder, group: list[Heard | Skipped], lengths: Lengths, journal: Journal[list[Utterance]], alone: bool
 ) -> Iterator[Transcript | Skipped]:
     """What comes of some files. Their copies are removed."""
     pieces = {
-        one.recording.id: cut_at_pauses(one.recording.to_cut().with_id(one.recording.id), one.loudness_N, longest)
+        one.recording.id: cut_at_pauses(one.recording.to_cut().with_id(one.recording.id), one.loudness_N, lengths)
         for one in group
         if isinstance(one, Heard)
     }
-    cuts = CutSet.from_cuts(cut for parts in pieces.values() for cut in parts)
+    cuts = CutSet.from_cuts(cut for parts in pieces.values() for _, cut in parts)
     reasons = {}
     results = decode_to(journal, decoder, cuts) if len(cuts) else iter(())
     for result in progress(results, len(cuts), "transcribing", "pieces") if alone else results:
@@ -209,25 +250,30 @@ def transcribe_group(
             yield one
             continue
         Path(one.recording.sources[0].source).unlink()
-        yield in_one(one.recording.id, pieces[one.recording.id], journal.done, reasons)
+        yield in_one(one, pieces[one.recording.id], journal.done, reasons)
 
 
 def in_one(
-    file: str, cuts: Sequence[Cut], found: Mapping[str, list[Utterance]], reasons: Mapping[str, str]
+    heard: Heard,
+    pieces: Sequence[tuple[float, Cut]],
+    found: Mapping[str, list[Utterance]],
+    reasons: Mapping[str, str],
 ) -> Transcript | Skipped:
     """The text of the pieces of a file. Pieces without one are named, with their times."""
-    missing = [cut for cut in cuts if cut.id not in found]
-    if len(missing) == len(cuts):
-        return Skipped(file, f"{file}: {reasons[cuts[0].id]}")
-    for cut in missing:
-        print(f"{file}: {cut.start:.1f} to {cut.end:.1f} s: {reasons[cut.id]}", file=sys.stderr)
-    best = [(cut, found[cut.id][0]) for cut in cuts if cut.id in found]
+    file = heard.recording.id
+    missing = [(begin, cut) for begin, cut in pieces if cut.id not in found]
+    if len(missing) == len(pieces):
+        return Skipped(file, f"{file}: {reasons[pieces[0][1].id]}")
+    for begin, cut in missing:
+        print(f"{file}: {begin:.1f} to {begin + cut.duration:.1f} s: {reasons[cut.id]}", file=sys.stderr)
+    best = [(begin, cut, found[cut.id][0]) for begin, cut in pieces if cut.id in found]
     words = [
-        item._replace(start=round(item.start + cut.start, 3))
-        for cut, utterance in best
+        item._replace(start=round(item.start + begin, 3))
+        for begin, cut, utterance in best
         for item in recognised_words(utterance, cut.duration)
     ]
-    return Transcript(file, joined([one.hypothesis for _, one in best if one.hypothesis]), words)
+    text = joined([one.hypothesis for _, _, one in best if one.hypothesis])
+    return Transcript(file, heard.in_part or bool(missing), text, words)
 
 
 def put_out(config: TranscribeConfig, transcript: Transcript, several: bool) -> None:
@@ -252,7 +298,7 @@ def as_json(transcript: Transcript) -> str:
 
 def as_ctm(transcript: Transcript) -> str:
     """NIST CTM, with the file's name for the utterance's id."""
-    return "".join(f"{ctm_line(transcript.name, item)}\n" for item in transcript.words)
+    return "".join(f"{ctm_line(transcript.ctm_id, item)}\n" for item in transcript.words)
 
 
 FORMATS: dict[str, Callable[[Transcript], str]] = {
@@ -264,20 +310,25 @@ FORMATS: dict[str, Callable[[Transcript], str]] = {
 }
 
 
-def stream(config: TranscribeConfig, decoder: Decoder, trained: Trained, files: Sequence[str]) -> Iterator[Skipped]:
+def stream(
+    config: TranscribeConfig, decoder: Decoder, trained: Trained, files: Sequence[str]
+) -> Iterator[Done | Skipped]:
     """Print the words of each file as they are recognised, under its name where there are several."""
     for file in files:
         with tempfile.TemporaryDirectory(prefix="asr-", ignore_cleanup_errors=True) as temporary:
             try:
                 path = as_path(file, Path(temporary))
-                say(decoder, trained, path, file, f"{file}:\n" * (len(files) > 1))
+                in_part = say(decoder, trained, path, file, f"{file}:\n" * (len(files) > 1))
+                yield Done(file, in_part)
             except InputError as error:
                 yield Skipped(file, str(error))
 
 
 @torch.inference_mode()
-def say(decoder: Decoder, trained: Trained, path: Path, name: str = "", title: str = "") -> None:
+def say(decoder: Decoder, trained: Trained, path: Path, name: str = "", title: str = "") -> bool:
     """Print the words of a file as they are recognised, a line for each stretch of speech between long pauses.
+
+    Returns whether some of it could not be read.
 
     name: of the file in messages; default: its path. title: what comes before its words. Raises InputError, which names
     it, where it cannot be read.
@@ -295,6 +346,7 @@ def say(decoder: Decoder, trained: Trained, path: Path, name: str = "", title: s
         print(live.end())
     for fault in [*audio.faults, live.line()]:
         print(f"{name}: {fault}", file=sys.stderr)
+    return audio.in_part
 
 
 @contextlib.contextmanager

@@ -86,7 +86,11 @@ class TranscribeConfig:
         choices=("text", "srt", "vtt", "ctm", "json"),
     )
     output: str = path_option("", "directory for one file FILE.FORMAT each, written when it is done; default: print")
-    piece_seconds: float = option(30.0, "longer recordings are read in pieces, cut where it is quiet", low=1)
+    piece_seconds: float | None = option(
+        None,
+        "longer recordings are read in pieces, cut at pauses; default: what 99 % of the training utterances are within",
+        low=1,
+    )
     streaming: bool = option(False, "print words as they are recognised")
     checkpoint: str = option("auto", CHECKPOINT)
     device: str = option("auto", "where to decode", choices=("auto", "cpu", "cuda"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain, pairwise
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,6 @@ import soundfile
 import torch
 from lhotse import Fbank, Recording
 from lhotse.audio import AudioSource
-from lhotse.cut import Cut
 from torch import Tensor
 from torchaudio.functional import resample
 
@@ -25,13 +24,12 @@ from asr.data.features import (
     mono,
     one_line,
 )
+from asr.data.pauses import BLOCK_SECONDS
 from asr.data.sound import Sound
 from asr.errors import InputError
 from asr.frames import FRAME_SECONDS, WINDOW_SECONDS
 
 WINDOW_SAMPLES = round(WINDOW_SECONDS * SAMPLING_RATE)  # that a feature frame is computed from
-BLOCK_SECONDS = 0.1  # in which loudness is measured
-QUIET_BLOCKS = 3  # over which it is averaged, to find a pause rather than a stop consonant
 
 
 class AudioFile:
@@ -66,6 +64,11 @@ class AudioFile:
             raise InputError(f"{self.path}: {error}") from error
 
     @property
+    def in_part(self) -> bool:
+        """Whether some of it could not be read, once all else was."""
+        return bool(self.sound.fault)
+
+    @property
     def faults(self) -> list[str]:
         """What is wrong with it, once all of it was read."""
         opposite = f"its channels are of opposite phase in {self.opposite} s, of which the first channel is taken"
@@ -77,12 +80,13 @@ class Heard:
     """A file as it was heard.
 
     recording: a copy of one channel at 16 kHz, in which Lhotse can go to any place. loudness_N: mean square of each
-    0.1 s. faults: what is wrong with the file, in words.
+    0.1 s. faults: what is wrong with the file, in words. in_part: whether some of it could not be read.
     """
 
     recording: Recording
     loudness_N: np.ndarray
     faults: list[str]
+    in_part: bool
 
 
 def listen(name: str, path: Path, copy: Path) -> Heard:
@@ -99,7 +103,7 @@ def listen(name: str, path: Path, copy: Path) -> Heard:
         frames = written.frames
     source = AudioSource("file", [0], str(copy))
     recording = Recording(name, [source], SAMPLING_RATE, frames, frames / SAMPLING_RATE)
-    return Heard(recording, loudness_N, file.faults)
+    return Heard(recording, loudness_N, file.faults, file.in_part)
 
 
 def resampled(seconds: Iterator[np.ndarray], rate: int) -> Iterator[np.ndarray]:
@@ -149,20 +153,6 @@ class FbankStream:
         return torch.from_numpy(extract(self.fbank, self.waiting))
 
 
-def cut_at_pauses(cut: Cut, loudness_N: np.ndarray, longest: float) -> list[Cut]:
-    """A cut in pieces of at most `longest` seconds, each of which ends where it is quiet; all of it if no longer.
-
-    loudness_N: of each 0.1 s. The pieces bear its id and a number.
-    """
-    if cut.duration <= longest:
-        return [cut]
-    bounds = [0.0, *quiet_times(loudness_N, longest), cut.duration]
-    return [
-        cut.truncate(offset=begin, duration=end - begin).with_id(f"{cut.id}#{n}")
-        for n, (begin, end) in enumerate(pairwise(bounds))
-    ]
-
-
 def loudness(seconds: Iterable[np.ndarray]) -> np.ndarray:
     """Mean square (n,) of each 0.1 s of samples, which come in arrays of whole tenths; the last may have a rest."""
     size = round(BLOCK_SECONDS * SAMPLING_RATE)
@@ -175,15 +165,3 @@ def loudness_of_features(features_TF: np.ndarray) -> np.ndarray:
     size = round(BLOCK_SECONDS / FRAME_SECONDS)
     energies = np.exp(features_TF).mean(axis=1)
     return energies[: len(energies) // size * size].reshape(-1, size).mean(axis=1)
-
-
-def quiet_times(loudness_N: np.ndarray, longest: float) -> list[float]:
-    """Times (seconds) to cut at: the quietest of the second half of every piece of at most `longest` seconds."""
-    smooth = np.convolve(loudness_N, np.ones(QUIET_BLOCKS) / QUIET_BLOCKS, mode="same")
-    most = int(longest / BLOCK_SECONDS)
-    times, begin = [], 0
-    while len(smooth) - begin >= most:  # a rest of less than a block may follow
-        earliest = begin + most // 2
-        begin = earliest + int(smooth[earliest : begin + most].argmin())
-        times.append(round((begin + 0.5) * BLOCK_SECONDS, 3))
-    return times

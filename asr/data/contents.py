@@ -6,22 +6,31 @@ import gzip
 import hashlib
 import json
 import zlib
+from array import array
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from asr.data.manifest import AGAIN, why_not
 from asr.data.shar import shar_manifests
 from asr.errors import InputError
 
+QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
+
 
 @dataclass(frozen=True)
 class Contents:
-    """utterances: their number. sha256: of what they are, in order; see `of_cut`."""
+    """utterances: their number. sha256: of what they are, in order; see `of_cut`.
+
+    seconds: the `QUANTILES` of their durations; none where there are none, nor in records of older runs.
+    """
 
     utterances: int
     sha256: str
+    seconds: list[float] = field(default_factory=list, compare=False)
 
 
 def read_contents(paths: Iterable[str], times_of_words: bool = False) -> Contents:
@@ -30,11 +39,14 @@ def read_contents(paths: Iterable[str], times_of_words: bool = False) -> Content
     Reads lines of JSON alone, in some 20 µs each, and neither audio nor Lhotse's cuts. Where the data lie, or in what
     form, makes no difference. Raises InputError where a file cannot be read.
     """
-    digest, count = hashlib.sha256(), 0
+    digest, count, seconds = hashlib.sha256(), 0, array("f")
     for line in (line for path in paths for file in files_of(Path(path)) for line in read(file)):
-        digest.update(of_line(line, times_of_words))
+        cut = as_json(line)
+        digest.update(of_line(line, cut, times_of_words))
+        seconds.extend(durations(cut))
         count += 1
-    return Contents(count, digest.hexdigest())
+    quantiles = np.quantile(seconds, QUANTILES).round(2).tolist() if seconds else []
+    return Contents(count, digest.hexdigest(), quantiles)
 
 
 def files_of(path: Path) -> list[Path]:
@@ -53,12 +65,28 @@ def read(path: Path) -> Iterator[bytes]:
         raise InputError(f"{path}: cannot be read ({error}); {AGAIN}") from error
 
 
-def of_line(line: bytes, times_of_words: bool) -> bytes:
+def as_json(line: bytes) -> Any:
+    """What a line holds; None where it is no JSON."""
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
+
+
+def of_line(line: bytes, cut: Any, times_of_words: bool) -> bytes:
     """What counts of a line: the cut, or where it is none, all of it."""
     try:
-        return repr(of_cut(json.loads(line), times_of_words)).encode()
+        return repr(of_cut(cut, times_of_words)).encode()
     except (ValueError, AttributeError, TypeError, KeyError):
         return line
+
+
+def durations(cut: Any) -> list[float]:
+    """The duration of a cut, seconds; none where it has none of its own, as one that is mixed."""
+    try:
+        return [float(cut["duration"])]
+    except (ValueError, TypeError, KeyError):
+        return []
 
 
 def of_cut(cut: dict[str, Any], times_of_words: bool) -> Any:

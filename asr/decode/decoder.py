@@ -12,10 +12,11 @@ from lhotse.cut import Cut
 from torch import Tensor
 
 from asr.config import DataOptions, DecodeOptions
-from asr.data.audio import cut_at_pauses, loudness_of_features
+from asr.data.audio import loudness_of_features
 from asr.data.batch import Batch, Skipped
 from asr.data.dataset import Draw, SpeechDataset, transcript
 from asr.data.features import load_features
+from asr.data.pauses import cut_at_pauses
 from asr.data.sampler import OnePass
 from asr.data.scripts import joined
 from asr.decode.make import make_search
@@ -28,7 +29,6 @@ from asr.score.wer import Utterance
 
 Decoded = list[Utterance] | Skipped  # the hypotheses of an utterance, best first, or why there are none
 
-PIECE_SECONDS = 30.0  # that an utterance is cut in which is too long for a batch
 BUCKETS = 3  # of similar durations: few, so that the batches of a small test set are not small
 
 
@@ -129,19 +129,22 @@ class Decoder:
         return found + [one for cut in read for one in self.decode_draw(Draw([cut]))]
 
     def decode_long(self, cut: Cut) -> Decoded:
-        """The best hypothesis of an utterance that is cut where it is quiet, and decoded piece by piece."""
+        """The best hypothesis of an utterance that is cut at its pauses."""
         started = time.perf_counter()
         try:
             loudness_N = loudness_of_features(load_features(cut, self.dataset.fbank).numpy())
         except InputError as error:
             return Skipped(cut.id, str(error))
         self.clock.features += time.perf_counter() - started
+        lengths = self.trained.lengths.within(self.options.max_seconds)
+        pieces = cut_at_pauses(cut.drop_supervisions(), loudness_N, lengths)
+        results = {id_of(result): result for result in self(CutSet.from_cuts(piece for _, piece in pieces))}
         found = []
-        for piece in cut_at_pauses(cut.drop_supervisions(), loudness_N, min(PIECE_SECONDS, self.options.max_seconds)):
-            (result,) = self.decode_draw(Draw([piece]))
+        for begin, piece in pieces:
+            result = results[piece.id]
             if isinstance(result, Skipped):
-                return Skipped(cut.id, f"from {piece.start - cut.start:.1f} s on: {result.reason}")
-            found.append((result[0], piece.start - cut.start))
+                return Skipped(cut.id, f"from {begin:.1f} s on: {result.reason}")
+            found.append((result[0], begin))
         return [in_one(cut.id, transcript(cut), found)]
 
     @torch.inference_mode()
@@ -175,6 +178,11 @@ class Decoder:
             yield from encode_in_chunks(model, batch.features, batch.feature_frames, self.chunk)
         else:
             yield model.encode(batch.features, batch.feature_frames, self.chunk)
+
+
+def id_of(decoded: Decoded) -> str:
+    """The utterance that this came of."""
+    return decoded.id if isinstance(decoded, Skipped) else decoded[0].id
 
 
 def in_one(id_: str, reference: str, parts: Sequence[tuple[Utterance, float]]) -> Utterance:

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from asr.config import TrainConfig
 from asr.config.schema import from_yaml
+from asr.data.contents import QUANTILES
+from asr.data.pauses import ANY, Lengths
 from asr.data.tokenizer import Tokenizer, load_tokenizer, pieces_digest
 from asr.errors import InputError
 from asr.files import write_atomically
@@ -31,7 +33,7 @@ class Trained:
     """A model ready to decode with, its tokenizer, its configuration, and which checkpoint it is.
 
     digest: tells its weights from others of the same names; "" where they are of no checkpoint.
-    last: the checkpoint, the last one of several.
+    last: the checkpoint, the last one of several. lengths: of pieces like the utterances that it was trained on.
     """
 
     model: Transducer
@@ -40,6 +42,7 @@ class Trained:
     checkpoint: str
     digest: str = ""
     last: Path = Path()
+    lengths: Lengths = ANY
 
 
 def load_config(run: RunDirectory) -> TrainConfig:
@@ -53,6 +56,15 @@ def load_config(run: RunDirectory) -> TrainConfig:
     assert isinstance(config, TrainConfig)
     config.run = str(run.path)  # which may have been moved or copied since
     return config
+
+
+def piece_lengths(run: RunDirectory, config: TrainConfig) -> Lengths:
+    """Those of most of the utterances that a run was trained on; any where it keeps no record of them."""
+    try:
+        seconds = dict(zip(QUANTILES, json.loads(run.data.read_text(encoding="utf-8"))["data.train_cuts"]["seconds"]))
+        return Lengths(seconds[0.05], min(seconds[0.99], config.data.max_duration))
+    except (OSError, ValueError, TypeError, KeyError):
+        return ANY
 
 
 def resolve(run: RunDirectory, checkpoint: str) -> str:
@@ -138,7 +150,9 @@ def load_trained(path: str, checkpoint: str, device: torch.device) -> Trained:
     model = Transducer(config.model, tokenizer.vocab_size, extra)
     model.load_state_dict(state.average(weights))
     names = " + ".join(names_of(paths, checkpoint))
-    return Trained(model.to(device).eval(), tokenizer, config, names, digest_of_all(paths), paths[-1])
+    return Trained(
+        model.to(device).eval(), tokenizer, config, names, digest_of_all(paths), paths[-1], piece_lengths(run, config)
+    )
 
 
 def load_weights(path: Path, checkpoint: str, tokenizer: Tokenizer, extra_outputs: int = 0) -> dict[str, Tensor]:

@@ -97,12 +97,19 @@ def first_word_latencies(
             latencies.append(heard - spoken[0].end)
             characters += without_blanks(spoken[0].symbol)
     if not latencies:
-        return "first word: none that is correct and has a time"
+        return without_latency(any(words.values()))
     median, late = np.median(latencies), np.percentile(latencies, 90)
     what = "character" if 2 * characters > len(latencies) else "word"
     return (
         f"first {what}: known {median:.3f} s after its end (median), 90 % {late:.3f} s [ {len(latencies)} utterances ]"
     )
+
+
+def without_latency(timed: bool) -> str:
+    """Why no latency of a first word is known. timed: whether any utterance has times of its words."""
+    if timed:
+        return "first word: none that is correct and has a time"
+    return "first word: unknown, because the cuts have no times of their words; see `asr align` and `asr attach`"
 
 
 def heard_seconds(emitted: float, chunk: int, timing: FrameTiming) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -24,6 +25,7 @@ from asr.runs.trained import (
     EMA,
     Trained,
     chosen_checkpoints,
+    piece_lengths,
     record_averages,
     resolve,
     validated_averages,
@@ -48,7 +50,9 @@ def validation_decoder(task: Task, config: TrainConfig, tokenizer: Tokenizer, de
     """
     was_training = task.training
     task.eval()  # a search may evaluate the model as soon as it is made
-    decoder = Decoder(Trained(task.model, tokenizer, config, "in training"), config.decode, device)
+    lengths = piece_lengths(RunDirectory(Path(config.run)), config)
+    trained = Trained(task.model, tokenizer, config, "in training", lengths=lengths)
+    decoder = Decoder(trained, config.decode, device)
     task.train(was_training)
     return decoder
 

@@ -19,7 +19,7 @@ from sounds import data_size, half, hole, stated_by_flac, without_xing
 from asr.cli.align import MakeTrained, load_model
 from asr.cli.features import Store, Task, store_chunk
 from asr.cli.main import main
-from asr.cli.transcribe import names_of
+from asr.cli.transcribe import names_of, without_white_space
 from asr.config import AlignConfig
 from asr.data.corpus import make_cut, write_cuts
 from asr.decode.decoder import Decoder
@@ -157,6 +157,65 @@ def test_files_of_the_same_name_are_told_apart(run, speech, tmp_path, capfd):
         names_of(["a.wav", "./a.wav"])
 
 
+def test_a_blank_in_a_name_is_no_blank_in_a_ctm(run, speech, tmp_path, capfd):
+    for name in ("a b.wav", "a_b.wav", "c.wav"):
+        (tmp_path / name).write_bytes(encoded(speech, "WAV"))
+    words = [f"run={run}", "device=cpu", "format=ctm", f"output={tmp_path / 'out'}"]
+    assert asr(capfd, "transcribe", tmp_path, *words)[0] == 0
+    found = {path.name: path.read_text() for path in (tmp_path / "out").glob("*.ctm")}
+    assert {name: text.split(" 1 ")[0] for name, text in found.items()} == {
+        "a b.ctm": "a_b-2",
+        "a_b.ctm": "a_b",
+        "c.ctm": "c",
+    }
+    assert all(len(line.split()) == 6 for text in found.values() for line in text.splitlines())
+    names = {"1": "a b", "2": "a\tb", "3": "a_b-2", "4": " "}
+    assert without_white_space(names) == {"1": "a_b", "2": "a_b-3", "3": "a_b-2", "4": "_"}
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_the_last_line_counts_files_that_are_transcribed_in_part(run, speech, tmp_path, capfd, streaming):
+    files = [tmp_path / name for name in ("good.wav", "half.wav", "bad.wav")]
+    for path, content in zip(files, (encoded(speech, "WAV"), half(encoded(speech, "WAV")), b"RIFF but no more")):
+        path.write_bytes(content)
+    words = [f"run={run}", "device=cpu", *(["--streaming"] if streaming else [])]
+    found = []
+    for chosen in (files, files[:2], [files[0], files[2]]):
+        status, _, err = asr(capfd, "transcribe", *chosen, *words)
+        found.append((status, err.splitlines()[-1]))
+    assert found == [
+        (1, "asr transcribe: 1 of 3 files could not be transcribed, 1 in part only: see above"),
+        (0, "1 of 2 files could be transcribed in part only: see above"),
+        (1, "asr transcribe: 1 of 2 files could not be transcribed: see above"),
+    ]
+    status, _, err = asr(capfd, "transcribe", files[1], *words)
+    assert (status, "cannot be read: the file is damaged" in err, "in part" in err) == (0, True, False)
+
+
+@pytest.mark.parametrize(("seconds", "longest"), [([0.8, 1.2, 1.4, 1.6, 1.8, 1.9, 2.0, 2.5], 2.0), (None, 30.0)])
+def test_pieces_are_as_long_as_what_the_run_was_trained_on(run, speech, tmp_path, capfd, monkeypatch, seconds, longest):
+    trained = tmp_path / "run"
+    shutil.copytree(run, trained)
+    record = {"utterances": 7, "sha256": "", **({"seconds": seconds} if seconds else {})}
+    (trained / "data.json").write_text(json.dumps({"data.train_cuts": record}))
+    found = []
+    decode = Decoder.decode
+    monkeypatch.setattr(Decoder, "decode", lambda self, batch: found.append(batch) or decode(self, batch))
+    (tmp_path / "long.wav").write_bytes(encoded(np.tile(speech, 12), "WAV"))
+    total = 12 * len(speech) / RATE
+    assert total > 1.2 * longest
+    words = [f"run={trained}", "device=cpu", "format=json"]
+    for more, most in (([], longest), (["piece_seconds=1.5"], 1.5), (["decode.max_seconds=4"], min(longest, 4.0))):
+        found.clear()
+        status, out, _ = asr(capfd, "transcribe", tmp_path / "long.wav", *words, *more)
+        frames = [int(count) for batch in found for count in batch.feature_frames]
+        assert (status, max(frames) <= 100 * most + 1) == (0, True)
+        assert len(frames) >= total / most
+        said = words_of(out)
+        assert [start for _, start in said] == sorted(start for _, start in said)
+        assert said[-1][1] > total - (4 if most < 5 else 30)
+
+
 def test_a_path_with_an_equals_sign_is_a_path(run, speech, tmp_path, capfd, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("lr=1").mkdir()
@@ -219,9 +278,9 @@ def test_an_interrupted_transcription_goes_on(run, tiny_corpus, tmp_path, capfd,
     words = [*files, f"run={run}", "device=cpu", "format=json", "decode.max_seconds=2", "piece_seconds=1"]
     assert asr(capfd, "transcribe", *words, f"output={tmp_path / 'whole'}")[0] == 0
     with monkeypatch.context() as patch:
-        first = Stopped(patch, 3)
+        first = Stopped(patch, 4)
         status, _, err = asr(capfd, "transcribe", *words, f"output={tmp_path / 'out'}")
-    assert (status, first.done) == (130, 3)
+    assert (status, first.done) == (130, 4)
     assert err.splitlines()[-1] == "asr transcribe: interrupted; run the same command again to go on"
     written = {path.name for path in (tmp_path / "out").glob("*.json")}
     assert 0 < len(written) < len(files)  # those that were done

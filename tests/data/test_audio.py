@@ -1,6 +1,4 @@
-"""Audio a second at a time, its features as they come, and where long recordings are cut."""
-
-from itertools import pairwise
+"""Audio a second at a time, and its features as they come."""
 
 import numpy as np
 import pytest
@@ -9,7 +7,7 @@ import torch
 from lhotse import MultiCut
 from sounds import RATE, heard, sound_files, tones
 
-from asr.data.audio import AudioFile, FbankStream, cut_at_pauses, listen, loudness, quiet_times
+from asr.data.audio import AudioFile, FbankStream, listen, loudness
 from asr.data.corpus import describe_recording
 from asr.data.features import SAMPLING_RATE, load_samples, make_fbank
 from asr.errors import InputError
@@ -62,51 +60,6 @@ def test_features_of_blocks_are_those_of_the_whole(block, size):
     torch.testing.assert_close(found, whole, rtol=0, atol=1e-3)
 
 
-def pieces(path, copy, longest):
-    """The cuts of a file that is called a."""
-    heard = listen("a", path, copy)
-    return cut_at_pauses(heard.recording.to_cut().with_id("a"), heard.loudness_N, longest)
-
-
-def test_a_short_recording_is_one_piece(tmp_path):
-    write(tmp_path / "a.wav", 2.0)
-    (cut,) = pieces(tmp_path / "a.wav", tmp_path / "copy.w64", 2.0)
-    assert (cut.id, cut.start, cut.duration) == ("a", 0.0, 2.0)
-
-
-def test_a_long_recording_is_cut_where_it_is_quiet(tmp_path):
-    samples = np.random.default_rng(0).uniform(-0.5, 0.5, 20 * SAMPLING_RATE)
-    pauses = [(4.0, 4.6), (8.5, 9.0), (12.2, 12.9), (16.0, 16.5)]
-    for begin, end in pauses:
-        samples[round(begin * SAMPLING_RATE) : round(end * SAMPLING_RATE)] *= 1e-3
-    soundfile.write(tmp_path / "a.wav", samples, SAMPLING_RATE)
-    cuts = pieces(tmp_path / "a.wav", tmp_path / "copy.w64", 6.0)
-    ends = [cut.end for cut in cuts]
-    assert cuts[0].start == 0.0
-    assert ends[-1] == pytest.approx(20.0)
-    assert all(before.end == pytest.approx(after.start) for before, after in pairwise(cuts))
-    assert max(cut.duration for cut in cuts) <= 6.0
-    assert all(begin <= end <= stop for end, (begin, stop) in zip(ends, pauses))
-    assert len({cut.id for cut in cuts}) == len(cuts) == 5
-
-
-def test_silence_is_cut_anywhere_but_is_cut():
-    times = quiet_times(np.zeros(1000), 30.0)
-    gaps = np.diff([0.0, *times, 100.0])
-    assert gaps.max() <= 30.0
-    assert len(times) <= 6
-
-
-@pytest.mark.parametrize("seconds", [1.01, 1.05, 1.1, 1.95, 3.0])
-def test_no_piece_is_longer_than_asked_for_though_it_is_by_less_than_a_block(tmp_path, seconds):
-    path = tmp_path / "a.wav"
-    write(path, seconds)
-    cut = describe_recording("a", path).to_cut()
-    pieces = cut_at_pauses(cut, loudness(AudioFile(path).seconds()), 1.0)
-    assert max(piece.duration for piece in pieces) <= 1.0
-    assert sum(piece.duration for piece in pieces) == pytest.approx(seconds, abs=1e-3)
-
-
 def test_loudness_is_the_mean_square(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.repeat([0.5, 0.0], SAMPLING_RATE), SAMPLING_RATE, subtype="FLOAT")
     assert loudness(AudioFile(tmp_path / "a.wav").seconds()).tolist() == pytest.approx([0.25] * 10 + [0.0] * 10)
@@ -123,6 +76,7 @@ def test_a_file_is_heard_as_far_as_it_can_be_read(tmp_path, name, capfd):
     assert heard(load_samples(copied.recording.to_cut())) == made.heard
     assert len(copied.loudness_N) == int(copied.recording.duration * 10)
     assert copied.faults == stream.faults
+    assert copied.in_part == bool(made.lost != 0)
     assert capfd.readouterr().err == ""
 
 
@@ -131,6 +85,7 @@ def test_channels_of_opposite_phase_are_not_silence(tmp_path, residue):
     tone = tones(2)
     soundfile.write(tmp_path / "a.wav", np.stack([tone, (residue - 1) * tone], axis=1), RATE)
     copied = listen("a", tmp_path / "a.wav", tmp_path / "copy.w64")
+    assert not copied.in_part
     assert copied.faults == ["its channels are of opposite phase in 2 s, of which the first channel is taken"]
     recording = describe_recording("a", tmp_path / "a.wav")
     both = MultiCut("a", 0.0, recording.duration, [0, 1], [], recording=recording)

@@ -102,3 +102,12 @@ def test_a_manifest_that_ends_early_is_an_input_error(tmp_path, tiny_corpus):
     path.write_bytes(gzip.compress(b'{"id": "a"}\n' * 1000)[:-12])
     with pytest.raises(InputError, match="cannot be read"):
         read_contents([str(path)])
+
+
+def test_quantiles_of_durations_are_known_but_tell_nothing_apart(cuts, tmp_path):
+    durations = sorted(cut.duration for cut in cuts)
+    found = contents(cuts, tmp_path)
+    assert (found.seconds[0], found.seconds[-1]) == pytest.approx((durations[0], durations[-1]), abs=0.01)
+    assert found.seconds == sorted(found.seconds)
+    assert found == Contents(found.utterances, found.sha256)  # what a run kept before there were any
+    assert contents([], tmp_path).seconds == []

@@ -95,3 +95,6 @@ def test_the_first_word_is_known_once_its_chunk_has_been_heard():
     short = first_word_latencies(said, words, dict.fromkeys(words, 0.31), 4, TIMING)
     assert short.startswith("first word: known 0.010 s")
     assert first_word_latencies([], words, {}, 4, TIMING) == "first word: none that is correct and has a time"
+    untimed = "first word: unknown, because the cuts have no times of their words; see `asr align` and `asr attach`"
+    for nothing in ({}, {"a": [], "b": []}):
+        assert first_word_latencies([], nothing, {}, 4, TIMING) == untimed
