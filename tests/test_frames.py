@@ -90,7 +90,9 @@ def test_a_frame_is_heard_with_the_last_sample_that_its_features_need(factor):
 def test_tokens_are_said_in_the_middle_of_their_frames(factor, tiny_corpus, tokenizer):
     decoder = decoder_of(factor, tokenizer)
     found = [[Hypothesis(tokenizer.encode("LOW"), [0, 1, 2, 5], 0.0, [1.0] * 4)]]
-    decoder.search = SimpleNamespace(begin=lambda _: SimpleNamespace(read=lambda *_: None, best=lambda: found))
+    decoder.search = SimpleNamespace(
+        begin=lambda _: SimpleNamespace(read=lambda *_: None, best=lambda: found, joined=int)
+    )
     ((one,),) = list(decoder(CutSet.from_cuts(list(CutSet.from_file(tiny_corpus.dev))[:1])))
     assert one.times == pytest.approx([middle(factor, frame) for frame in (0, 1, 2, 5)])
 

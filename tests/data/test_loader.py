@@ -163,6 +163,7 @@ def run_reader(tiny_corpus, end):
         from asr.data.loader import Loader
         from asr.data.manifest import open_cuts
         from asr.data.sampler import OnePass
+        from asr.models.subsampling import frame_timing
         dataset = SpeechDataset(80, frame_timing(4))
         draws = OnePass(open_cuts([{str(tiny_corpus.train)!r}]), DataOptions(max_seconds=3.0))
         batches = iter(Loader(dataset, draws, 2))
