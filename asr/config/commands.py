@@ -26,6 +26,8 @@ def unit_option() -> str:
     return option("auto", counted + "script without blanks, as Chinese, else words", choices=("auto", "word", "char"))
 
 
+TIMED_FORMS = ("stm", "ctm", "rttm", "srt", "vtt")  # of corpora: long recordings and times of what is said
+
 # Sections whose class depends on their `name`.
 VARIANTS: dict[type, dict[str, Any]] = {LossOptions: LOSSES, ArcOptions: ARCS, DecodeOptions: SEARCHES}
 
@@ -219,7 +221,7 @@ class ManifestConfig:
     form: str = option(
         "auto",
         "what the input is; auto: found from it",
-        choices=("auto", "folder", "table", "jsonl", "kaldi", "ljspeech", "list", "lhotse", "stm", "ctm", "rttm"),
+        choices=("auto", "folder", "table", "jsonl", "kaldi", "ljspeech", "list", "lhotse", *TIMED_FORMS),
     )
     audio_dir: str = path_option(
         "", "directory that names of audio files count from; default: the input's, clips/, wavs/, …"

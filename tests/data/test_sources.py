@@ -18,9 +18,9 @@ from asr.data.audio import AudioFile
 from asr.data.corpus import describe_recording
 from asr.data.features import load_samples
 from asr.data.manifest import open_cuts
-from asr.data.sources.read import READERS
+from asr.data.sources.read import READERS, read_rows
 from asr.data.sources.record import NAMES
-from asr.data.sources.row import seconds
+from asr.data.sources.row import Source, seconds
 from asr.data.sources.split import divide, parse_split
 from asr.data.sources.text import Spelling
 from asr.errors import InputError
@@ -172,6 +172,28 @@ def a_ctm(path):
     }
 
 
+def srt(path):
+    write_audio(path / "film.wav", 4)
+    cues = [
+        "1\n00:00:00,500 --> 00:00:01,500\n<i>Hello</i>\n{\\an8}there\n",
+        "2\n00:00:01,600 --> 00:00:01,900\n\n\n3\n00:00:02,000 --> 00:00:03,000 X1:5\ngeneral",
+    ]
+    return written(path / "film.srt", "\n".join(cues)), {
+        "film-0000050-0000150": ("Hello there", None, 0.5, 1),
+        "film-0000200-0000300": ("general", None, 2, 1),
+    }
+
+
+def vtt(path):
+    write_audio(path / "film.wav", 4)
+    head = "WEBVTT - of a film\n\nNOTE nothing\nof this\n\n"
+    cues = "00:00.500 --> 00:01.500 align:start\n<v Ann>今天\n天气\n\nlast\n00:00:02.000 --> 00:00:03.000\nfine\n"
+    return written(path / "film.vtt", head + cues), {
+        "film-0000050-0000150": ("今天天气", None, 0.5, 1),
+        "film-0000200-0000300": ("fine", None, 2, 1),
+    }
+
+
 def a_list(path):
     lines = ["; Prompts, in French", "# of one voice", "", "activated: Activé: oui", "digits/0: zéro", "letters/0: o"]
     for name in ("activated", "digits/0", "letters/0"):
@@ -185,7 +207,7 @@ def a_list(path):
 
 FORMS = [
     *(a_folder, common_voice, a_csv_with_times, a_table_with_bars, nemo, a_kaldi_directory, ljspeech, lhotse_manifests),
-    *(an_stm, an_rttm, a_ctm, a_list),
+    *(an_stm, an_rttm, a_ctm, srt, vtt, a_list),
 ]
 
 
@@ -681,3 +703,25 @@ def test_the_report_of_an_earlier_attempt_goes(tmp_path):
     assert len(manifest(path)[1]) == 1
     (path / "x.txt").unlink()
     assert manifest(path)[1] == []
+
+
+@pytest.mark.parametrize(
+    ("encoding", "said"),
+    [("cp932", r"its first line is not UTF-8, convert it.*\(iconv"), ("utf-16", "is UTF-16; conv")],
+)
+@pytest.mark.parametrize("options", [{}, {"form": "table"}, {"form": "list"}, {"columns": {"audio": "ファイル"}}])
+def test_a_file_in_another_encoding_is_said_to_be(tmp_path, encoding, said, options):
+    write_audio(tmp_path / "音.wav")
+    path = written(tmp_path / "発話.csv", "ファイル,発話内容\n音.wav,今日\n".encode(encoding))
+    form = options.pop("form", "auto")
+    with pytest.raises(InputError, match=said):
+        read_rows(Source(path, **options), form)
+
+
+def test_a_cue_without_times_is_named(tmp_path):
+    path, expected = srt(tmp_path)
+    path.write_text(path.read_text() + "\n\nand more\n")
+    cuts, faults = manifest(path)
+    assert len(cuts) == len(expected)
+    assert [str(fault).partition(":")[0] for fault in faults] == ["film.srt"]
+    assert "not a cue" in str(faults[0])

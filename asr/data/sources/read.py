@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from asr.config.commands import TIMED_FORMS
 from asr.data.shar import is_shar
 from asr.data.sources.folder import audio_below, read_folder
 from asr.data.sources.kaldi import read_kaldi
@@ -13,6 +14,7 @@ from asr.data.sources.lists import read_list, read_ljspeech, shape_of
 from asr.data.sources.record import find_fields
 from asr.data.sources.row import Row, Source
 from asr.data.sources.segments import read_ctm, read_rttm, read_stm
+from asr.data.sources.subtitles import read_srt, read_vtt
 from asr.data.sources.table import cells_of, delimiter_of, json_record, read_json_lines, read_table
 from asr.errors import InputError
 from asr.files import sound_lines
@@ -29,6 +31,8 @@ READERS: dict[str, Callable[[Source], Iterator[Row]]] = {
     "stm": read_stm,
     "ctm": read_ctm,
     "rttm": read_rttm,
+    "srt": read_srt,
+    "vtt": read_vtt,
 }
 TABLE_ENDINGS = (".tsv", ".csv", ".txt", ".tsv.gz", ".csv.gz")
 LHOTSE_FIELDS = {"recording", "supervisions", "sources", "recording_id"}  # of cuts, recordings, supervisions
@@ -42,6 +46,8 @@ def read_rows(source: Source, form: str = "auto") -> list[Row]:
     """
     if not source.path.exists():
         raise InputError(f"{source.path}: no such file or directory")
+    if source.path.is_file():
+        require_text(source.path)
     found = form_of(source) if form == "auto" else form
     if found in ("folder", "kaldi") and not source.path.is_dir():
         raise InputError(f"{source.path}: form={found} is a directory, and this is a file")
@@ -70,7 +76,7 @@ def form_of_directory(source: Source) -> str:
         return "ljspeech"
     if manifests(source, "recordings") and manifests(source, "supervisions"):
         return "lhotse"
-    for form in ("stm", "ctm", "rttm"):
+    for form in TIMED_FORMS:
         if any(path.glob(f"*.{form}")):
             return form
     audio = list(audio_below(path))
@@ -94,7 +100,7 @@ def form_of_file(source: Source) -> str:
     path = source.path
     name = path.name.lower()
     ending = name.removesuffix(".gz").rpartition(".")[2]
-    if ending in ("stm", "ctm", "rttm"):
+    if ending in TIMED_FORMS:
         return ending
     first = first_line(path)
     if first.lstrip().startswith("{"):
@@ -106,6 +112,15 @@ def form_of_file(source: Source) -> str:
     if name.endswith(TABLE_ENDINGS):
         return "table"
     raise InputError(f"{path}: its form cannot be told; {choose('', READERS)}: say form=…")
+
+
+def require_text(path: Path) -> None:
+    """Raise InputError where a file is not UTF-8 from its first line on: then nothing in it can be found."""
+    faults: list[str] = []
+    next(sound_lines(path, lambda _, reason: faults.append(reason)), None)
+    if faults:
+        convert = "iconv -f ENCODING -t UTF-8, with cp932, latin1, gb18030, …; or save it anew as UTF-8"
+        raise InputError(f"{path}: its first line is {faults[0].removeprefix('is ')} ({convert})")
 
 
 def first_line(path: Path) -> str:
