@@ -176,6 +176,14 @@ def shown(value: Any) -> str:
     return str(value)
 
 
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested sections as one mapping of full names: {"a": {"b": 1}} → {"a.b": 1}."""
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
 def nearest(word: str, names: Iterable[str], count: int = 3) -> list[str]:
     """The names most like `word`, or whose last component is most like its last component."""
     scores = {name: _likeness(word, name) for name in names}

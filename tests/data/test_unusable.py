@@ -16,7 +16,6 @@ from lhotse.cut import MixedCut, MixTrack
 from small_model import small_options
 
 from asr.cli import tokenizer
-from asr.cli.features import Store, Task, store_chunk
 from asr.cli.transcribe import say
 from asr.config import BeamOptions, DataOptions, GreedyOptions, RoomOptions, TokenizerConfig, TrainConfig
 from asr.data.batch import Position, Skipped
@@ -24,6 +23,7 @@ from asr.data.corpus import describe_recording, make_cut, write_cuts
 from asr.data.features import LARGEST_SAMPLE, load_samples, make_fbank
 from asr.data.manifest import open_cuts
 from asr.data.shar import readable
+from asr.data.store import Store, Task, store_chunk
 from asr.data.tokenizer import load_tokenizer
 from asr.decode.decoder import Decoder
 from asr.errors import InputError
