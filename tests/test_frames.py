@@ -15,7 +15,6 @@ from lhotse.supervision import AlignmentItem
 from small_model import small_options
 
 from asr.align.trained import TrainedAligner
-from asr.align.words import BEFORE_SECONDS
 from asr.config import GreedyOptions, TrainConfig
 from asr.data.audio import FbankStream
 from asr.data.batch import Batch
@@ -26,6 +25,7 @@ from asr.data.sampler import Admission
 from asr.data.tokenizer import load_tokenizer
 from asr.decode.decoder import Decoder
 from asr.decode.search import Hypothesis
+from asr.decode.words import BEFORE_SECONDS
 from asr.errors import InputError
 from asr.losses import make
 from asr.models.subsampling import frame_timing

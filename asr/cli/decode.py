@@ -7,15 +7,15 @@ from pathlib import Path
 
 from lhotse import CutSet
 
-from asr.align.make import Aligned, check_for_ctm, write_ctm
-from asr.align.words import recognised_words
 from asr.cli.score import report
 from asr.config import BeamOptions, DecodeConfig
 from asr.data.batch import Skipped
+from asr.data.ctm import Aligned, check_for_ctm, write_ctm
 from asr.data.manifest import open_cuts
 from asr.data.words import aligned_words
 from asr.decode.decoder import Decoder
 from asr.decode.results import decode_to, results_journal, search_settings
+from asr.decode.words import recognised_words
 from asr.errors import InputError, PartlyDone
 from asr.files import require_directory
 from asr.journal import AGAIN, Journal, content_of

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from lhotse.supervision import AlignmentItem
 
-from asr.align.make import ctm_line
+from asr.data.ctm import ctm_line
 from asr.decode.subtitles import subrip, webvtt
 from asr.decode.transcript import Transcript
 

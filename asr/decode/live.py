@@ -11,7 +11,6 @@ import torch
 from lhotse import Fbank
 from torch import Tensor
 
-from asr.align.words import recognised_words
 from asr.data.audio import FbankStream, as_array, as_float
 from asr.data.features import SAMPLING_RATE, check_samples
 from asr.data.resample import Resampler
@@ -20,6 +19,7 @@ from asr.data.tokenizer import Tokenizer
 from asr.decode.search import Hypothesis, Search, as_utterance, require_score
 from asr.decode.stream import FeatureChunks
 from asr.decode.transcript import Word, as_word
+from asr.decode.words import recognised_words
 from asr.errors import InputError
 from asr.frames import FRAME_SECONDS
 from asr.models.conformer import EncoderState

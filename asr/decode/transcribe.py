@@ -9,7 +9,6 @@ from pathlib import Path
 from lhotse import CutSet
 from lhotse.cut import Cut
 
-from asr.align.words import recognised_words
 from asr.config import TranscribeConfig
 from asr.data.audio import Heard
 from asr.data.batch import Skipped
@@ -17,6 +16,7 @@ from asr.data.pauses import Lengths, cut_at_pauses
 from asr.decode.decoder import Decoder
 from asr.decode.results import decode_to, results_journal, search_settings
 from asr.decode.transcript import Reading, Transcript, as_word, in_one
+from asr.decode.words import recognised_words
 from asr.files import require_directory
 from asr.journal import Journal, content_of
 from asr.progress import progress
