@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from asr.errors import InputError as InputError
     from asr.recognizer import Recognizer as Recognizer
+    from asr.recognizer import Skipped as Skipped
     from asr.recognizer import Transcript as Transcript
     from asr.recognizer import load as load
 
 __version__ = "0.1.0"
 
-_FACE = {"load": "recognizer", "Recognizer": "recognizer", "Transcript": "recognizer", "InputError": "errors"}
+_FACE = {"InputError": "errors", **dict.fromkeys(("load", "Recognizer", "Skipped", "Transcript"), "recognizer")}
 
 
 def __getattr__(name: str) -> Any:

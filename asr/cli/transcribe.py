@@ -10,15 +10,13 @@ from pathlib import Path
 from asr.config import DecodeOptions, TranscribeConfig
 from asr.data.audio import AudioFile
 from asr.data.audio_files import as_paths, list_files, names_of, without_white_space
-from asr.data.batch import Skipped
 from asr.decode.formats import FORMATS, SUFFIX
 from asr.decode.transcribe import transcripts_journal
-from asr.decode.transcript import Transcript
 from asr.errors import InputError, PartlyDone, naming
 from asr.files import write_atomically
 from asr.journal import AGAIN
 from asr.progress import progress
-from asr.recognizer import Recognizer, load
+from asr.recognizer import Recognizer, Skipped, Transcript, load
 
 
 def main(config: TranscribeConfig) -> None:

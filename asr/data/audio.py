@@ -76,19 +76,19 @@ class AudioArray:
 
 
 def as_array(samples: object) -> np.ndarray:
-    """Samples in an array of numpy or torch as one of numpy. Raises InputError for anything else."""
+    """Samples (n,) in an array of numpy or torch as one of numpy. Raises InputError for anything else."""
     if isinstance(samples, Tensor):
         samples = samples.detach().cpu()
-        return np.asarray(samples.float() if samples.is_floating_point() else samples)
-    if isinstance(samples, np.ndarray):
-        return samples
-    raise InputError(f"a {type(samples).__name__}: samples come in an array of numpy or torch")
+        samples = (samples.float() if samples.is_floating_point() else samples).numpy()
+    if not isinstance(samples, np.ndarray):
+        raise InputError(f"a {type(samples).__name__}: samples come in an array of numpy or torch")
+    if samples.ndim != 1:
+        raise InputError(f"samples of shape {samples.shape}: give one channel, of shape (n,), and several in a list")
+    return samples
 
 
 def as_float(samples: np.ndarray) -> np.ndarray:
-    """Samples (n,) as float32 in [−1, 1], as libsndfile reads them. Raises InputError for another shape or type."""
-    if samples.ndim != 1:
-        raise InputError(f"samples of shape {samples.shape}: give one channel, of shape (n,), and several in a list")
+    """Samples (n,) as float32 in [−1, 1], as libsndfile reads them. Raises InputError for another type."""
     kind = samples.dtype.kind, samples.dtype.itemsize
     if kind == ("u", 1):
         return (samples.astype(np.float32) - 128) / 128
