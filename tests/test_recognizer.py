@@ -17,6 +17,7 @@ from torchaudio.functional import resample
 import asr
 from asr.cli.main import main
 from asr.config import BeamOptions, TrainConfig
+from asr.data.audio import AudioArray, listen
 from asr.data.tokenizer import load_tokenizer
 from asr.decode.transcript import Reading, in_one
 from asr.errors import InputError
@@ -190,6 +191,19 @@ def test_one_at_fault_costs_no_other(model, files, tmp_path):
         model.transcribe(mixed, RATE)
 
 
+def test_what_is_heard_from_a_file_is_what_is_heard_from_memory(model, files, tmp_path, monkeypatch):
+    samples = np.concatenate([soundfile.read(file, dtype="float32")[0] for file in files])
+    expected = model.transcribe(samples, RATE)
+    assert len(expected.words) > 3
+    monkeypatch.setattr("asr.data.audio.IN_MEMORY_SECONDS", 1)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    copied = listen("a", AudioArray(samples, RATE))
+    assert [str(path) for path in tmp_path.iterdir()] == [copied.recording.sources[0].source]
+    del copied
+    assert model.transcribe(samples, RATE).nbest == expected.nbest
+    assert list(tmp_path.iterdir()) == []  # the copies have gone
+
+
 def test_what_was_skipped_is_told(model, files, tmp_path):
     samples, _ = soundfile.read(files[0])
     file = io.BytesIO()
@@ -227,7 +241,7 @@ def test_a_model_that_is_not_causal_has_no_stream(tiny_corpus):
 
 
 def test_what_is_no_run_is_said_to_be_none(tmp_path):
-    with pytest.raises(InputError, match="not a run directory"):
+    with pytest.raises(InputError, match="no config.yaml there"):
         asr.load(tmp_path)
 
 
