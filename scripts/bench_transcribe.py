@@ -5,7 +5,8 @@
     python scripts/bench_transcribe.py recipes/an4/exp/transducer /tmp/onnx CORPUS/an4test_clstk
 
 Greedy search, one thread (by default) of each, all files at once and one by one, alternating in one process: medians of
---repeats, and how many texts are the same. sherpa-onnx is given the samples as soundfile reads them, in its threads.
+--repeats, in seconds and in seconds of a processor, which others that run at the same time change less; and how many
+texts are the same. sherpa-onnx is given the samples as soundfile reads them.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ def main() -> None:
     same = sum(a == b for a, b in zip(texts["asr, batches"], texts["sherpa-onnx, batches"]))
     print(f"{len(files)} files, {options.threads} threads, medians of {options.repeats}; {same} texts are the same")
     for how in ("batches", "one by one"):
-        our, their = seconds[f"asr, {how}"], seconds[f"sherpa-onnx, {how}"]
-        print(f"{how}: {our:.3f} s, sherpa-onnx {their:.3f} s: {our / their:.2f} of its time")
+        both = zip(seconds[f"asr, {how}"], seconds[f"sherpa-onnx, {how}"])
+        shown = (f"{our:.2f} and {their:.2f} s, {our / their:.2f} of its time" for our, their in both)
+        print(f"{how}, asr and sherpa-onnx: {'; of a processor '.join(shown)}")
 
 
 def parse_options() -> argparse.Namespace:
@@ -95,16 +97,17 @@ def theirs(options: argparse.Namespace) -> dict[str, Callable[[Sequence[str]], T
 
 def timed(
     ways: dict[str, Callable[[Sequence[str]], Texts]], files: Sequence[str], repeats: int
-) -> tuple[dict[str, float], dict[str, Texts]]:
-    """Median seconds of each way, and the texts; a run of each before is not counted."""
-    taken: dict[str, list[float]] = {name: [] for name in ways}
+) -> tuple[dict[str, tuple[float, float]], dict[str, Texts]]:
+    """Median seconds of each way, here and of a processor, and the texts; a run of each before is not counted."""
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     texts = {name: way(files) for name, way in ways.items()}
     for _ in range(repeats):
         for name, way in ways.items():
-            started = time.perf_counter()
+            started = time.perf_counter(), time.process_time()
             way(files)
-            taken[name].append(time.perf_counter() - started)
-    return {name: median(times) for name, times in taken.items()}, texts
+            taken[name].append((time.perf_counter() - started[0], time.process_time() - started[1]))
+    found = {name: tuple(map(median, zip(*times))) for name, times in taken.items()}
+    return {name: (here, processor) for name, (here, processor) in found.items()}, texts
 
 
 if __name__ == "__main__":
