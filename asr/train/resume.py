@@ -49,7 +49,7 @@ CHANGEABLE = {  # of the options that say what the weights are, those that the w
     "model.chunk_frames",
 }
 FIXED = "loss.name", "loss.arcs.name", "loss.arcs.durations", "loss.arcs.big_blanks", "loss.bounds", "optim.name"
-FIXED_AT_ZERO = "train.ema", "train.ctc_weight"  # there are weights of it, or there are none
+FIXED_AT_ZERO = "train.ema", "train.ctc_weight", "train.frame_weight"  # there are weights of it, or there are none
 STREAM = "data.", "train.seed"  # what the order of the batches depends on
 VIEWS = "loss.consistency", "train.ctc_consistency"  # unless 0, a batch has half as many utterances, twice
 
