@@ -194,6 +194,15 @@ def vtt(path):
     }
 
 
+def a_label_track(path):
+    write_audio(path / "talk.wav", 4)
+    lines = ["0.500000\t1.500000\thello there", "\\\t100.0\t4000.0", "1.600000\t1.700000\t", "2.0\t3.0\tgeneral"]
+    return written(path / "talk.txt", "\n".join(lines)), {
+        "talk-0000050-0000150": ("hello there", None, 0.5, 1),
+        "talk-0000200-0000300": ("general", None, 2, 1),
+    }
+
+
 def a_list(path):
     lines = ["; Prompts, in French", "# of one voice", "", "activated: Activé: oui", "digits/0: zéro", "letters/0: o"]
     for name in ("activated", "digits/0", "letters/0"):
@@ -207,7 +216,7 @@ def a_list(path):
 
 FORMS = [
     *(a_folder, common_voice, a_csv_with_times, a_table_with_bars, nemo, a_kaldi_directory, ljspeech, lhotse_manifests),
-    *(an_stm, an_rttm, a_ctm, srt, vtt, a_list),
+    *(an_stm, an_rttm, a_ctm, srt, vtt, a_list, a_label_track),
 ]
 
 
@@ -716,6 +725,23 @@ def test_a_file_in_another_encoding_is_said_to_be(tmp_path, encoding, said, opti
     form = options.pop("form", "auto")
     with pytest.raises(InputError, match=said):
         read_rows(Source(path, **options), form)
+
+
+def test_a_label_track_is_no_transcript(tmp_path):
+    path, expected = a_label_track(tmp_path)
+    assert facts(manifest(tmp_path)[0]) == facts(manifest(path)[0])
+    path.write_text(path.read_text() + "\nand more")
+    cuts, faults = manifest(path)
+    assert (len(cuts), [str(fault).partition(": ")[0] for fault in faults]) == (len(expected), ["talk.txt:5"])
+
+
+def test_a_label_track_in_a_folder_of_transcripts_is_named(tmp_path):
+    for name, text in (("a/one", "ONE"), ("b/two", "0.5\t0.8\ttwo")):
+        write_audio(tmp_path / "in" / f"{name}.wav")
+        written(tmp_path / "in" / f"{name}.txt", text)
+    cuts, faults = manifest(tmp_path / "in")
+    assert {cut.supervisions[0].text for cut in cuts.values()} == {"ONE"}
+    assert [str(fault).partition(":")[0] for fault in faults] == ["b/two.txt"]
 
 
 def test_a_cue_without_times_is_named(tmp_path):

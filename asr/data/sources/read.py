@@ -13,7 +13,7 @@ from asr.data.sources.lhotse import ENDINGS, manifests, read_lhotse
 from asr.data.sources.lists import read_list, read_ljspeech, shape_of
 from asr.data.sources.record import find_fields
 from asr.data.sources.row import Row, Source
-from asr.data.sources.segments import read_ctm, read_rttm, read_stm
+from asr.data.sources.segments import LABEL, read_ctm, read_labels, read_rttm, read_stm
 from asr.data.sources.subtitles import read_srt, read_vtt
 from asr.data.sources.table import cells_of, delimiter_of, json_record, read_json_lines, read_table
 from asr.errors import InputError
@@ -33,6 +33,7 @@ READERS: dict[str, Callable[[Source], Iterator[Row]]] = {
     "rttm": read_rttm,
     "srt": read_srt,
     "vtt": read_vtt,
+    "audacity": read_labels,
 }
 TABLE_ENDINGS = (".tsv", ".csv", ".txt", ".tsv.gz", ".csv.gz")
 LHOTSE_FIELDS = {"recording", "supervisions", "sources", "recording_id"}  # of cuts, recordings, supervisions
@@ -80,8 +81,10 @@ def form_of_directory(source: Source) -> str:
         if any(path.glob(f"*.{form}")):
             return form
     audio = list(audio_below(path))
-    if any(one.with_suffix(".txt").is_file() for one in audio):
-        return "folder"
+    texts = (text for text in (one.with_suffix(".txt") for one in audio) if text.is_file())
+    text = next(texts, None)
+    if text is not None:
+        return "audacity" if text.parent == path and LABEL.match(first_line(text)) else "folder"
     raise InputError(f"{path}: {hint(path, len(audio))}")
 
 
@@ -103,6 +106,8 @@ def form_of_file(source: Source) -> str:
     if ending in TIMED_FORMS:
         return ending
     first = first_line(path)
+    if LABEL.match(first) and not source.columns:
+        return "audacity"
     if first.lstrip().startswith("{"):
         return "lhotse" if LHOTSE_FIELDS & set(json_fields(path, first)) else "jsonl"
     if has_bars(first):
