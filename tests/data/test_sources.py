@@ -230,6 +230,13 @@ def test_every_form_is_found_and_becomes_cuts(tmp_path, form):
         assert cut.load_audio().shape == (1, cut.num_samples)
 
 
+def test_names_of_files_may_have_the_backslashes_of_windows(tmp_path):
+    write_audio(tmp_path / "clips" / "a" / "one.wav")
+    path = written(tmp_path / "in.csv", "path,text\nclips\\a\\one.wav,ONE\na\\one,ONE\n")
+    rows = read_rows(Source(path))
+    assert [row.audio for row in rows] == [tmp_path / "clips" / "a" / "one.wav"] * 2
+
+
 @pytest.mark.parametrize(
     ("file", "line"),
     [

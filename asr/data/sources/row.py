@@ -100,8 +100,11 @@ class Source:
         return [folder for folder in (self.home / name for name in AUDIO_FOLDERS) if folder.is_dir()]
 
     def locate(self, name: str) -> Path:
-        """The audio file called `name`, whose ending may be left out; where it should be, if there is none."""
-        names = [name, *(name + ending for ending in AUDIO_ENDINGS)]
+        """The audio file called `name`, whose ending may be left out; where it should be, if there is none.
+
+        Tables that were made on Windows have backslashes between folders.
+        """
+        names = [one + ending for one in (name, name.replace("\\", "/")) for ending in ("", *AUDIO_ENDINGS)]
         places = (folder / one for one in names for folder in self.folders)
         return next((place for place in places if is_file(place)), self.folders[0] / name)
 
