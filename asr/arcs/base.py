@@ -13,6 +13,7 @@ to be kept but C numbers: from these and the occupations also follows the L1 nor
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -316,9 +317,11 @@ class ArcSet:
         """Log-weight of every arc (A,...) from those of the choices (C,...)."""
         if self.each_one_choice:
             return log_probs[: len(self.arcs)]
-        rows = log_probs.unbind(0)  # one call instead of one for each choice of each arc
-        made = [[rows[choice] for choice in arc.choices] for arc in self.arcs]
-        return torch.stack([functools.reduce(torch.add, choices) for choices in made])
+        first, *others = choices_by_arc(tuple(arc.choices for arc in self.arcs), log_probs.device)
+        weights = log_probs.index_select(0, first[1])
+        for arcs, choices in others:
+            weights = weights.index_add(0, arcs, log_probs.index_select(0, choices))
+        return weights
 
     def by_choice(self, by_AN: Tensor) -> Tensor:
         """Occupations of choices (C,N) from those of arcs."""
@@ -349,6 +352,15 @@ class ArcSet:
     def by_head(self, values_CN: Tensor) -> Sequence[Tensor]:
         """Values of choices, those of each head."""
         return torch.split(values_CN, [head.size for head in self.heads])
+
+
+@functools.cache
+def choices_by_arc(choices_A: tuple[tuple[int, ...], ...], device: torch.device) -> list[tuple[Tensor, Tensor]]:
+    """The arcs that have a first choice, and which it is; then those that have a second one, and so on."""
+    columns = itertools.zip_longest(*choices_A)
+    pairs = [[(arc, choice) for arc, choice in enumerate(column) if choice is not None] for column in columns]
+    with torch.inference_mode(False):  # or they could not be used in training afterwards
+        return [tuple(torch.tensor(pair, device=device).T.contiguous().unbind()) for pair in pairs]
 
 
 def at_least_float32(logits: Tensor) -> torch.dtype:
