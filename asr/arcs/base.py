@@ -357,10 +357,11 @@ class ArcSet:
 @functools.cache
 def choices_by_arc(choices_A: tuple[tuple[int, ...], ...], device: torch.device) -> list[tuple[Tensor, Tensor]]:
     """The arcs that have a first choice, and which it is; then those that have a second one, and so on."""
-    columns = itertools.zip_longest(*choices_A)
-    pairs = [[(arc, choice) for arc, choice in enumerate(column) if choice is not None] for column in columns]
+    nth = itertools.zip_longest(*choices_A)
+    pairs = [[(arc, choice) for arc, choice in enumerate(choices) if choice is not None] for choices in nth]
     with torch.inference_mode(False):  # or they could not be used in training afterwards
-        return [tuple(torch.tensor(pair, device=device).T.contiguous().unbind()) for pair in pairs]
+        columns = [torch.tensor(column, device=device).T.contiguous() for column in pairs]
+        return [(arcs, choices) for arcs, choices in columns]
 
 
 def at_least_float32(logits: Tensor) -> torch.dtype:
