@@ -49,7 +49,7 @@ CHANGEABLE = {  # of the options that say what the weights are, those that the w
     "model.chunk_frames",
 }
 FIXED = "loss.name", "loss.arcs.name", "loss.arcs.durations", "loss.arcs.big_blanks", "loss.bounds", "optim.name"
-FIXED_AT_ZERO = "train.ema", "train.ctc_weight"  # there are weights of it, or there are none
+FIXED_AT_ZERO = "train.ema", "train.ctc_weight", "train.frame_weight"  # there are weights of it, or there are none
 STREAM = "data.", "train.seed"  # what the order of the batches depends on
 VIEWS = "loss.consistency", "train.ctc_consistency"  # unless 0, a batch has half as many utterances, twice
 
@@ -216,7 +216,8 @@ def write_record(run: RunDirectory, resumption: Resumption, step: int) -> None:
 def check_tokenizer(run: RunDirectory, tokenizer: Tokenizer, name: str) -> None:
     """Raise InputError where the run was begun with other pieces."""
     if state.resumable(run.checkpoints) and load_tokenizer(run.tokenizer).pieces != tokenizer.pieces:
-        raise InputError(f"{name} is not the tokenizer that {run.path} was begun with: give another run=")
+        remedy = f"data.tokenizer={run.tokenizer} is the run's own; or give another run="
+        raise InputError(f"{name} is not the tokenizer that {run.path} was begun with: {remedy}")
 
 
 def check_steps(run: RunDirectory, done: int, steps: int) -> None:
