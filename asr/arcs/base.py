@@ -320,7 +320,7 @@ class ArcSet:
         first, *others = choices_by_arc(tuple(arc.choices for arc in self.arcs), log_probs.device)
         weights = log_probs.index_select(0, first[1])
         for arcs, choices in others:
-            weights = weights.index_add(0, arcs, log_probs.index_select(0, choices))
+            weights.index_add_(0, arcs, log_probs.index_select(0, choices))
         return weights
 
     def by_choice(self, by_AN: Tensor) -> Tensor:
