@@ -58,7 +58,7 @@ class TdtArcOptions(ArcOptions):
 
     name: str = option("tdt", "which arcs leave a node", choices=("tdt",))
     durations: list[int] = option([0, 1, 2, 3, 4], "frames that a token may advance; blank never 0", low=0)
-    sigma: float = option(0.0, "nats taken off every arc in training, in favour of paths that skip frames", low=0)
+    sigma: float = option(0.05, "nats taken off every arc in training, in favour of paths that skip frames", low=0)
     omega: float = option(0.0, "share of training batches with the plain RNN-T loss", low=0, high=1)
 
     @property
