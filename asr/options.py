@@ -44,8 +44,8 @@ def path_option(default: Any, help: str, *, needed: bool = False) -> Any:
 
 
 def _field(default: Any, metadata: dict[str, Any]) -> Any:
-    if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata=metadata)
+    if isinstance(default, (list, dict)):
+        return field(default_factory=default.copy, metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
@@ -110,7 +110,8 @@ def with_home(path: str, before: str = "") -> str:
 def _check_value(option: Option, value: Any) -> None:
     if option.default == MISSING and value == "":
         raise missing_values([option])
-    for element in value if isinstance(value, list) else [value]:
+    elements = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
+    for element in elements:
         fault = _fault(option, element)
         if fault:
             raise InputError(f"{option.name}={shown(value)}: {fault} ({option.help})")
@@ -160,12 +161,14 @@ def require_needed(section: Any, prefix: str, but: Iterable[str] = ()) -> None:
 
 
 def type_name(hint: Any) -> str:
-    """A type in words: `int`, `int or null`, `list of str`."""
+    """A type in words: `int`, `int or null`, `list of str`, `{str: float}`."""
     arguments = typing.get_args(hint)
     if not arguments:
         return str(hint.__name__)
     if typing.get_origin(hint) is list:
         return f"list of {type_name(arguments[0])}"
+    if typing.get_origin(hint) is dict:
+        return f"{{{type_name(arguments[0])}: {type_name(arguments[1])}}}"
     return " or ".join("null" if one is type(None) else type_name(one) for one in arguments)
 
 

@@ -22,6 +22,7 @@ from asr.options import require_needed
 from asr.runs.directory import RunDirectory, silent_logger
 from asr.train.data import TrainingData, estimate_normalization
 from asr.train.loop import Trainer
+from asr.train.parts import choose_trained
 from asr.train.preflight import measure_peak_mb, noise_batch, probe_sizes
 from asr.train.skips import NAMED, grouped
 from asr.train.task import make_task
@@ -42,6 +43,7 @@ def main(config: PreflightConfig) -> None:
     tell([one for draw in draws for one in draw.refused])
     torch.manual_seed(config.train.seed)
     task = make_task(config, tokenizer.vocab_size).to(device)
+    choose_trained(task, config.train)
     estimate_normalization(task.model, data)
     silent_logger()
     with tempfile.TemporaryDirectory() as directory:

@@ -44,7 +44,7 @@ from asr.config.loss import (
     PrunedLossOptions,
 )
 from asr.config.model import ModelOptions
-from asr.config.train import OptimOptions, TrainOptions
+from asr.config.train import LoraOptions, OptimOptions, TrainOptions
 
 __all__ = [
     "ARCS",
@@ -69,6 +69,7 @@ __all__ = [
     "K2BeamOptions",
     "LabelSearchOptions",
     "LmConfig",
+    "LoraOptions",
     "LossOptions",
     "ManifestConfig",
     "ModelOptions",

@@ -18,6 +18,7 @@ from asr.data.pauses import ANY, Lengths
 from asr.data.tokenizer import Tokenizer, load_tokenizer, pieces_digest
 from asr.errors import InputError
 from asr.files import write_atomically
+from asr.models.lora import merged
 from asr.models.transducer import Transducer
 from asr.runs import state
 from asr.runs.directory import RunDirectory
@@ -146,7 +147,8 @@ def load_trained(path: str, checkpoint: str, device: torch.device) -> Trained:
         raise InputError(f"checkpoint=ema: {path} was trained without a moving average; train with train.ema=0.999")
     paths = select(run.checkpoints, checkpoint, config.train.average_last)
     extra = config.loss.arcs.extra_outputs
-    weights = [load_weights(chosen, checkpoint, tokenizer, extra) for chosen in paths]
+    has_lora = config.train.lora.rank > 0
+    weights = [load_weights(chosen, checkpoint, tokenizer, extra, has_lora) for chosen in paths]
     model = Transducer(config.model, tokenizer.vocab_size, extra)
     model.load_state_dict(state.average(weights))
     names = " + ".join(names_of(paths, checkpoint))
@@ -155,14 +157,18 @@ def load_trained(path: str, checkpoint: str, device: torch.device) -> Trained:
     )
 
 
-def load_weights(path: Path, checkpoint: str, tokenizer: Tokenizer, extra_outputs: int = 0) -> dict[str, Tensor]:
+def load_weights(
+    path: Path, checkpoint: str, tokenizer: Tokenizer, extra_outputs: int = 0, has_lora: bool = False
+) -> dict[str, Tensor]:
     """The model's weights in the checkpoint at `path`, or their moving average. extra_outputs: beside the vocabulary.
 
-    Raises InputError where they were trained with another tokenizer.
+    What LoRA adds is merged into them. Raises InputError where they were trained with another tokenizer.
     """
     part = EMA if checkpoint == EMA else "model"
     loaded = state.load(path, [part])
     weights: dict[str, Tensor] = loaded.parts[part]["weights"] if checkpoint == EMA else loaded.parts[part]
+    if has_lora:
+        weights = merged(weights, path)
     known = loaded.info.get("tokenizer", pieces_digest(tokenizer))  # older checkpoints do not tell
     size = len(weights["joiner.output.weight"]) - extra_outputs
     if known != pieces_digest(tokenizer) or size != tokenizer.vocab_size:
@@ -170,6 +176,12 @@ def load_weights(path: Path, checkpoint: str, tokenizer: Tokenizer, extra_output
         raise InputError(
             f"{path} was trained with another tokenizer than the run's ({differs}): put back the tokenizer directory"
         )
+    return weights
+
+
+def objective_weights(trained: Trained) -> dict[str, Tensor]:
+    """Those of the objective, such as its CTC head, in the last of the checkpoints."""
+    weights: dict[str, Tensor] = state.load(trained.last, ["objective"]).parts["objective"]
     return weights
 
 
