@@ -9,7 +9,7 @@ import dataclasses
 import math
 import os
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from typing import Any
@@ -90,12 +90,17 @@ def check_values(config: Any, prefix: str) -> None:
 
 def expand_paths(config: Any, prefix: str) -> None:
     """Put the home directory for `~` in the paths of the dataclass `config`; raise InputError where there is none."""
+    replace_paths(config, lambda path, name: with_home(path, f"{name}="), prefix)
+
+
+def replace_paths(config: Any, change: Callable[[str, str], str], prefix: str = "") -> None:
+    """Put `change(path, name of the option)` for each path of the dataclass `config`; `prefix` goes before names."""
     for one in dataclasses.fields(config):
         name, value = prefix + one.name, getattr(config, one.name)
         if dataclasses.is_dataclass(value):
-            expand_paths(value, f"{name}.")
+            replace_paths(value, change, f"{name}.")
         elif one.metadata.get("path"):
-            paths = [with_home(text, f"{name}=") for text in (value if isinstance(value, list) else [value])]
+            paths = [change(text, name) for text in (value if isinstance(value, list) else [value])]
             setattr(config, one.name, paths if isinstance(value, list) else paths[0])
 
 

@@ -1,4 +1,4 @@
-"""Trained models from run directories, for every command that needs one."""
+"""Trained models from run directories and packages, for every command that needs one."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors.torch import load as parse_tensors
 from torch import Tensor
 
 from asr.config import TrainConfig
 from asr.config.schema import from_yaml
 from asr.data.contents import QUANTILES
 from asr.data.pauses import ANY, Lengths
-from asr.data.tokenizer import Tokenizer, load_tokenizer, pieces_digest
+from asr.data.tokenizer import Tokenizer, load_tokenizer, parse_tokenizer, pieces_digest
 from asr.errors import InputError
 from asr.files import write_atomically
 from asr.models.lora import merged
 from asr.models.transducer import Transducer
 from asr.runs import state
 from asr.runs.directory import RunDirectory
+from asr.runs.package import CONFIG, MODEL, MOST_TENSORS, OBJECTIVE, TOKENIZER, Package, is_package, open_package
 
 EMA = "ema"  # the moving average of the weights, at the last checkpoint
 AVERAGE = "average"  # of the last checkpoints
@@ -34,7 +36,8 @@ class Trained:
     """A model ready to decode with, its tokenizer, its configuration, and which checkpoint it is.
 
     digest: tells its weights from others of the same names; "" where they are of no checkpoint.
-    last: the checkpoint, the last one of several. lengths: of pieces like the utterances that it was trained on.
+    last: the checkpoint, the last one of several, or the package. lengths: of pieces like the utterances that it was
+    trained on.
     """
 
     model: Transducer
@@ -49,7 +52,9 @@ class Trained:
 def load_config(run: RunDirectory) -> TrainConfig:
     """The config of a run. Raises InputError where the directory is none, or its config is damaged."""
     if not run.config.is_file():
-        raise InputError(f"run={run.path}: no config.yaml there, so it is not a run directory of `asr train`")
+        raise InputError(
+            f"run={run.path}: no config.yaml there, so it is neither a run directory of `asr train` nor a package"
+        )
     try:
         config = from_yaml(run.config.read_text(encoding="utf-8"), "train")
     except InputError as error:
@@ -134,11 +139,13 @@ def checkpoint_digest(path: str, checkpoint: str) -> str:
 
 
 def load_trained(path: str, checkpoint: str, device: torch.device) -> Trained:
-    """The model of a run. `checkpoint` is best, last, average (of the last ones), ema (the moving average that was
-    made in training), auto (see `resolve`) or a checkpoint's name.
+    """The model of a run, or of a package. `checkpoint` is best, last, average (of the last ones), ema (the moving
+    average that was made in training), auto (see `resolve`) or a checkpoint's name.
 
-    Raises InputError where the directory is no run, or the checkpoint is missing or damaged.
+    Raises InputError where there is neither, or the checkpoint is missing or damaged.
     """
+    if is_package(Path(path)):
+        return load_package(open_package(Path(path)), checkpoint, device)
     run = RunDirectory(Path(path))
     config = load_config(run)
     tokenizer = load_tokenizer(run.tokenizer)
@@ -154,6 +161,26 @@ def load_trained(path: str, checkpoint: str, device: torch.device) -> Trained:
     names = " + ".join(names_of(paths, checkpoint))
     return Trained(
         model.to(device).eval(), tokenizer, config, names, digest_of_all(paths), paths[-1], piece_lengths(run, config)
+    )
+
+
+def load_package(package: Package, checkpoint: str, device: torch.device) -> Trained:
+    """The model of a package. Raises InputError where another checkpoint than `auto` is wanted, or it is damaged."""
+    if checkpoint != AUTO:
+        raise InputError(f"checkpoint={checkpoint}: {package.path} is a package, of one model; leave it out")
+    told = package.description
+    config = from_yaml(package.read(CONFIG).decode(), "train")
+    assert isinstance(config, TrainConfig)
+    config.run = str(package.path)
+    tokenizer = parse_tokenizer(lambda name: package.read(f"{TOKENIZER}/{name}"), package.path / TOKENIZER)
+    model = Transducer(config.model, tokenizer.vocab_size, config.loss.arcs.extra_outputs)
+    try:
+        model.load_state_dict(parse_tensors(package.read(MODEL, MOST_TENSORS)))
+    except RuntimeError:
+        raise InputError(f"{package.path}: {MODEL} and {CONFIG} do not belong together: get it again") from None
+    lengths = Lengths(*told["seconds"]) if told["seconds"] else ANY
+    return Trained(
+        model.to(device).eval(), tokenizer, config, told["checkpoint"], told["digest"], package.path, lengths
     )
 
 
@@ -180,7 +207,10 @@ def load_weights(
 
 
 def objective_weights(trained: Trained) -> dict[str, Tensor]:
-    """Those of the objective, such as its CTC head, in the last of the checkpoints."""
+    """Those of the objective, such as its CTC head, in the last of the checkpoints or in a package."""
+    if is_package(trained.last):
+        found: dict[str, Tensor] = parse_tensors(open_package(trained.last).read(OBJECTIVE, MOST_TENSORS))
+        return found
     weights: dict[str, Tensor] = state.load(trained.last, ["objective"]).parts["objective"]
     return weights
 

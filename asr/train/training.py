@@ -19,6 +19,7 @@ from asr.files import write_atomically
 from asr.options import require_needed
 from asr.progress import told_if_slow
 from asr.runs.directory import RunDirectory, silent_logger
+from asr.runs.package import is_package
 from asr.runs.trained import Trained
 from asr.train.begin import begin_from, load_initial
 from asr.train.data import TrainingData, estimate_normalization, warn_of_unaligned
@@ -36,11 +37,14 @@ from asr.train.resume import (
 )
 from asr.train.signals import stop_on_signals
 from asr.train.task import compile_layers, make_task
+from asr.version import version
 
 
 def train(config: TrainConfig, ranks: Ranks) -> None:
     """`main`, as one of the processes that train."""
     run = RunDirectory(Path(config.run))
+    if run.path.is_dir() and is_package(run.path):
+        raise InputError(f"run={run.path}: is a package; begin from it, train.init={run.path} and another run=")
     with owned_by_all(run.path, ranks):
         train_in(run, config, ranks)
 
@@ -81,7 +85,7 @@ def train_in(run: RunDirectory, config: TrainConfig, ranks: Ranks) -> None:
         device,
         ranks,
     )
-    trainer.told["tokenizer"] = pieces_digest(tokenizer)
+    trainer.told |= {"tokenizer": pieces_digest(tokenizer), "asr": version()}
     if begun is not None:
         trainer.told["init"] = begun.digest
     if checkpoint is not None:

@@ -45,6 +45,7 @@ MANDATORY = {
     "transcribe": ["run=r"],
     "plot": ["run=r", "cuts=c", "output=o"],
     "export": ["run=r", "output=o"],
+    "package": ["run=r", "output=o"],
     "score": ["hypotheses=h", "output=o"],
     "compare": [],
 }
@@ -99,7 +100,7 @@ def recipe_refusal(recipe: Path, text: str) -> str:
 TEXT = {  # options of text that are no paths
     *("name", "checkpoint", "scheduler", "utterance"),
     *("audio_column", "text_column", "speaker_column", "split"),
-    *("init_checkpoint", "init_except", "freeze"),
+    *("init_checkpoint", "init_except", "freeze", "data", "licence"),
 }
 
 
