@@ -118,7 +118,8 @@ def training(config: PackageConfig, trained: Trained, facts: Facts) -> Iterator[
 def model(trained: Trained) -> Iterator[tuple[str, str]]:
     """What the model is."""
     options, count = trained.config.model, sum(p.numel() for p in trained.model.parameters())
-    chunks = f"chunks of {options.chunk_frames} frames" if options.chunk_frames else "whole utterances"
+    sizes = " or ".join(map(str, options.chunk_frames))
+    chunks = f"chunks of {sizes} frames" if sizes else "whole utterances"
     yield "Parameters", f"{count:,}, float32"
     yield (
         "Encoder",

@@ -9,6 +9,7 @@ import pytest
 import torch
 from saved_runs import beginning, char_tokenizer, random_task, save_run, small_config
 
+import asr
 from asr.cli.main import main
 from asr.config import (
     FullLossOptions,
@@ -202,7 +203,8 @@ def test_a_training_begins_once_and_goes_on_without_what_it_began_from(
     try:
         assert main([*words, "train.steps=3"]) == 0
         newest = state.resumable(run / "checkpoints")[-1]
-        assert state.load(newest, []).info["init"] == digest
+        told = state.load(newest, []).info
+        assert (told["init"], told["asr"].split(",")[0]) == (digest, asr.__version__)
         assert state.step_of(newest) == 3
         capsys.readouterr()
         assert main([*words, "train.steps=4", f"train.init={elsewhere}", "train.change=true"]) == 2
