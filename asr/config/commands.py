@@ -157,7 +157,7 @@ class PackageConfig:
         [], "directories of `asr export` to put in; default: those in the run's directory that are of these weights"
     )
     name: str = option("", "what the model is called in its card; default: as the run's directory")
-    data: str = option("", "what it was trained on, in words for its card; default: names and size of the manifests")
+    corpus: str = option("", "what it was trained on, in words for its card; default: names and size of the manifests")
     licence: str = option("", "of the data, and of the model, in words for its card")
 
 

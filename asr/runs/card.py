@@ -105,7 +105,7 @@ def training(config: PackageConfig, trained: Trained, facts: Facts) -> Iterator[
     """What the model was trained on, and how."""
     cuts = ", ".join(Path(path).name for path in trained.config.data.train_cuts)
     count = f", {facts.utterances:,} utterances" if facts.utterances is not None else ""
-    yield "Data", config.data or f"{cuts}{count}"
+    yield "Data", config.corpus or f"{cuts}{count}"
     yield "Licence", config.licence or "not told"
     yield "Recipe", "`config.yaml` has every option; its paths are without their directories"
     yield "Loss", f"{trained.config.loss.name}, arcs {trained.config.loss.arcs.name}, {trained.config.loss.topology}"
@@ -121,9 +121,8 @@ def model(trained: Trained) -> Iterator[tuple[str, str]]:
     sizes = " or ".join(map(str, options.chunk_frames))
     chunks = f"chunks of {sizes} frames" if sizes else "whole utterances"
     yield "Parameters", f"{count:,}, float32"
-    yield (
-        "Encoder",
-        f"Conformer, {options.layers} layers, width {options.encoder_dim}, subsampling {options.subsampling}",
-    )
+    yield "Encoder", f"Conformer of width {options.encoder_dim}"
+    yield "Layers", f"{options.layers}"
+    yield "Subsampling", f"{options.subsampling}"
     yield "Reads", f"{chunks}, filterbanks of {options.mel_bins} bins, from audio of {SAMPLING_RATE} Hz"
     yield "Units", f"{trained.tokenizer.vocab_size} pieces, blank included"

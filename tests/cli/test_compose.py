@@ -100,7 +100,7 @@ def recipe_refusal(recipe: Path, text: str) -> str:
 TEXT = {  # options of text that are no paths
     *("name", "checkpoint", "scheduler", "utterance"),
     *("audio_column", "text_column", "speaker_column", "split"),
-    *("init_checkpoint", "init_except", "freeze", "data", "licence"),
+    *("init_checkpoint", "init_except", "freeze", "corpus", "licence"),
 }
 
 

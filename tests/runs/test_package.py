@@ -219,8 +219,11 @@ def test_a_training_begins_from_it(package):
 
 def test_a_package_is_no_place_to_train_in_nor_packed_again(run, tmp_path, capsys):
     output = tmp_path / "model"
-    assert main(["package", f"run={run}", f"output={output}", "checkpoint=average"]) == 0
+    words = [f"run={run}", f"output={output}", "checkpoint=average", "corpus=AN4 (CMU), 1991", "name=tiny"]
+    assert main(["package", *words]) == 0
     assert "model.safetensors" in capsys.readouterr().out
+    assert "# tiny\n" in (card := (output / "README.md").read_text())
+    assert "- Data: AN4 (CMU), 1991\n" in card
     before = files(output)
     assert main(["train", f"run={output}", "data.train_cuts=[a]", "data.valid_cuts=[b]", "data.tokenizer=c"]) == 2
     assert capsys.readouterr().err == (
