@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -13,27 +14,24 @@ from asr.data.batch import Batch
 from asr.data.dataset import Draw, SpeechDataset
 from asr.data.manifest import open_cuts
 from asr.errors import InputError
-from asr.export.directory import check_search, export, form_of, format_called
+from asr.export.directory import export
 from asr.runs.trained import Trained, load_trained
 
 
 def main(config: ExportConfig) -> None:
     """Export and say what the check found. Raises InputError where the model cannot be exported."""
     trained = load_trained(config.run, config.checkpoint, torch.device("cpu"))
-    check_search(config, trained)
-    form_of(config, trained)
-    format_called(config.format)
-    batches = read_batches(config, trained)
-    for line in export(config, trained, batches):
+    for line in export(config, trained, read_batches(config, trained)):
         print(line)
     for path in sorted(Path(config.output).glob("*.*")):
         print(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
 
 
-def read_batches(config: ExportConfig, trained: Trained) -> list[Batch]:
+def read_batches(config: ExportConfig, trained: Trained) -> Iterator[Batch]:
     """Utterances of `cuts` or of the run's validation, to check the export with."""
     dataset = SpeechDataset(trained.config.model.mel_bins, trained.model.timing)
-    return [dataset[Draw([cut])] for cut in islice(open_to_check(config, trained), config.utterances)]
+    for cut in islice(open_to_check(config, trained), config.utterances):
+        yield dataset[Draw([cut])]
 
 
 def open_to_check(config: ExportConfig, trained: Trained) -> CutSet:

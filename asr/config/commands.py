@@ -236,7 +236,7 @@ class ManifestConfig:
     form: str = option(
         "auto",
         "what the input is; auto: found from it",
-        choices=("auto", "folder", "table", "jsonl", "kaldi", "ljspeech", "list", "lhotse", *TIMED_FORMS),
+        choices=("auto", "folder", "table", "jsonl", "kaldi", "ljspeech", "list", "lhotse", "audacity", *TIMED_FORMS),
     )
     audio_dir: str = path_option(
         "", "directory that names of audio files count from; default: the input's, clips/, wavs/, …"

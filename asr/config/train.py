@@ -66,6 +66,12 @@ class TrainOptions:
     ctc_consistency: float = option(
         0.0, "share that the divergence between two views of each utterance has in it (CR-CTC); 0: one view", low=0
     )
+    frame_weight: float = option(
+        0.0,
+        "weight, at first, of the cross entropy of frames to the pieces said in them by the times of words; 0: none",
+        low=0,
+    )
+    frame_batches: int = option(2000, "training batches over which that weight falls to 0", low=1)
     log_every: int = option(20, "steps between two lines of metrics", low=1)
     validate_every: int = option(500, "steps between two validations (of a checkpoint each)", low=1)
     save_every: int = option(500, "steps between two checkpoints", low=1)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib import import_module
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from asr.files import replace_directory, require_directory
 from asr.runs.trained import Trained
 
 DESCRIPTION = "export.json"  # tells a directory that may be replaced from others
+PARTS = tuple(field.name for field in fields(Exported))
 
 
 @dataclass(frozen=True)
@@ -63,21 +64,23 @@ def check_search(config: ExportConfig, trained: Trained) -> None:
         check_model(trained.config.loss, trained.model.timing)
 
 
-def export(config: ExportConfig, trained: Trained, batches: Sequence[Batch]) -> list[str]:
-    """Write all files of an export, and check them on `batches`; what was found, in words.
+def export(config: ExportConfig, trained: Trained, read: Iterable[Batch]) -> list[str]:
+    """Write all files of an export, and check them on what `read` yields; what was found, in words.
 
-    Raises InputError where one fails the check: then nothing is left behind.
+    Raises InputError where one fails the check: then nothing is left behind. A model that cannot be exported is refused
+    before anything is read.
     """
     check_search(config, trained)
     form, kind = form_of(config, trained), format_called(config.format)
+    batches = list(read)
     with new_directory(Path(config.output)) as directory:
         for part in make_parts(trained, form):
             kind.write(part, directory / f"{part.name}{kind.suffix}")
-        found = {"float32": check(directory, kind, kind.suffix, config, trained, form, batches)}
+        found = {"float32": check(directory, kind, kind.suffix, trained, form, batches)}
         if config.int8 and config.format == "onnx":
-            for name in ("encoder", "decoder", "joiner"):
+            for name in PARTS:
                 onnx_files.write_int8(directory / f"{name}.onnx", directory / f"{name}.int8.onnx")
-            found["int8"] = check(directory, kind, ".int8.onnx", config, trained, form, batches)
+            found["int8"] = check(directory, kind, ".int8.onnx", trained, form, batches)
         (directory / "tokens.txt").write_text(tokens_txt(trained.tokenizer), encoding="utf-8")
         (directory / "bpe.vocab").write_text(bpe_vocab(trained.tokenizer), encoding="utf-8")
         trained.tokenizer.save(directory / "tokenizer")
@@ -89,20 +92,17 @@ def export(config: ExportConfig, trained: Trained, batches: Sequence[Batch]) -> 
     return lines
 
 
-def check(
-    directory: Path,
-    kind: Format,
-    suffix: str,
-    config: ExportConfig,
-    trained: Trained,
-    form: Form,
-    batches: Sequence[Batch],
-) -> Parity:
-    """Compare files with the model. Raises InputError where they differ by more than they may."""
-    exported = Exported(*(kind.load(directory / f"{name}{suffix}") for name in ("encoder", "decoder", "joiner")))
+def check(directory: Path, kind: Format, suffix: str, trained: Trained, form: Form, batches: Sequence[Batch]) -> Parity:
+    """Compare files with the model. Raises InputError where they differ by more than they may, or say nothing."""
+    exported = Exported(*(kind.load(directory / f"{name}{suffix}") for name in PARTS))
     options = GreedyOptions(max_symbols_per_frame=1)
     search = make_search(options, trained.model, trained.config.loss, trained.tokenizer)
     parity = compare(exported, trained, search, form, batches)
+    if not parity.labels:
+        raise InputError(
+            f"the model recognises nothing in {parity.utterances} utterances, so the check would say nothing of its "
+            "labels: name others with cuts=…, or more of them with utterances=…"
+        )
     exact = suffix == kind.suffix
     if exact and (parity.hidden > HIDDEN_TOLERANCE or parity.differing):
         raise InputError(f"the export is not the model ({parity.line()}): nothing was written")

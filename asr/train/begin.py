@@ -31,6 +31,7 @@ BY_OUTPUT = "joiner.output."  # has a row for each piece, and for what else arcs
 BY_PIECE = (
     "predictor.embedding.",
     "objective.ctc.output.",
+    "objective.frames.output.",
     "objective.transducer.simple.am.",
     "objective.transducer.simple.lm.",
 )
@@ -164,6 +165,15 @@ def differing(new: Mapping[str, Tensor], old: Mapping[str, Tensor], rows: Rows) 
             shapes = [list(value.shape[first:]) for value in (old[name], new[name])]
             if shapes[0] != shapes[1]:
                 yield name, f"has shape {list(old[name].shape)} in it, and {list(new[name].shape)} here"
+            elif first == 0 and name.startswith(OBJECTIVE) and may_be_of_pieces(new[name], rows):
+                yield name, "may have rows for other pieces"
+
+
+def may_be_of_pieces(value: Tensor, rows: Rows) -> bool:
+    """Whether a tensor of a loss that is not known here may have a row for each piece, where the pieces are others."""
+    by_piece = rows[BY_PIECE[0]]
+    same = torch.equal(by_piece, torch.arange(len(by_piece)))
+    return not same and len(by_piece) in value.shape
 
 
 def check(faults: Mapping[str, str], initial: Trained, config: TrainConfig) -> None:

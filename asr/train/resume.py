@@ -53,7 +53,7 @@ LORA = "train.lora.rank", "train.lora.alpha"
 ARCS = "loss.arcs.name", "loss.arcs.durations", "loss.arcs.big_blanks"
 FIXED = "loss.name", *ARCS, "loss.bounds", "optim.name", *BEGINNING, *LORA
 FACTORS = "optim.lr_factors."  # of parts of the model, whose parameters the optimiser keeps apart
-FIXED_AT_ZERO = "train.ema", "train.ctc_weight"  # there are weights of it, or there are none
+FIXED_AT_ZERO = "train.ema", "train.ctc_weight", "train.frame_weight"  # there are weights of it, or there are none
 STREAM = "data.", "train.seed"  # what the order of the batches depends on
 VIEWS = "loss.consistency", "train.ctc_consistency"  # unless 0, a batch has half as many utterances, twice
 
@@ -224,7 +224,8 @@ def write_record(run: RunDirectory, resumption: Resumption, step: int) -> None:
 def check_tokenizer(run: RunDirectory, tokenizer: Tokenizer, name: str) -> None:
     """Raise InputError where the run was begun with other pieces."""
     if state.resumable(run.checkpoints) and load_tokenizer(run.tokenizer).pieces != tokenizer.pieces:
-        raise InputError(f"{name} is not the tokenizer that {run.path} was begun with: give another run=")
+        remedy = f"data.tokenizer={run.tokenizer} is the run's own; or give another run="
+        raise InputError(f"{name} is not the tokenizer that {run.path} was begun with: {remedy}")
 
 
 def check_steps(run: RunDirectory, done: int, steps: int) -> None:

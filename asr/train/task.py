@@ -51,8 +51,8 @@ class Task(nn.Module):
 
     def loss(self, batch: Batch, outputs: tuple[Tensor, Tensor, Tensor]) -> LossOutput:
         """Loss of every utterance of the batch from the model's outputs, in nats."""
-        targets = batch.labels, batch.label_lengths, batch.alignment
-        out: LossOutput = self.objective(self.model.joiner, *outputs, *targets, batch.views)
+        targets = batch.labels, batch.label_lengths, batch.alignment, batch.views, batch.frame_labels
+        out: LossOutput = self.objective(self.model.joiner, *outputs, *targets)
         return out
 
 
@@ -98,7 +98,9 @@ def make_task(config: TrainConfig, vocab_size: int) -> Task:
     options = dataclasses.asdict(config.loss)
     loss = make_loss(options.pop("name"), vocab_size=vocab_size, encoder_dim=width, predictor_dim=width, **options)
     model = Transducer(config.model, vocab_size, config.loss.arcs.extra_outputs)
-    objective = Objective(loss, width, vocab_size, config.train.ctc_weight, config.train.ctc_consistency)
+    train = config.train
+    ctc, frames = (train.ctc_weight, train.ctc_consistency), (train.frame_weight, train.frame_batches)
+    objective = Objective(loss, width, vocab_size, *ctc, *frames)
     return Task(model, objective)
 
 

@@ -118,7 +118,7 @@ def train_in(run: RunDirectory, config: TrainConfig, ranks: Ranks) -> None:
         f"step {trainer.step} of {config.train.steps}",
         f"{ranks.size} × {device.type}" if ranks.size > 1 else device,
     )
-    if config.loss.uses_alignment and ranks.leads:
+    if (config.loss.uses_alignment or config.train.frame_weight) and ranks.leads:
         warn_of_unaligned(data)
     observer.begin()
     before = stop_on_signals(trainer)

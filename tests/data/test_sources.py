@@ -1,5 +1,6 @@
 """Corpora in the forms that they lie in: what becomes a cut, and what is named."""
 
+import contextlib
 import json
 import re
 import shutil
@@ -23,7 +24,7 @@ from asr.data.sources.record import NAMES
 from asr.data.sources.row import Source, seconds
 from asr.data.sources.split import divide, parse_split
 from asr.data.sources.text import Spelling
-from asr.errors import InputError
+from asr.errors import InputError, PartlyDone
 
 RATE = 8000
 
@@ -44,7 +45,8 @@ def written(path, text):
 def manifest(path, **options):
     """The cuts of a corpus by their ids, and what was wrong with the rest."""
     output = path.parent / "out" / "cuts.jsonl.gz"
-    main(ManifestConfig(input=str(path), output=str(output), **options))
+    with contextlib.suppress(PartlyDone):
+        main(ManifestConfig(input=str(path), output=str(output), **options))
     faults = output.with_name("cuts.jsonl.gz.faults.txt")
     return (
         {cut.id: cut for cut in open_cuts([str(output)])},
@@ -194,6 +196,15 @@ def vtt(path):
     }
 
 
+def a_label_track(path):
+    write_audio(path / "talk.wav", 4)
+    lines = ["0.500000\t1.500000\thello there", "\\\t100.0\t4000.0", "1.600000\t1.700000\t", "2.0\t3.0\tgeneral"]
+    return written(path / "talk.txt", "\n".join(lines)), {
+        "talk-0000050-0000150": ("hello there", None, 0.5, 1),
+        "talk-0000200-0000300": ("general", None, 2, 1),
+    }
+
+
 def a_list(path):
     lines = ["; Prompts, in French", "# of one voice", "", "activated: Activé: oui", "digits/0: zéro", "letters/0: o"]
     for name in ("activated", "digits/0", "letters/0"):
@@ -207,7 +218,7 @@ def a_list(path):
 
 FORMS = [
     *(a_folder, common_voice, a_csv_with_times, a_table_with_bars, nemo, a_kaldi_directory, ljspeech, lhotse_manifests),
-    *(an_stm, an_rttm, a_ctm, srt, vtt, a_list),
+    *(an_stm, an_rttm, a_ctm, srt, vtt, a_list, a_label_track),
 ]
 
 
@@ -219,6 +230,13 @@ def test_every_form_is_found_and_becomes_cuts(tmp_path, form):
     assert {id_: (*fact[:3], pytest.approx(fact[3], abs=1e-3)) for id_, fact in expected.items()} == facts(cuts)
     for cut in cuts.values():
         assert cut.load_audio().shape == (1, cut.num_samples)
+
+
+def test_names_of_files_may_have_the_backslashes_of_windows(tmp_path):
+    write_audio(tmp_path / "clips" / "a" / "one.wav")
+    path = written(tmp_path / "in.csv", "path,text\nclips\\a\\one.wav,ONE\na\\one,ONE\n")
+    rows = read_rows(Source(path))
+    assert [row.audio for row in rows] == [tmp_path / "clips" / "a" / "one.wav"] * 2
 
 
 @pytest.mark.parametrize(
@@ -577,6 +595,14 @@ def test_spelling(options, text, spelt):
     assert Spelling(**options)(text) == spelt
 
 
+@pytest.mark.parametrize("text", ["[risas]", " <noise> ", "(laughter)"])
+def test_a_note_in_brackets_becomes_no_word(text):
+    with pytest.raises(InputError, match="is a note, nothing that was said"):
+        Spelling(punctuation="remove")(text)
+    assert Spelling()(text) == text.strip()
+    assert Spelling(punctuation="remove")(f"{text} yes (no)").endswith("yes no")
+
+
 # Parts
 
 
@@ -716,6 +742,83 @@ def test_a_file_in_another_encoding_is_said_to_be(tmp_path, encoding, said, opti
     form = options.pop("form", "auto")
     with pytest.raises(InputError, match=said):
         read_rows(Source(path, **options), form)
+
+
+@pytest.mark.parametrize(("wrong", "refused"), [(5, True), (4, False)])
+def test_lines_of_ascii_in_a_file_of_another_encoding_are_no_corpus(tmp_path, wrong, refused):
+    write_audio(tmp_path / "a.wav", 30)
+    rows = [f"a.wav;{text};{n};{n + 1}" for n, text in enumerate(["luz"] * 20 + ["salón"] * wrong)]
+    path = written(tmp_path / "a.csv", "\n".join(["path;text;start;end", *rows]).encode("cp1252"))
+    if refused:
+        with pytest.raises(InputError, match=r"5 lines are not UTF-8, so all .*: iconv -f cp1252 -t UTF-8 OLD > NEW"):
+            manifest(path)
+    else:
+        assert [len(found) for found in manifest(path)] == [20, 4]
+
+
+def test_comments_may_precede_a_table(tmp_path):
+    write_audio(tmp_path / "a.wav")
+    path = written(tmp_path / "a.csv", "# exported in November; 2026\n\n# by us\npath;text\na.wav;#1\n")
+    assert [cut.supervisions[0].text for cut in manifest(path)[0].values()] == ["#1"]
+
+
+def test_columns_that_nothing_is_made_of_are_told_where_speakers_are_missing(tmp_path, capsys):
+    write_audio(tmp_path / "a.wav", 3)
+    rows = [f"a.wav,luz,ana,{n},{n + 1}" for n in range(3)]
+    path = written(tmp_path / "a.csv", "\n".join(["path,text,locutora,start,end", *rows]))
+    options = {"input": str(path), "output": str(tmp_path / "cuts.jsonl.gz"), "split": "dev:0.4"}
+    main(ManifestConfig(**options))
+    assert "if one of these columns is the speaker, speaker_column=NAME: locutora" in capsys.readouterr().err
+    main(ManifestConfig(**options, speaker_column="locutora"))
+    assert "locutora" not in capsys.readouterr().err
+
+
+def test_letters_that_the_training_part_lacks_are_told(tmp_path, capsys):
+    for speaker, text in (("ann", "no"), ("bob", "non"), ("eve", "qué")):
+        write_audio(tmp_path / "in" / speaker / "a.wav")
+        written(tmp_path / "in" / speaker / "a.txt", text)
+    said = []
+    for seed in range(9):
+        output = str(tmp_path / "cuts.jsonl.gz")
+        main(ManifestConfig(input=str(tmp_path / "in"), output=output, split="dev:0.3", seed=seed))
+        said.append(capsys.readouterr().err)
+    assert any("in dev, and not in train: q u é (another seed= may divide better)" in one for one in said)
+    assert any("not in train" not in one for one in said)
+
+
+def test_where_most_rows_are_at_fault_the_status_says_so_and_what_was_there_is_replaced(tmp_path, capsys):
+    write_audio(tmp_path / "a.wav")
+    path = written(tmp_path / "a.csv", "path,text\na.wav,luz\nb.wav,luz\nc.wav,luz\n")
+    config = ManifestConfig(input=str(path), output=str(tmp_path / "cuts.jsonl.gz"))
+    for replaced in (False, True):
+        with pytest.raises(PartlyDone, match="2 rows at fault are more than the 1 that could be used"):
+            main(config)
+        assert ("in place of what was there" in capsys.readouterr().out) == replaced
+    path.write_text("path,text\na.wav,luz\nb.wav,luz\n")
+    main(config)
+
+
+def test_audio_is_no_table(tmp_path):
+    write_audio(tmp_path / "a.wav")
+    with pytest.raises(InputError, match=r"a.wav: is audio; name what has its transcript"):
+        manifest(tmp_path / "a.wav")
+
+
+def test_a_label_track_is_no_transcript(tmp_path):
+    path, expected = a_label_track(tmp_path)
+    assert facts(manifest(tmp_path)[0]) == facts(manifest(path)[0])
+    path.write_text(path.read_text() + "\nand more")
+    cuts, faults = manifest(path)
+    assert (len(cuts), [str(fault).partition(": ")[0] for fault in faults]) == (len(expected), ["talk.txt:5"])
+
+
+def test_a_label_track_in_a_folder_of_transcripts_is_named(tmp_path):
+    for name, text in (("a/one", "ONE"), ("b/two", "0.5\t0.8\ttwo")):
+        write_audio(tmp_path / "in" / f"{name}.wav")
+        written(tmp_path / "in" / f"{name}.txt", text)
+    cuts, faults = manifest(tmp_path / "in")
+    assert {cut.supervisions[0].text for cut in cuts.values()} == {"ONE"}
+    assert [str(fault).partition(":")[0] for fault in faults] == ["b/two.txt"]
 
 
 def test_a_cue_without_times_is_named(tmp_path):

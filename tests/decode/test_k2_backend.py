@@ -60,28 +60,19 @@ def test_the_best_path_is_that_of_a_wide_beam(k2):
 
 
 @pytest.mark.parametrize("inference", [False, True])
-def test_it_is_made_and_used_in_inference_mode_and_outside(k2, inference):
-    """As in a validation, which is in inference mode throughout, and as a library would."""
-    model, (encoded, frames) = random_model(1).float(), random_encoded(1, longest=5)
-    expected = search_all(K2FastBeamSearch(model, WIDE), encoded.float(), frames)
-    with torch.inference_mode(inference):
-        session = K2FastBeamSearch(model, WIDE).begin(len(frames))
-        session.read(encoded.float().clone(), frames)
-        for found, wanted in zip(session.best(), expected, strict=True):
-            assert_same(found, wanted)
-
-
-def test_parts_that_are_read_one_after_the_other_are_the_whole(k2):
+@pytest.mark.parametrize("parts", [[5], [2, 2, 1]])
+def test_parts_that_are_read_one_after_the_other_are_the_whole(k2, inference, parts):
+    """In inference mode throughout, as a validation is, and outside, as a library would use it."""
     model, (encoded, frames) = random_model(2).float(), random_encoded(2, batch=3, longest=5)
     search = K2FastBeamSearch(model, WIDE)
     expected = search_all(search, encoded.float(), frames)
-    with torch.inference_mode():
-        session = search.begin(len(frames))
-        for begin in (0, 2, 4):
-            session.read(encoded[:, begin : begin + 2].float(), (frames - begin).clamp(0, 2))
-            session.best()
-        for found, wanted in zip(session.best(), expected, strict=True):
-            assert_same(found, wanted)
+    with torch.inference_mode(inference):
+        session, begin = search.begin(len(frames)), 0
+        for part in parts:
+            session.read(encoded[:, begin : begin + part].float(), (frames - begin).clamp(0, part))
+            found, begin = session.best(), begin + part
+    for path, wanted in zip(found, expected, strict=True):
+        assert_same(path, wanted)
 
 
 def test_an_utterance_without_frames_beside_others_is_empty_and_its_score_is_finite(k2):

@@ -7,8 +7,9 @@ import numpy as np
 import onnx
 import pytest
 import sherpa_onnx
+import soundfile
 import torch
-from lhotse import CutSet
+from lhotse import CutSet, Recording, SupervisionSegment
 from random_models import random_model
 from small_model import small_options
 
@@ -28,20 +29,25 @@ SHIFT = 0.035  # seconds by which the runtime's times are those of a frame's beg
 
 
 @pytest.fixture(scope="module")
-def offline(streaming_run, tiny_corpus, tmp_path_factory):
-    """An offline export of the run of tones."""
-    output = tmp_path_factory.mktemp("offline") / "export"
-    assert main(["export", f"run={streaming_run}", f"cuts={tiny_corpus.dev}", f"output={output}"]) == 0
-    return output
+def exported(streaming_run, tiny_corpus, tmp_path_factory):
+    """Exports the run of tones with further words; the directory."""
+
+    def make(*words):
+        output = tmp_path_factory.mktemp("exported") / "export"
+        assert main(["export", f"run={streaming_run}", f"cuts={tiny_corpus.dev}", f"output={output}", *words]) == 0
+        return output
+
+    return make
 
 
 @pytest.fixture(scope="module")
-def online(streaming_run, tiny_corpus, tmp_path_factory):
-    """A streaming export of it."""
-    output = tmp_path_factory.mktemp("online") / "export"
-    words = [f"run={streaming_run}", f"cuts={tiny_corpus.dev}", f"output={output}", "--streaming"]
-    assert main(["export", *words]) == 0
-    return output
+def offline(exported):
+    return exported()
+
+
+@pytest.fixture(scope="module")
+def online(exported):
+    return exported("--streaming")
 
 
 @pytest.fixture(scope="module")
@@ -157,11 +163,10 @@ def test_the_readme_of_an_export_runs(kind, request, decoded, tiny_corpus, monke
     assert [text.strip() for text in printed] == [decoded[cut.id][0]]
 
 
-def test_programs_of_torch_export(streaming_run, tiny_corpus, tmp_path, capsys):
-    words = [f"run={streaming_run}", f"cuts={tiny_corpus.dev}", f"output={tmp_path / 'export'}", "format=torch"]
-    assert main(["export", *words]) == 0
+def test_programs_of_torch_export(exported, capsys):
+    output = exported("format=torch")
     assert "labels in 0 utterances" in capsys.readouterr().out
-    program = torch.export.load(tmp_path / "export" / "joiner.pt2").module()
+    program = torch.export.load(output / "joiner.pt2").module()
     assert program(torch.zeros(5, 16), torch.zeros(5, 16)).shape[0] == 5
 
 
@@ -192,6 +197,16 @@ def test_an_export_that_is_not_the_model_is_not_left_behind(streaming_run, tiny_
     assert "the export is not the model" in said
     assert "nothing was written" in said
     assert list(tmp_path.iterdir()) == []
+
+
+def test_audio_in_which_nothing_is_recognised_checks_nothing(streaming_run, tmp_path, capsys):
+    soundfile.write(tmp_path / "silence.wav", np.zeros(2 * RATE), RATE)
+    cut = Recording.from_file(tmp_path / "silence.wav").to_cut()
+    cut.supervisions = [SupervisionSegment("silence", "silence", start=0.0, duration=2.0, text="LOW")]
+    CutSet.from_cuts([cut]).to_file(tmp_path / "cuts.jsonl")
+    words = [f"run={streaming_run}", f"cuts={tmp_path / 'cuts.jsonl'}", f"output={tmp_path / 'export'}"]
+    assert "the model recognises nothing in 1 utterances" in refusal(capsys, *words)
+    assert not (tmp_path / "export").exists()
 
 
 def test_another_directory_is_never_replaced(streaming_run, tiny_corpus, tmp_path, capsys):

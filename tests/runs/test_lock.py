@@ -119,7 +119,7 @@ def test_the_owner_gives_signs_of_life(tmp_path, monkeypatch):
 def test_a_lock_that_names_nobody_is_free(tmp_path, impatient, text):
     (tmp_path / LOCK).write_bytes(text)
     with owned(tmp_path):
-        pass
+        assert lock.parse((tmp_path / LOCK).read_bytes()).pid == os.getpid()
 
 
 def test_what_a_terminal_would_obey_is_no_name(tmp_path):

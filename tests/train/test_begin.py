@@ -23,7 +23,7 @@ from asr.config import (
 from asr.errors import InputError
 from asr.runs import state
 from asr.runs.trained import checkpoint_digest, load_trained
-from asr.train.begin import begin_from, load_initial
+from asr.train.begin import begin_from, differing, load_initial
 
 OLD, NEW = char_tokenizer("ABCDEF"), char_tokenizer("FGAHB")  # share A, B, F and the space
 CPU = torch.device("cpu")
@@ -31,14 +31,15 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    return save_run(tmp_path_factory.mktemp("base") / "run", OLD)
+    config = small_config(train=TrainOptions(frame_weight=0.5))
+    return save_run(tmp_path_factory.mktemp("base") / "run", OLD, config)
 
 
 def begun(path, tokenizer, config=None, **options):
     """A task with fresh weights that has begun from a run, what was told of it, and the trained model."""
     config = replace(config or small_config(), train=beginning(path, **options))
     initial = load_initial(config)
-    task = random_task(tokenizer, replace(config, train=TrainOptions()), seed=2)
+    task = random_task(tokenizer, replace(config, train=replace(config.train, init="")), seed=2)
     return task, begin_from(initial, task, config, tokenizer), initial
 
 
@@ -63,7 +64,7 @@ def test_the_same_vocabulary_takes_all_weights_and_begins_counts_anew(base):
 
 @torch.inference_mode()
 def test_logits_of_shared_pieces_are_those_of_the_trained_model(base):
-    task, told, initial = begun(base, NEW)
+    task, told, initial = begun(base, NEW, frame_weight=0.5)
     task.eval()
     features = torch.randn(1, 40, 8, generator=torch.Generator().manual_seed(0))
     shared = [piece for piece in NEW.pieces if piece in OLD.pieces]
@@ -78,12 +79,20 @@ def test_logits_of_shared_pieces_are_those_of_the_trained_model(base):
     torch.testing.assert_close(now, before, rtol=0, atol=1e-6)
     encoded = torch.randn(1, 5, 8)
     saved = state.load(initial.last, ["objective"]).parts["objective"]
-    for name in ("ctc.output", "transducer.simple.am", "transducer.simple.lm"):
+    for name in ("ctc.output", "frames.output", "transducer.simple.am", "transducer.simple.lm"):
         weight, bias = (saved[f"{name}.{part}"] for part in ("weight", "bias"))
         head = task.objective.get_submodule(name)
         for piece in shared:
             expected = encoded @ weight[OLD.pieces.index(piece)] + bias[OLD.pieces.index(piece)]
             torch.testing.assert_close(head(encoded)[..., NEW.pieces.index(piece)], expected, rtol=0, atol=1e-6)
+
+
+def test_rows_of_a_loss_that_is_not_known_are_not_taken_for_those_of_other_pieces():
+    rows = torch.tensor([0, 2, 1])
+    for by_piece, shape, is_fresh in ((rows, (3, 8), True), (rows, (4, 8), False), (rows.sort()[0], (3, 8), False)):
+        tensors = {"objective.transducer.own.weight": torch.zeros(shape)}
+        found = differing(tensors, tensors, {"predictor.embedding.": by_piece})
+        assert [name for name, _ in found] == list(tensors) * is_fresh
 
 
 def test_new_pieces_keep_their_fresh_weights(base):

@@ -219,6 +219,8 @@ def test_what_the_weights_do_not_allow_is_refused_though_asked_for(run, word):
         ("train.ema", 0.9, 0.0, False),
         ("train.ctc_weight", 0.2, 0.3, True),
         ("train.ctc_weight", 0.0, 0.3, False),
+        ("train.frame_weight", 0.2, 0.3, True),
+        ("train.frame_weight", 0.0, 0.3, False),
         ("model.dropout", 0.1, 0.2, True),
         ("model.layers", 6, 7, False),
         ("optim.betas", [0.9, 0.98], [0.9, 0.99], True),

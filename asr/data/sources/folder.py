@@ -7,6 +7,7 @@ from pathlib import Path
 
 from asr.data.limits import AUDIO_ENDINGS
 from asr.data.sources.row import Row, Source
+from asr.data.sources.segments import LABEL
 from asr.data.sources.table import numbered_lines
 
 
@@ -29,8 +30,11 @@ def read_folder(source: Source) -> Iterator[Row]:
             source.fault(place, f"has no {text.name} beside it; write its transcript there, or remove it")
         else:
             before = len(source.faults)
-            content = " ".join(line for _, line in numbered_lines(source, text))
-            if len(source.faults) == before:
+            lines = [line for _, line in numbered_lines(source, text)]
+            content = " ".join(lines)
+            if lines and LABEL.match(lines[0]):
+                source.fault(source.place(text), "is a label track, no transcript; read its folder with form=audacity")
+            elif len(source.faults) == before:
                 yield Row(source.place(text), audio, content, id=name.as_posix(), speaker=speaker_of(name))
     for text in sorted(source.path.rglob("*.txt")):
         if text not in described:

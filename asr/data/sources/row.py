@@ -67,13 +67,15 @@ class Source:
     """A corpus that is being read.
 
     path: what the user named. audio_dir: where the names of audio files count from; None: beside the file that names
-    them. columns: names of columns that the user gave, by what they hold. faults: collected on the way.
+    them. columns: names of columns that the user gave, by what they hold. faults: collected on the way. unused: the
+    columns of a table that nothing is made of.
     """
 
     path: Path
     audio_dir: Path | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
 
     @cached_property
     def home(self) -> Path:
@@ -100,8 +102,11 @@ class Source:
         return [folder for folder in (self.home / name for name in AUDIO_FOLDERS) if folder.is_dir()]
 
     def locate(self, name: str) -> Path:
-        """The audio file called `name`, whose ending may be left out; where it should be, if there is none."""
-        names = [name, *(name + ending for ending in AUDIO_ENDINGS)]
+        """The audio file called `name`, whose ending may be left out; where it should be, if there is none.
+
+        Tables that were made on Windows have backslashes between folders.
+        """
+        names = [one + ending for one in (name, name.replace("\\", "/")) for ending in ("", *AUDIO_ENDINGS)]
         places = (folder / one for one in names for folder in self.folders)
         return next((place for place in places if is_file(place)), self.folders[0] / name)
 

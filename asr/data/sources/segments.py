@@ -1,8 +1,13 @@
-"""Long recordings whose utterances have times: NIST's STM, CTM and RTTM. (A table with columns of times is a table.)"""
+"""Long recordings whose utterances have times: NIST's STM, CTM and RTTM, Audacity's labels.
+
+A table with columns of times is a table.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -17,6 +22,8 @@ IGNORED = "IGNORE_TIME_SEGMENT_IN_SCORING"  # STM's transcript of what nobody tr
 PAUSE_SECONDS = 0.5  # between words of a CTM, at which one utterance ends
 LONGEST_SECONDS = 20.0  # that an utterance made of a CTM has at most
 MARGIN_SECONDS = 0.2  # that it has before its first word and after its last, at most half of the pause
+
+LABEL = re.compile(r"\d+[.,]\d+\t\d+[.,]\d+(\t|$)")  # how a line of Audacity's begins: from and to, seconds
 
 Parse = Callable[[Source, Place, str], Iterator[Row]]
 
@@ -56,6 +63,13 @@ def read_rttm(source: Source) -> Iterator[Row]:
             continue
         for turn, (_, text) in zip(turns, lines):
             yield Row(turn.place, turn.audio, text, speaker=turn.speaker, start=turn.start, end=turn.end)
+
+
+def read_labels(source: Source) -> Iterator[Row]:
+    """A row for each label `start<TAB>end<TAB>text` with a text; FILE.txt is the label track of the recording FILE."""
+    for path in source.files(".txt"):
+        audio = source.locate(path.stem)
+        yield from read_lines(source, path, partial(label_rows, audio))
 
 
 def read_lines(source: Source, path: Path, parse: Parse) -> Iterator[Row]:
@@ -106,6 +120,18 @@ def rttm_rows(source: Source, place: Place, line: str) -> Iterator[Row]:
     start = seconds(fields[3], "start")
     end = start + seconds(fields[4], "duration")
     yield Row(place, source.locate(fields[1]), "", speaker=fields[7], start=start, end=end)
+
+
+def label_rows(audio: Path, source: Source, place: Place, line: str) -> Iterator[Row]:
+    """The row of a label; none of one without text, or of the line of frequencies that may follow."""
+    if line.startswith("\\"):
+        return
+    if not LABEL.match(line):
+        raise InputError("not `start<TAB>end<TAB>text`, in seconds; mend the line")
+    start, end, *text = line.split("\t", 2)
+    if text and text[0].strip():
+        begin, stop = (seconds(time.replace(",", "."), name) for time, name in ((start, "start"), (end, "end")))
+        yield Row(place, audio, text[0], start=begin, end=stop)
 
 
 def utterances(words: list[Row]) -> Iterator[list[Row]]:
