@@ -53,7 +53,7 @@ def load_config(run: RunDirectory) -> TrainConfig:
     """The config of a run. Raises InputError where the directory is none, or its config is damaged."""
     if not run.config.is_file():
         raise InputError(
-            f"run={run.path}: no config.yaml there, so it is neither a run directory of `asr train` nor a package"
+            f"run={run.path}: no config.yaml there, so it is not a run directory of `asr train`, nor a package"
         )
     try:
         config = from_yaml(run.config.read_text(encoding="utf-8"), "train")

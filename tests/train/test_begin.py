@@ -224,7 +224,7 @@ def test_a_training_begins_once_and_goes_on_without_what_it_began_from(
 
 def test_what_is_no_run_is_refused_before_anything_is_written(tmp_path, corpus_options, capsys):
     assert main(["train", f"run={tmp_path / 'run'}", f"train.init={tmp_path}", *corpus_options]) == 2
-    assert capsys.readouterr().err.endswith("so it is neither a run directory of `asr train` nor a package\n")
+    assert capsys.readouterr().err.endswith("so it is not a run directory of `asr train`, nor a package\n")
     assert not (tmp_path / "run").exists()
     logging.getLogger("asr").handlers.clear()
     assert Path(tmp_path).is_dir()
