@@ -179,14 +179,19 @@ def go_on(ranks, path, shard):
     return [gathered(p.detach()).numpy() for p in trainer.task.parameters()]
 
 
+def begin_and_go_on(ranks, path, shard):
+    """A run that was begun with or without sharding, gone on with as before, and otherwise."""
+    gradients_and_weights(ranks, path, shard)
+    if ranks.leads:
+        shutil.copytree(path, path / "other")
+    ranks.share(None)
+    return go_on(ranks, path, shard), go_on(ranks, path / "other", not shard)
+
+
 @pytest.mark.parametrize("shard", [False, True])
 def test_a_run_may_go_on_with_and_without_sharding(tmp_path, shard):
-    in_processes(2, gradients_and_weights, tmp_path, shard)
-    shutil.copytree(tmp_path, tmp_path / "other")
-    (alike, _), (otherwise, _) = (
-        in_processes(2, go_on, path, how) for path, how in ((tmp_path, shard), (tmp_path / "other", not shard))
-    )
-    assert relative_error(otherwise, alike) <= 1e-5
+    for alike, otherwise in in_processes(2, begin_and_go_on, tmp_path, shard):
+        assert relative_error(otherwise, alike) <= 1e-5
 
 
 def misfortunes(ranks, path, shard=False):
