@@ -10,6 +10,7 @@ import pytest
 import torch
 from saved_runs import beginning, char_tokenizer, random_task, save_task, small_config
 
+import asr
 from asr.cli.main import main
 from asr.config import DataOptions, LoraOptions, PackageConfig
 from asr.errors import InputError
@@ -242,3 +243,6 @@ def test_hypotheses_are_those_of_the_run(streaming_run, tiny_corpus, tmp_path):
         found.append((tmp_path / name / "hypotheses.jsonl").read_bytes())
     assert found[0] == found[1]
     assert b"LOW" in found[0]
+    audio = tiny_corpus.directory / "dev-0.flac"
+    texts = [asr.load(model).transcribe(audio).text for model in (streaming_run, tmp_path / "tones.zip")]
+    assert texts[0] == texts[1] != ""
