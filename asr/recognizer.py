@@ -41,11 +41,11 @@ Sound = str | os.PathLike[str] | np.ndarray | Tensor  # a file, or samples (n,)
 
 
 def load(path: str | os.PathLike[str], checkpoint: str = AUTO, device: str | torch.device = "auto") -> Recognizer:
-    """The model of a run directory of `asr train`.
+    """The model of a run directory of `asr train`, or of a package of `asr package`.
 
     checkpoint: best, last, average, ema, the name of one, or auto: what did best in validation. device: auto, cpu or
     cuda.
-    Raises InputError where the directory is no run, or what it needs of it is missing or damaged.
+    Raises InputError where there is neither, or what it needs of it is missing or damaged.
     """
     chosen = choose_device(str(device))
     return Recognizer(load_trained(os.fspath(path), checkpoint, chosen), chosen)

@@ -224,6 +224,11 @@ def test_what_the_weights_do_not_allow_is_refused_though_asked_for(run, word):
         ("model.dropout", 0.1, 0.2, True),
         ("model.layers", 6, 7, False),
         ("optim.betas", [0.9, 0.98], [0.9, 0.99], True),
+        ("optim.lr_factors.encoder", 0.1, 0.2, True),
+        ("optim.lr_factors.encoder", None, 0.2, False),
+        ("train.freeze", [], ["encoder"], False),
+        ("train.lora.rank", 0, 8, False),
+        ("train.init", "exp/a", "exp/b", False),
     ],
 )
 def test_changes_that_are_possible(option, before, now, possible):
