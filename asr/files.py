@@ -34,6 +34,14 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def remove_unfinished(directory: Path, name: str, process: object) -> None:
+    """Remove from a directory what `replacing` had not finished: a file of this name, or any of a process's files."""
+    for path in directory.glob(".*.tmp"):
+        what, _, owner = path.name.removeprefix(".").removesuffix(".tmp").rpartition(".")
+        if what == name or owner == str(process):
+            path.unlink(missing_ok=True)
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace the content of `path`, in a way that survives a power cut, too."""
     with replacing(path) as temporary:

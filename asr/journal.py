@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from asr.errors import InputError
-from asr.files import write_atomically
+from asr.files import remove_unfinished, write_atomically
 
 Result = TypeVar("Result")
 
@@ -19,7 +20,7 @@ AGAIN = "run the same command again to go on"
 
 @dataclass
 class Journal(Generic[Result]):
-    """Results by id, on disk as soon as they are added: JSON lines, the first of which tells the settings.
+    """Results by id, on disk as soon as they are added: JSON lines, the first of which tells settings and process.
 
     A line that was cut off, by a power cut say, does not count; nor does a journal of other settings.
     to_row: a result as JSON values. from_row: the inverse; None for what is to be done again.
@@ -32,17 +33,22 @@ class Journal(Generic[Result]):
     done: dict[str, Result] = field(default_factory=dict)
 
     def open(self) -> None:
-        """Read what an earlier run has done, and begin anew where that is not of these settings."""
+        """Read what an earlier run has done, and begin anew where that is not of these settings.
+
+        Files beside the journal that it was writing when it was killed are removed.
+        """
         settings = json.loads(json.dumps(self.settings))
         lines = list(complete_lines(self.path))
+        before = lines[0] if lines else {}
+        remove_unfinished(self.path.parent, self.path.name, before.get("process"))
         rows = {}
-        for row in lines[1:] if lines and lines[0] == settings else []:
+        for row in lines[1:] if before.get("settings") == settings else []:
             with contextlib.suppress(KeyError, TypeError):  # of a journal that another version has written
                 result = self.from_row(row)
                 if result is not None:
                     self.done[row["id"]], rows[row["id"]] = result, row
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path, as_lines([settings, *rows.values()]))
+        write_atomically(self.path, as_lines([{"settings": settings, "process": os.getpid()}, *rows.values()]))
 
     def add(self, results: Mapping[str, Result]) -> None:
         """Write the results of a piece of work, all at once."""
