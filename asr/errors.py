@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 
 class InputError(Exception):
     """Bad input, described in one line that names the thing and the remedy.
 
     Commands print the message without a stack trace and exit with status 2.
     """
+
+
+@contextlib.contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Within this, an InputError that does not name this thing does."""
+    try:
+        yield
+    except InputError as error:
+        raise error if name in str(error) else InputError(f"{name}: {error}") from error
 
 
 class PartlyDone(Exception):

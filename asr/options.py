@@ -78,6 +78,19 @@ def make_options(kind: str, name: str, classes: Mapping[str, type], values: Mapp
     return classes[name](**values)
 
 
+def check_types(config: Any) -> None:
+    """Raise InputError where a value of the dataclass `config` is not of the type of its field."""
+    hints = typing.get_type_hints(type(config))
+    for one in dataclasses.fields(config):
+        value, hint = getattr(config, one.name), hints[one.name]
+        kinds = typing.get_args(hint) or (hint,)
+        as_number = (float, int) if float in kinds else ()  # a whole number will do
+        if not isinstance(value, (*kinds, *as_number)) or (isinstance(value, bool) and bool not in kinds):
+            raise InputError(
+                f"{one.name}={value!r}: needs a value of type {type_name(hint)} ({one.metadata.get('help', '')})"
+            )
+
+
 def check_values(config: Any, prefix: str) -> None:
     """Raise InputError where a value of the dataclass `config` is out of its range; `prefix` goes before names."""
     for one in dataclasses.fields(config):
@@ -174,6 +187,14 @@ def shown(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
     return str(value)
+
+
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested sections as one mapping of full names: {"a": {"b": 1}} → {"a.b": 1}."""
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
 
 
 def nearest(word: str, names: Iterable[str], count: int = 3) -> list[str]:

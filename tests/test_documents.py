@@ -6,10 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import soundfile
 import torch
 
 import asr
 from asr import config, losses
+from asr.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "recipes").glob("*/README.md"))]
@@ -32,6 +34,19 @@ def known_losses():
         known.update(old)
 
 
+@pytest.fixture
+def beside_a_run(streaming_run, tiny_corpus, tmp_path, monkeypatch):
+    """The directory that snippets count on: a trained model, an n-gram and recordings, by the names that they print."""
+    for name in ("recipes/digits/exp/transducer", "exp/NAME"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).symlink_to(streaming_run)
+    for name, audio in (("recording", "dev-4"), ("other", "dev-1"), ("talk", "dev-0")):
+        soundfile.write(tmp_path / f"{name}.wav", *soundfile.read(tiny_corpus.directory / f"{audio}.flac"))
+    words = [f"cuts=[{tiny_corpus.train}]", f"tokenizer={tiny_corpus.tokenizer}", f"output={tmp_path / '5gram.arpa'}"]
+    assert main(["lm", *words, "order=5"]) == 0
+    monkeypatch.chdir(tmp_path)
+
+
 def run(page, names):
     for code in snippets(page):
         exec(compile(code, page, "exec"), names)
@@ -41,11 +56,28 @@ def run(page, names):
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if snippets(page)], ids=lambda page: str(page.relative_to(ROOT))
 )
-def test_snippets_run_as_printed(page, known_losses):
+def test_snippets_run_as_printed(page, known_losses, beside_a_run):
     run(page, {"__name__": "snippet"})
 
 
-def test_the_snippet_of_the_readme_gives_gradients():
+def test_the_snippet_of_the_readme_transcribes(beside_a_run, capsys):
+    run(ROOT / "README.md", names := {"__name__": "snippet"})
+    model, printed = names["model"], capsys.readouterr().out.splitlines()
+    assert printed[0] == model.transcribe("recording.wav").text != ""
+    assert [line.split()[2] for line in printed[1 : 1 + len(printed[0].split())]] == printed[0].split()
+    assert len(names["found"].nbest) == 4
+
+
+def test_the_snippet_of_decoding_says_what_is_said(beside_a_run, capsys):
+    run(ROOT / "docs" / "decoding.md", names := {"__name__": "snippet"})
+    first, whole, fault, said = capsys.readouterr().out.splitlines()
+    assert first.endswith(" 0.0")
+    assert said.split() == whole.split() != []
+    assert fault == "missing.wav: no such file"
+    assert len(names["model"].transcribe("talk.wav", beam=8).nbest) == 8
+
+
+def test_the_snippet_of_the_readme_gives_gradients(beside_a_run):
     names = run(ROOT / "README.md", {"__name__": "snippet"})
     for rows in (names["encoder_out"], names["predictor_out"]):
         assert rows.grad.isfinite().all()
@@ -64,6 +96,8 @@ def test_import_asr_is_enough_and_imports_nothing():
         "import sys, asr\n"
         "heavy = {'torch', 'numba', 'hydra', 'lhotse'} & set(sys.modules)\n"
         "print(heavy, sys.modules.keys() & {'asr.losses', 'asr.config'}, asr.losses.make('full', vocab_size=3).sizes)\n"
+        "import asr.nodes.band, asr.nodes.pruned, asr.arcs.make, asr.ops.joint.live, asr.ops.lattice\n"
+        "print({'hydra', 'omegaconf', 'lhotse', 'asr.data'} & set(sys.modules))\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("set() set() LossSizes(vocab_size=3")

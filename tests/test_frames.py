@@ -15,7 +15,6 @@ from lhotse.supervision import AlignmentItem
 from small_model import small_options
 
 from asr.align.trained import TrainedAligner
-from asr.align.words import BEFORE_SECONDS
 from asr.config import GreedyOptions, TrainConfig
 from asr.data.audio import FbankStream
 from asr.data.batch import Batch
@@ -26,9 +25,9 @@ from asr.data.sampler import Admission
 from asr.data.tokenizer import load_tokenizer
 from asr.decode.decoder import Decoder
 from asr.decode.search import Hypothesis
+from asr.decode.words import BEFORE_SECONDS
 from asr.errors import InputError
 from asr.losses import make
-from asr.losses.objective import Objective
 from asr.models.subsampling import frame_timing
 from asr.models.transducer import Transducer
 from asr.plot.lattice import draw_lattice, view_lattice
@@ -36,7 +35,7 @@ from asr.runs.trained import Trained
 from asr.score.delay import first_word_latencies
 from asr.score.wer import Utterance
 from asr.train.preflight import noise_batch
-from asr.train.task import Task, stand_in
+from asr.train.task import stand_in
 
 CPU = torch.device("cpu")
 factors = pytest.mark.parametrize("factor", [2, 8])
@@ -134,11 +133,10 @@ def test_an_alignment_by_a_model_has_the_times_of_its_frames(factor, tiny_corpus
 @factors
 def test_the_picture_of_a_lattice_lies_where_its_frames_do(factor):
     loss = make("full", vocab_size=5, encoder_dim=8, predictor_dim=8)
-    task = Task(model_of(factor, 5), Objective(loss, 8, 5, 0.0)).eval()
     labels, lengths = torch.tensor([[2, 3, 4]]), torch.tensor([3])
     features, feature_frames = torch.randn(1, 70, 20), torch.tensor([70])
     batch = Batch(["a"], ["ABC"], features, feature_frames, labels, lengths, 0.7, torch.tensor([[0, 1, 2]]))
-    view = view_lattice(task, batch, ["<blk>", "<unk>", "A", "B", "C"], 1, 2, 2)
+    view = view_lattice(model_of(factor, 5), loss, batch, ["<blk>", "<unk>", "A", "B", "C"], 1, 2, 2)
     axis = draw_lattice(view, "title").axes[0]
     begin, end = axis.images[0].get_extent()[:2]
     frames = len(view.occupation_TU)

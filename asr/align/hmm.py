@@ -8,8 +8,8 @@ import numpy as np
 from lhotse.cut import Cut
 from lhotse.supervision import AlignmentItem
 
-from asr.align.make import Aligned
 from asr.data.batch import Skipped
+from asr.data.ctm import Aligned
 from asr.data.dataset import check_supervisions, transcript
 from asr.data.features import as_int16, load_samples
 from asr.data.words import VARIANT

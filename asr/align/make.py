@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,21 +14,12 @@ from lhotse.cut import Cut
 from lhotse.supervision import AlignmentItem
 
 from asr.data.batch import Skipped
-from asr.errors import InputError
-from asr.files import replacing
+from asr.data.ctm import Aligned
 from asr.journal import Journal
 from asr.parallel import chunked, start_workers
 from asr.progress import progress
 
 CHUNK = 20  # cuts that a process takes at a time
-
-
-@dataclass(frozen=True)
-class Aligned:
-    """The words of an utterance with their times, in seconds from its start."""
-
-    id: str
-    words: list[AlignmentItem]
 
 
 class Aligner(Protocol):
@@ -90,23 +80,3 @@ def worker_aligner(make_aligner: MakeAligner) -> Aligner:
         torch.set_num_threads(1)
         _worker.aligner, _worker.made = make_aligner(), wanted
     return _worker.aligner
-
-
-def check_for_ctm(ids: Iterable[str]) -> None:
-    """Raise InputError for an id that a CTM cannot hold."""
-    for utterance in ids:
-        if utterance.split() != [utterance]:
-            raise InputError(f"a cut is called {utterance!r}, but a CTM has no ids with white space: rename it")
-
-
-def write_ctm(path: Path, utterances: Iterable[Aligned]) -> None:
-    """Write NIST CTM: `utterance channel start duration word [confidence]`, seconds with milliseconds."""
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for utterance in utterances:
-            file.writelines(f"{ctm_line(utterance.id, item)}\n" for item in utterance.words)
-
-
-def ctm_line(utterance: str, item: AlignmentItem) -> str:
-    """A word as a line of a CTM."""
-    confidence = "" if item.score is None else f" {item.score:.3f}"
-    return f"{utterance} 1 {item.start:.3f} {item.duration:.3f} {item.symbol}{confidence}"

@@ -10,14 +10,14 @@ from lhotse.cut import Cut
 from torch import Tensor
 from torchaudio.functional import forced_align
 
-from asr.align.make import Aligned
-from asr.align.words import word_times
 from asr.data.audio import loudness_of_features
 from asr.data.batch import Batch, Skipped
+from asr.data.ctm import Aligned
 from asr.data.dataset import Draw, SpeechDataset, transcript
 from asr.data.pauses import quiet_times
 from asr.data.sampler import frames_needed
 from asr.data.scripts import units_of_text
+from asr.decode.words import word_times
 from asr.device import enough_memory
 from asr.errors import InputError
 from asr.nodes.base import all_nodes

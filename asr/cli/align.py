@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asr.align.hmm import HmmAligner
-from asr.align.make import Aligned, Aligner, MakeAligner, align_all, check_for_ctm, words_journal, write_ctm
+from asr.align.make import Aligner, MakeAligner, align_all, words_journal
 from asr.align.trained import TrainedAligner
 from asr.config import AlignConfig
+from asr.data.ctm import Aligned, check_for_ctm, write_ctm
 from asr.data.dataset import SpeechDataset
 from asr.data.manifest import open_cuts
 from asr.device import choose_device

@@ -7,21 +7,20 @@ from pathlib import Path
 
 from lhotse import CutSet
 
-from asr.align.make import Aligned, check_for_ctm, write_ctm
-from asr.align.words import recognised_words
 from asr.cli.score import report
 from asr.config import BeamOptions, DecodeConfig
 from asr.data.batch import Skipped
+from asr.data.ctm import Aligned, check_for_ctm, write_ctm
 from asr.data.manifest import open_cuts
 from asr.data.words import aligned_words
 from asr.decode.decoder import Decoder
 from asr.decode.results import decode_to, results_journal, search_settings
-from asr.device import choose_device
+from asr.decode.words import recognised_words
 from asr.errors import InputError, PartlyDone
 from asr.files import require_directory
 from asr.journal import AGAIN, Journal, content_of
 from asr.progress import progress
-from asr.runs.trained import Trained, load_trained
+from asr.recognizer import load
 from asr.score.delay import first_word_latencies
 from asr.score.report import not_scored, write_nbest
 from asr.score.wer import Utterance
@@ -34,15 +33,14 @@ def main(config: DecodeConfig) -> None:
     """
     check_nbest(config)
     cuts = open_cuts([config.cuts])
-    device = choose_device(config.device)
-    trained = load_trained(config.run, config.checkpoint, device)
+    model = load(config.run, config.checkpoint, config.device)
     order = [cut.id for cut in cuts]
     check_for_ctm(order)
-    decoder = Decoder(trained, config.decode, device, config.streaming)
+    decoder = model.decoder(config.decode, streaming=config.streaming)
     output = Path(config.output)
     require_directory(output)
     journal = results_journal(
-        output / ".decode.journal", {"cuts": content_of(config.cuts), **search_settings(config, trained)}
+        output / ".decode.journal", {"cuts": content_of(config.cuts), **search_settings(config, model.trained)}
     )
     journal.open()
     try:
@@ -54,7 +52,7 @@ def main(config: DecodeConfig) -> None:
         journal.close()
         raise InputError(f"{config.cuts}: no utterance could be decoded, of {len(order)}")
     note = not_scored(len(order) - len(found), len(order))
-    write_all(config, cuts, found, trained, decoder, note)
+    write_all(config, cuts, found, decoder, note)
     journal.close()
     if note:
         raise PartlyDone(f"{note}: see above")
@@ -82,9 +80,7 @@ def check_nbest(config: DecodeConfig) -> None:
         raise InputError(f"nbest={config.nbest}: the search follows {beam} hypotheses; use {needed}, or more")
 
 
-def write_all(
-    config: DecodeConfig, cuts: CutSet, found: list[list[Utterance]], trained: Trained, decoder: Decoder, note: str
-) -> None:
+def write_all(config: DecodeConfig, cuts: CutSet, found: list[list[Utterance]], decoder: Decoder, note: str) -> None:
     """Write hypotheses, times of words and reports, and print what they say; `note` is of what is not among them."""
     output = Path(config.output)
     name = config.name or Path(config.cuts).name.split(".")[0].removeprefix("cuts_")
@@ -96,7 +92,7 @@ def write_all(
     if config.nbest > 1:
         write_nbest(output / "nbest.jsonl", (hypotheses[: config.nbest] for hypotheses in found))
     files = ["hypotheses.jsonl", "hypotheses.ctm", "recogs.txt", "errs.txt", "alignments.txt"]
-    print(f"{output}: {', '.join(files + ['nbest.jsonl'] * (config.nbest > 1))} ({trained.checkpoint})")
+    print(f"{output}: {', '.join(files + ['nbest.jsonl'] * (config.nbest > 1))} ({decoder.trained.checkpoint})")
     if config.streaming:
         print(first_word_latencies(best, words, durations, decoder.chunk, decoder.timing))
     report(output, best, name, words, config.unit, note)

@@ -17,7 +17,7 @@ from asr import __version__
 from asr.config import COMMANDS
 from asr.console import lasting_stderr
 from asr.errors import InputError, PartlyDone
-from asr.options import choose, range_text, shown, type_name
+from asr.options import choose, flatten, range_text, shown, type_name
 
 # The option that takes words without `=`, and what help calls them.
 _POSITIONAL = {"transcribe": ("files", "[FILE ...]"), "plot": ("pictures", "lattice"), "compare": ("runs", "RUN ...")}
@@ -230,19 +230,12 @@ def _option_rows(command: str, tree: Any) -> list[tuple[str, ...]]:
 
     from asr.config.schema import list_options
 
-    values = _flat(OmegaConf.to_container(tree))
+    values: Any = OmegaConf.to_container(tree)
+    values = flatten(values)
     return [
         (name, type_name(option.type), _default(values.get(name, option.default)), range_text(option), option.help)
         for name, option in list_options(COMMANDS[command]).items()
     ]
-
-
-def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested sections as one mapping of full names."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return found
 
 
 def _default(value: Any) -> str:

@@ -26,6 +26,8 @@ from asr.cli.compose import compose_sweep, hydra_at_home, quoted
 from asr.config import CompareConfig, TrainConfig
 from asr.config.schema import checked
 from asr.errors import InputError
+from asr.runs.result import read_result
+from asr.train.distributed import join_tasks
 
 COMMAND = "train"
 LAUNCHER = "hydra/launcher=", "hydra.launcher."  # what overrides of Hydra itself begin with
@@ -105,7 +107,7 @@ def train_one(raw: DictConfig, base: Path, swept: frozenset[str]) -> float:
         logging.getLogger("asr").error("%s: %s", name, " ".join(str(error).splitlines()))
         traceback.clear_frames(error.__traceback__)  # which Hydra keeps, and which hold the model
         raise
-    return compare.read_result(Path(config.run)).best
+    return read_result(Path(config.run)).best
 
 
 def run_name(overrides: Iterable[str]) -> str:
@@ -116,13 +118,3 @@ def run_name(overrides: Iterable[str]) -> str:
 def option_name(word: str) -> str:
     """`optim.lr` of `++optim.lr=1e-3`."""
     return word.partition("=")[0].lstrip("+")
-
-
-def join_tasks() -> None:
-    """In a job of several tasks that submitit has started, say in torchrun's words which of them this is."""
-    if "SUBMITIT_EXECUTOR" not in os.environ:
-        return
-    import submitit  # type: ignore[import-untyped]
-
-    if submitit.JobEnvironment().num_tasks > 1:
-        submitit.helpers.TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)

@@ -28,7 +28,7 @@ def main(config: PlotConfig) -> None:
         raise InputError(f"{skipped.id}: {skipped.reason}")
     widths = config.left_frames, config.right_frames, config.prune_range
     with enough_memory(f"{cut.id}: ", cut.duration):
-        view = view_lattice(task, batch.to(device), trained.tokenizer.pieces, *widths)
+        view = view_lattice(task.model, task.objective.transducer, batch.to(device), trained.tokenizer.pieces, *widths)
     output = Path(config.output)
     with replacing(output) as temporary:
         draw_lattice(view, f"{cut.id}, {trained.checkpoint}").savefig(temporary, dpi=110, format="png")

@@ -1,11 +1,14 @@
-"""Audio files of any length, a second at a time."""
+"""Audio of any length, of files and arrays, a second at a time."""
 
 from __future__ import annotations
 
+import io
+import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
+from typing import IO, Protocol
 
 import numpy as np
 import soundfile
@@ -13,7 +16,6 @@ import torch
 from lhotse import Fbank, Recording
 from lhotse.audio import AudioSource
 from torch import Tensor
-from torchaudio.functional import resample
 
 from asr.data.features import (
     FRAME_SAMPLES,
@@ -25,11 +27,77 @@ from asr.data.features import (
     one_line,
 )
 from asr.data.pauses import BLOCK_SECONDS
-from asr.data.sound import Sound
+from asr.data.resample import resampled
+from asr.data.sound import ALLOWED_SECONDS, Sound
 from asr.errors import InputError
 from asr.frames import FRAME_SECONDS, WINDOW_SECONDS
 
 WINDOW_SAMPLES = round(WINDOW_SECONDS * SAMPLING_RATE)  # that a feature frame is computed from
+IN_MEMORY_SECONDS = 60  # of a recording that is not copied to a file
+
+
+class Audio(Protocol):
+    """Something to hear. faults, lost: see `Heard`, once `seconds` has come to its end."""
+
+    def seconds(self) -> Iterator[np.ndarray]:
+        """Samples (n,) float32 at 16 kHz, a second at a time, the last one shorter. Raises InputError for others."""
+
+    @property
+    def lost(self) -> float | None: ...
+
+    @property
+    def faults(self) -> list[str]: ...
+
+
+@dataclass(frozen=True)
+class AudioArray:
+    """Samples (n,) at `rate` Hz: floats in [−1, 1], or integers of 16, 32 or unsigned 8 bits."""
+
+    samples: np.ndarray
+    rate: int
+
+    def seconds(self) -> Iterator[np.ndarray]:
+        """See `Audio`. Raises InputError where there are none, or they are not finite, or absurd."""
+        blocks = (self.samples[begin : begin + self.rate] for begin in range(0, len(self.samples), self.rate))
+        seconds = (check_samples(as_float(block)) for block in blocks)
+        yield from seconds if self.rate == SAMPLING_RATE else resampled(seconds, self.rate)
+        if not len(self.samples):
+            raise InputError("holds no samples")
+
+    @property
+    def lost(self) -> float:
+        """Nothing: what is wrong with samples is an error."""
+        return 0.0
+
+    @property
+    def faults(self) -> list[str]:
+        """None."""
+        return []
+
+
+def as_array(samples: object) -> np.ndarray:
+    """Samples (n,) in an array of numpy or torch as one of numpy. Raises InputError for anything else."""
+    if isinstance(samples, Tensor):
+        samples = samples.detach().cpu()
+        samples = (samples.float() if samples.is_floating_point() else samples).numpy()
+    if not isinstance(samples, np.ndarray):
+        raise InputError(f"a {type(samples).__name__}: samples come in an array of numpy or torch")
+    if samples.ndim != 1:
+        raise InputError(f"samples of shape {samples.shape}: give one channel, of shape (n,), and several in a list")
+    return samples
+
+
+def as_float(samples: np.ndarray) -> np.ndarray:
+    """Samples (n,) as float32 in [−1, 1], as libsndfile reads them. Raises InputError for another type."""
+    kind = samples.dtype.kind, samples.dtype.itemsize
+    if kind == ("u", 1):
+        return (samples.astype(np.float32) - 128) / 128
+    if kind in (("i", 2), ("i", 4)):
+        return (samples / 2.0 ** (8 * samples.dtype.itemsize - 1)).astype(np.float32)
+    if kind[0] != "f":
+        raise InputError(f"samples of type {samples.dtype}: give floats in [−1, 1], or integers of type int16 or int32")
+    with np.errstate(over="ignore"):  # what becomes infinite is refused later
+        return samples.astype(np.float32, copy=False)
 
 
 class AudioFile:
@@ -64,9 +132,11 @@ class AudioFile:
             raise InputError(f"{self.path}: {error}") from error
 
     @property
-    def in_part(self) -> bool:
-        """Whether some of it could not be read, once all else was."""
-        return bool(self.sound.fault)
+    def lost(self) -> float | None:
+        """Seconds that could not be read, once all else was; None where some could not, and nobody knows how many."""
+        if not self.sound.fault:
+            return 0.0
+        return self.sound.lost if self.sound.lost > ALLOWED_SECONDS else None
 
     @property
     def faults(self) -> list[str]:
@@ -77,45 +147,44 @@ class AudioFile:
 
 @dataclass(frozen=True)
 class Heard:
-    """A file as it was heard.
+    """A recording as it was heard.
 
     recording: a copy of one channel at 16 kHz, in which Lhotse can go to any place. loudness_N: mean square of each
-    0.1 s. faults: what is wrong with the file, in words. in_part: whether some of it could not be read.
+    0.1 s. faults: what is wrong with it, in words. lost: seconds of it that could not be read; None where nobody knows
+    how many. copy: the file that a long one is in, which goes with this object.
     """
 
     recording: Recording
     loudness_N: np.ndarray
     faults: list[str]
-    in_part: bool
+    lost: float | None = 0.0
+    copy: IO[bytes] | None = None
+
+    @property
+    def in_part(self) -> bool:
+        """Whether some of it could not be read."""
+        return self.lost != 0
 
 
-def listen(name: str, path: Path, copy: Path) -> Heard:
-    """Copy all that can be read of a file to `copy`, whose suffix is .w64. Raises InputError where nothing can."""
-    file = AudioFile(path)
-    with soundfile.SoundFile(copy, "w", SAMPLING_RATE, 1, "FLOAT") as written:
+def listen(name: str, audio: Audio) -> Heard:
+    """Copy all that can be read of a recording. Raises InputError where nothing can."""
+    seconds = audio.seconds()
+    begun = list(islice(seconds, IN_MEMORY_SECONDS))
+    long = len(begun) == IN_MEMORY_SECONDS
+    copy = tempfile.NamedTemporaryFile(prefix="asr-", suffix=".w64") if long else None  # noqa: SIM115
+    content = io.BytesIO()
+    with soundfile.SoundFile(copy.name if copy else content, "w", SAMPLING_RATE, 1, "FLOAT", format="W64") as written:
 
         def passing() -> Iterator[np.ndarray]:
-            for second in file.seconds():
+            for second in chain(begun, seconds):
                 written.write(second)
                 yield second
 
         loudness_N = loudness(passing())
         frames = written.frames
-    source = AudioSource("file", [0], str(copy))
+    source = AudioSource("file", [0], copy.name) if copy else AudioSource("memory", [0], content.getvalue())
     recording = Recording(name, [source], SAMPLING_RATE, frames, frames / SAMPLING_RATE)
-    return Heard(recording, loudness_N, file.faults, file.in_part)
-
-
-def resampled(seconds: Iterator[np.ndarray], rate: int) -> Iterator[np.ndarray]:
-    """Whole seconds at `rate` as seconds at 16 kHz. Its neighbours are all that a second's resampling depends on."""
-    nothing = np.zeros(0, dtype=np.float32)
-    before, here = nothing, next(seconds, nothing)
-    for after in chain(seconds, [nothing]):
-        waveform = torch.from_numpy(np.concatenate((before, here, after)))
-        begin = round(len(before) / rate * SAMPLING_RATE)
-        size = -(-len(here) * SAMPLING_RATE // rate)
-        yield resample(waveform, rate, SAMPLING_RATE)[begin : begin + size].numpy()
-        before, here = here, after
+    return Heard(recording, loudness_N, audio.faults, audio.lost, copy)
 
 
 class FbankStream:

@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, NoReturn, Protocol, get_args
 
@@ -87,7 +88,7 @@ class SentencePieceTokenizer:
         """Id of the blank, 0."""
         return BLANK_ID
 
-    @property
+    @cached_property
     def pieces(self) -> list[str]:
         """The symbol of every id, in the order of the ids."""
         return [str(self._processor.id_to_piece(id_)) for id_ in range(self.vocab_size)]

@@ -50,6 +50,11 @@ def read_phrases(path: Path, tokenizer: Tokenizer, boost: float) -> list[Phrase]
     return phrases
 
 
+def make_phrases(lines: Iterable[str], tokenizer: Tokenizer, boost: float) -> list[Phrase]:
+    """The phrases of lines as `read_phrases` has them. Raises InputError for one that is at fault."""
+    return [_phrase(f"phrases: {line!r}", line, tokenizer, boost) for line in lines]
+
+
 def _phrase(place: str, line: str, tokenizer: Tokenizer, boost: float) -> Phrase:
     text, tab, own = line.partition("\t")
     try:

@@ -59,16 +59,23 @@ class Clock:
 class Decoder:
     """Decodes CutSets with a trained model.
 
-    timing: of the encoder's frames. chunk: so many of them are the chunks that it works in; 0: none. clock: where time
-    went.
+    phrases: to expect, beside those of the options' file. timing: of the encoder's frames. chunk: so many of them are
+    the chunks that it works in; 0: none. clock: where time went.
     """
 
-    def __init__(self, trained: Trained, options: DecodeOptions, device: torch.device, streaming: bool = False) -> None:
+    def __init__(
+        self,
+        trained: Trained,
+        options: DecodeOptions,
+        device: torch.device,
+        streaming: bool = False,
+        phrases: Sequence[str] = (),
+    ) -> None:
         model = trained.config.model
         self.trained, self.options, self.device, self.streaming = trained, options, device, streaming
         self.timing = trained.model.timing
         self.chunk = chunk_frames(model.chunk_frames, options.chunk_seconds, streaming, self.timing)
-        self.search = make_search(options, trained.model, trained.config.loss, trained.tokenizer)
+        self.search = make_search(options, trained.model, trained.config.loss, trained.tokenizer, phrases)
         self.dataset = SpeechDataset(model.mel_bins, self.timing)
         self.clock = Clock()
 

@@ -12,14 +12,15 @@ from torch import Tensor
 from asr.arcs.rules import ArcRules
 from asr.data.batch import Batch
 from asr.frames import FrameTiming
+from asr.losses.base import TransducerLoss
 from asr.losses.pruned import PrunedLoss
+from asr.models.transducer import Transducer
 from asr.nodes.band import band_nodes, unaligned
 from asr.nodes.base import Nodes, Topology, all_nodes
 from asr.nodes.pruned import fixed_width_nodes
 from asr.ops.joint.chunked import node_weights
 from asr.ops.joint.reference import LossInputs
 from asr.ops.lattice.paths import PathArc, best_alignment, best_path, occupations
-from asr.train.task import Task
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,16 +57,22 @@ class LatticeView:
 
 @torch.no_grad()
 def view_lattice(
-    task: Task, batch: Batch, pieces: Sequence[str], left_frames: int, right_frames: int, prune_range: int
+    model: Transducer,
+    loss: TransducerLoss,
+    batch: Batch,
+    pieces: Sequence[str],
+    left_frames: int,
+    right_frames: int,
+    prune_range: int,
 ) -> LatticeView:
     """The lattice of a batch of one utterance, under the model's own joiner.
 
     The band is around the utterance's alignment; where that is unknown, around the frames in which the model itself
-    emits. The pruned ranges are those of the simple joiner where the task has one, else of the model's joiner.
+    emits. The pruned ranges are those of the simple joiner where the loss has one, else of the model's joiner.
     """
-    arcs, edges = task.objective.transducer.rules.arcs, task.objective.transducer.rules.edges
-    encoded, frames, predicted = task.model(batch.features, batch.feature_frames, batch.labels)
-    inputs = LossInputs(task.model.joiner, encoded, frames, predicted, batch.labels, batch.label_lengths)
+    arcs, edges = loss.rules.arcs, loss.rules.edges
+    encoded, frames, predicted = model(batch.features, batch.feature_frames, batch.labels)
+    inputs = LossInputs(model.joiner, encoded, frames, predicted, batch.labels, batch.label_lengths)
     nodes = all_nodes(frames, batch.label_lengths)
     weights = node_weights(inputs, nodes, arcs)
     log_p, by_AN = occupations(nodes, weights, ArcRules(arcs, edges=edges))
@@ -74,19 +81,20 @@ def view_lattice(
     if alignment is None or bool(unaligned(alignment, batch.label_lengths)):
         alignment = best_alignment(nodes, weights, arcs, edges).to(frames.device)
     band, _ = band_nodes(frames, batch.label_lengths, alignment, left_frames, right_frames, arcs.topology)
-    pruned = prune(task, inputs, occupation, prune_range, arcs.topology)
+    pruned = prune(loss, inputs, occupation, prune_range, arcs.topology)
     bounds = {
         f"ar: {left_frames} frames before, {right_frames} after": of_rows(band),
         f"pruned: {prune_range} labels a frame": of_rows(pruned),
     }
     shown = [pieces[label] for label in batch.labels[0, : int(batch.label_lengths[0])].tolist()]
     path = best_path(nodes, weights, arcs, edges)
-    return LatticeView(occupation[0].cpu(), shown, -float(log_p[0]), bounds, path, task.model.timing)
+    return LatticeView(occupation[0].cpu(), shown, -float(log_p[0]), bounds, path, model.timing)
 
 
-def prune(task: Task, inputs: LossInputs, occupation_BTU: Tensor, prune_range: int, topology: Topology) -> Nodes:
+def prune(
+    loss: TransducerLoss, inputs: LossInputs, occupation_BTU: Tensor, prune_range: int, topology: Topology
+) -> Nodes:
     """The nodes that the pruned loss would keep."""
-    loss = task.objective.transducer
     if isinstance(loss, PrunedLoss):
         return loss.choose_nodes(inputs, loss.simple_loss(inputs)[1])[0]
     return fixed_width_nodes(inputs.encoder_frames, inputs.label_lengths, occupation_BTU, prune_range, topology)[0]

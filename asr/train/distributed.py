@@ -138,3 +138,13 @@ def claim_gpu(local_rank: int) -> None:
 
 def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0]
+
+
+def join_tasks() -> None:
+    """In a job of several tasks that submitit has started, say in torchrun's words which of them this is."""
+    if "SUBMITIT_EXECUTOR" not in os.environ:
+        return
+    import submitit  # type: ignore[import-untyped]
+
+    if submitit.JobEnvironment().num_tasks > 1:
+        submitit.helpers.TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)

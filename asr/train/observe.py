@@ -164,8 +164,7 @@ def spread(items: Sequence[T], count: int) -> list[T]:
 def show_lattice(step: int, trainer: Trainer, batch: Batch, tokenizer: Tokenizer) -> None:
     """Draw the lattice of a batch's one utterance for TensorBoard."""
     was_training = trainer.task.training
-    view = view_lattice(
-        trainer.task.eval(), batch.to(trainer.device), tokenizer.pieces, LEFT_FRAMES, RIGHT_FRAMES, PRUNE_RANGE
-    )
+    task, widths = trainer.task.eval(), (LEFT_FRAMES, RIGHT_FRAMES, PRUNE_RANGE)
+    view = view_lattice(task.model, task.objective.transducer, batch.to(trainer.device), tokenizer.pieces, *widths)
     trainer.run.write_figure(step, "validation/lattice", draw_lattice(view, f"{batch.ids[0]}, step {step}"))
     trainer.task.train(was_training)

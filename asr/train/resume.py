@@ -12,7 +12,7 @@ from asr.data.contents import Contents, read_contents
 from asr.data.tokenizer import Tokenizer, load_tokenizer
 from asr.errors import InputError
 from asr.files import write_atomically
-from asr.options import shown
+from asr.options import flatten, shown
 from asr.runs import state
 from asr.runs.directory import RunDirectory
 from asr.runs.trained import load_config
@@ -145,14 +145,6 @@ def differing(before: Contents, now: Contents) -> tuple[str, str] | None:
     if before.utterances != now.utterances:
         return f"{before.utterances} utterances", f"{now.utterances}"
     return f"{before.utterances} utterances", "others of the same number, or in another order"
-
-
-def flatten(nested: dict[str, object], prefix: str = "") -> dict[str, object]:
-    """{"a": {"b": 1}} → {"a.b": 1}."""
-    flat: dict[str, object] = {}
-    for key, value in nested.items():
-        flat.update(flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
-    return flat
 
 
 # Where it goes on

@@ -15,11 +15,11 @@ from asr.align.hmm import HmmAligner
 from asr.align.make import Aligned, align_all, words_journal
 from asr.align.read import read_words
 from asr.align.trained import TrainedAligner, runs
-from asr.align.words import word_times
 from asr.arcs.standard import standard_arcs
 from asr.data.batch import Skipped
 from asr.data.dataset import SpeechDataset
 from asr.data.tokenizer import load_tokenizer
+from asr.decode.words import word_times
 from asr.device import enough_memory
 from asr.errors import InputError
 from asr.models.subsampling import frame_timing

@@ -9,8 +9,8 @@ from lhotse.cut import MonoCut
 from lhotse.supervision import AlignmentItem, SupervisionSegment
 
 from asr.align.attach import without_silences
-from asr.align.make import Aligned, write_ctm
 from asr.align.read import read_words
+from asr.data.ctm import Aligned, write_ctm
 from asr.errors import InputError
 
 HELLO_WORLD = [AlignmentItem("hello", 0.5, 0.25), AlignmentItem("world", 1.0, 0.5)]

@@ -5,11 +5,11 @@ import json
 
 import pytest
 
-from asr.cli import compare
 from asr.cli.compose import compose
 from asr.cli.main import main
 from asr.config.schema import to_yaml
 from asr.errors import InputError
+from asr.runs.result import read_result
 from asr.score.report import not_scored
 
 
@@ -114,19 +114,19 @@ def test_a_line_of_metrics_that_was_cut_short_does_not_count(make_run, tmp_path)
     path = make_run("a", steps=[(100, 12.0)])
     with (tmp_path / "a" / "metrics.jsonl").open("a") as file:
         file.write('{"step": 200, "vali')
-    result = compare.read_result(tmp_path / "a")
+    result = read_result(tmp_path / "a")
     assert (path, result.step, result.validation) == (str(tmp_path / "a"), 100, [12.0])
     (tmp_path / "a" / "metrics.jsonl").unlink()
-    assert dataclasses.replace(compare.read_result(tmp_path / "a"), validation=[12.0]).best == 12.0
+    assert dataclasses.replace(read_result(tmp_path / "a"), validation=[12.0]).best == 12.0
 
 
 def test_what_is_no_run_is_refused(make_run, tmp_path):
     with pytest.raises(InputError, match="no config.yaml there"):
-        compare.read_result(tmp_path)
+        read_result(tmp_path)
     make_run("a", decoded={"decode_dev": 1.0})
     (tmp_path / "a" / "decode_dev" / "wer.txt").write_text("none\n")
     with pytest.raises(InputError, match=r"wer\.txt: not a WER line"):
-        compare.read_result(tmp_path / "a")
+        read_result(tmp_path / "a")
 
 
 def test_no_runs_are_refused(capsys):

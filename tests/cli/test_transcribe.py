@@ -17,11 +17,11 @@ from lhotse.audio import AudioSource
 from sounds import data_size, half, hole, stated_by_flac, without_xing
 
 from asr.cli.align import MakeTrained, load_model
-from asr.cli.features import Store, Task, store_chunk
 from asr.cli.main import main
-from asr.cli.transcribe import names_of, without_white_space
 from asr.config import AlignConfig
+from asr.data.audio_files import names_of, without_white_space
 from asr.data.corpus import make_cut, write_cuts
+from asr.data.store import Store, Task, store_chunk
 from asr.decode.decoder import Decoder
 from asr.errors import InputError
 from asr.files import replace_directory

@@ -13,11 +13,11 @@ import soundfile
 import torch
 from lhotse import CutSet
 
-from asr.align.make import write_ctm
 from asr.cli.align import MakeTrained, load_model
 from asr.cli.main import main
 from asr.config import AlignConfig
 from asr.data.corpus import write_cuts
+from asr.data.ctm import write_ctm
 from asr.data.tokenizer import train_tokenizer
 from asr.data.words import aligned_words
 from asr.decode import decoder as module

@@ -72,7 +72,7 @@ def test_a_file_is_heard_as_far_as_it_can_be_read(tmp_path, name, capfd):
     stream = AudioFile(tmp_path / "a")
     assert heard(np.concatenate(list(stream.seconds()))) == made.heard
     assert bool(stream.faults) == (made.lost != 0)
-    copied = listen("a", tmp_path / "a", tmp_path / "copy.w64")
+    copied = listen("a", AudioFile(tmp_path / "a"))
     assert heard(load_samples(copied.recording.to_cut())) == made.heard
     assert len(copied.loudness_N) == int(copied.recording.duration * 10)
     assert copied.faults == stream.faults
@@ -84,7 +84,7 @@ def test_a_file_is_heard_as_far_as_it_can_be_read(tmp_path, name, capfd):
 def test_channels_of_opposite_phase_are_not_silence(tmp_path, residue):
     tone = tones(2)
     soundfile.write(tmp_path / "a.wav", np.stack([tone, (residue - 1) * tone], axis=1), RATE)
-    copied = listen("a", tmp_path / "a.wav", tmp_path / "copy.w64")
+    copied = listen("a", AudioFile(tmp_path / "a.wav"))
     assert not copied.in_part
     assert copied.faults == ["its channels are of opposite phase in 2 s, of which the first channel is taken"]
     recording = describe_recording("a", tmp_path / "a.wav")

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from asr.align.read import word
-from asr.cli.transcribe import list_files
+from asr.data.audio_files import list_files
 from asr.data.limits import AUDIO_ENDINGS, LATEST_SECONDS
 from asr.data.manifest import why_not
 from asr.data.rows import read_row

@@ -16,7 +16,6 @@ from lhotse.cut import MixedCut, MixTrack
 from small_model import small_options
 
 from asr.cli import tokenizer
-from asr.cli.features import Store, Task, store_chunk
 from asr.cli.transcribe import say
 from asr.config import BeamOptions, DataOptions, GreedyOptions, RoomOptions, TokenizerConfig, TrainConfig
 from asr.data.batch import Position, Skipped
@@ -24,10 +23,12 @@ from asr.data.corpus import describe_recording, make_cut, write_cuts
 from asr.data.features import LARGEST_SAMPLE, load_samples, make_fbank
 from asr.data.manifest import open_cuts
 from asr.data.shar import readable
+from asr.data.store import Store, Task, store_chunk
 from asr.data.tokenizer import load_tokenizer
 from asr.decode.decoder import Decoder
 from asr.errors import InputError
 from asr.models.transducer import Transducer
+from asr.recognizer import Recognizer
 from asr.runs.trained import Trained
 from asr.train.data import TrainingData, estimate_normalization
 from asr.train.skips import SkipLog
@@ -326,7 +327,7 @@ def test_an_utterance_whose_score_is_no_number_is_named_instead_of_decoded(tiny_
 def test_a_file_whose_words_have_no_scores_is_named_while_it_is_said(tiny_corpus, search, capsys):
     unsound, audio = decoder(tiny_corpus, search, True, math.nan), tiny_corpus.directory / "dev-0.flac"
     with pytest.raises(InputError, match=f"^{re.escape(str(audio))}: {NO_NUMBER}"):
-        say(unsound, unsound.trained, audio)
+        say(Recognizer(unsound.trained, unsound.device), unsound.options, audio)
     assert capsys.readouterr().out == ""
 
 
@@ -334,4 +335,4 @@ def test_a_file_with_an_absurd_sample_is_named_while_it_is_said(tiny_corpus, tmp
     with_sample(1e38)(tmp_path)
     sound = decoder(tiny_corpus, streaming=True)
     with pytest.raises(InputError, match=r"^\S*bad.wav: audio with a sample of 1e\+38"):
-        say(sound, sound.trained, tmp_path / "bad.wav")
+        say(Recognizer(sound.trained, sound.device), sound.options, tmp_path / "bad.wav")

@@ -39,10 +39,14 @@ def batch_with(alignment):
     )
 
 
+def view_of(task, *arguments):
+    return view_lattice(task.model, task.objective.transducer, *arguments)
+
+
 @pytest.mark.parametrize("loss", ["full", "optimized", "pruned"])
 def test_the_view_is_that_of_the_loss(loss):
     task, batch = task_with(loss), batch_with([3, 7, 11])
-    view = view_lattice(task, batch, PIECES, 1, 2, 2)
+    view = view_of(task, batch, PIECES, 1, 2, 2)
     assert view.occupation_TU.shape == (16, 4)
     assert view.occupation_TU.sum(1).tolist() == pytest.approx([1.0] * 16, abs=1e-6)
     assert view.loss == pytest.approx(float(task(batch).parts["transducer"]), rel=1e-5) or loss == "pruned"
@@ -54,7 +58,7 @@ def test_the_view_is_that_of_the_loss(loss):
 
 
 def test_without_alignment_the_band_follows_the_model():
-    view = view_lattice(task_with("full"), batch_with([-1, -1, -1]), PIECES, 0, 0, 2)
+    view = view_of(task_with("full"), batch_with([-1, -1, -1]), PIECES, 0, 0, 2)
     first, last = next(iter(view.bounds.values()))
     assert (first == last).float().mean() > 0.5
 
@@ -64,7 +68,7 @@ def path_of_tdt(edges=None):
     task = task_with("full", arcs={"name": "tdt", "durations": [0, 1, 2, 4]}, edges=edges)
     with torch.no_grad():
         task.model.joiner.output.bias.copy_(torch.tensor([6.0, 0, 0, 0, 0, 0, 3, 0, 8]))
-    return view_lattice(task, batch_with([3, 7, 11]), PIECES, 1, 2, 2)
+    return view_of(task, batch_with([3, 7, 11]), PIECES, 1, 2, 2)
 
 
 def test_the_path_goes_from_corner_to_corner_and_its_jumps_are_seen():
@@ -99,7 +103,7 @@ def legend(figure):
 
 
 def test_it_is_drawn(tmp_path):
-    figure = draw_lattice(view_lattice(task_with("full"), batch_with([3, 7, 11]), PIECES, 1, 2, 2), "title")
+    figure = draw_lattice(view_of(task_with("full"), batch_with([3, 7, 11]), PIECES, 1, 2, 2), "title")
     figure.savefig(tmp_path / "lattice.png")
     axis = figure.axes[0]
     assert [tick.get_text() for tick in axis.get_yticklabels()] == ["A", "B", "C", "end"]
@@ -110,7 +114,7 @@ def test_it_is_drawn(tmp_path):
 
 def test_characters_that_the_font_lacks_are_named(tmp_path):
     pieces = ["<blk>", "<unk>", "\u2581", "三", "\u2581é"]
-    view = view_lattice(task_with("full"), batch_with([3, 7, 11]), pieces, 1, 2, 2)
+    view = view_of(task_with("full"), batch_with([3, 7, 11]), pieces, 1, 2, 2)
     figure = draw_lattice(view, "三.flac")
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="Glyph")

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from asr.align.words import recognised_words
+from asr.decode.words import recognised_words
 from asr.score.wer import Utterance
 
 PIECES = ("\u2581", "A", "B", "\u2581C")
