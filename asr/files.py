@@ -15,6 +15,7 @@ from pathlib import Path
 from asr.errors import InputError
 
 _GZIP_MAGIC = b"\x1f\x8b"
+NOT_UTF_8 = "not UTF-8"  # how the reason against a line that is not text begins
 _UTF_16 = codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE
 
 
@@ -121,7 +122,7 @@ def sound_lines(path: Path, fault: Callable[[int, str], None]) -> Iterator[tuple
                 try:
                     yield number, line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
                 except UnicodeDecodeError:
-                    fault(number, f"not UTF-8, convert it: {line[:80]!r}")
+                    fault(number, f"{NOT_UTF_8}, convert it: {line[:80]!r}")
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         fault(number + 1, f"damaged from here on ({error}); restore the file")
     except OSError as error:

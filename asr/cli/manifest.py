@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -15,9 +16,9 @@ from asr.data.corpus import write_cuts
 from asr.data.sources.cuts import make_cuts
 from asr.data.sources.read import read_rows
 from asr.data.sources.row import Fault, Source
-from asr.data.sources.split import divide, divisible, parse_split
+from asr.data.sources.split import REST, divide, divisible, parse_split
 from asr.data.sources.text import Spelling
-from asr.errors import InputError
+from asr.errors import InputError, PartlyDone
 from asr.files import require_writable, write_atomically
 from asr.frames import FRAME_SECONDS
 
@@ -41,13 +42,18 @@ def main(config: ManifestConfig) -> None:
         raise InputError(f"{config.input}: none of {len(rows)} rows can be used, {sorted(source.faults)[0]}")
     warn_of_channels(cuts)
     if shares:
-        warn_of_parts(cuts, len(shares) + 1)
-    for name, part in divide(cuts, shares, config.seed).items() if shares else [("", cuts)]:
+        warn_of_parts(cuts, len(shares) + 1, source.unused)
+    parts = divide(cuts, shares, config.seed) if shares else {"": cuts}
+    for name, part in parts.items():
         path = output.with_name(output.name.removesuffix(ENDING) + f"_{name}" * bool(name) + ENDING)
+        replaced = ", in place of what was there" * path.exists()
         write_cuts(part, path)
-        print(f"{path}: {described(part)}")
+        print(f"{path}: {described(part)}{replaced}")
     print(characters(cuts))
+    warn_of_characters(parts)
     advise(cuts)
+    if len(source.faults) > len(cuts):
+        raise PartlyDone(f"{len(source.faults)} rows at fault are more than the {len(cuts)} that could be used")
 
 
 def source_of(config: ManifestConfig) -> Source:
@@ -90,7 +96,17 @@ def advise(cuts: list[DataCut]) -> None:
         print(f"{what}: {remedy}", file=sys.stderr)
 
 
-def warn_of_parts(cuts: list[DataCut], parts: int) -> None:
+def warn_of_characters(parts: Mapping[str, Sequence[DataCut]]) -> None:
+    """Say which characters the part to train on lacks: a tokenizer made of it cannot spell those of the others."""
+    found = {name: {one for cut in part for one in cut.supervisions[0].text} for name, part in parts.items()}
+    trained = found.pop(REST, set())
+    for name, letters in found.items():
+        missing = " ".join(sorted(letters - trained))
+        if missing and name:
+            print(f"in {name}, and not in {REST}: {missing} (another seed= may divide better)", file=sys.stderr)
+
+
+def warn_of_parts(cuts: list[DataCut], parts: int, unused: Sequence[str]) -> None:
     """Say where parts will have speakers in common."""
     unit = divisible(cuts, parts)
     unknown = sum(not cut.supervisions[0].speaker for cut in cuts)
@@ -99,7 +115,8 @@ def warn_of_parts(cuts: list[DataCut], parts: int) -> None:
     else:
         what = f"{unknown} utterances have no speaker: their recordings"
     if unit != "speakers" or unknown:
-        print(f"{what} are divided instead, and a speaker may be in two parts", file=sys.stderr)
+        remedy = f"; if one of these columns is the speaker, speaker_column=NAME: {', '.join(unused)}" * bool(unused)
+        print(f"{what} are divided instead, and a speaker may be in two parts{remedy}", file=sys.stderr)
 
 
 def described(cuts: list[DataCut]) -> str:

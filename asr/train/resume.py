@@ -208,7 +208,8 @@ def write_record(run: RunDirectory, resumption: Resumption, step: int) -> None:
 def check_tokenizer(run: RunDirectory, tokenizer: Tokenizer, name: str) -> None:
     """Raise InputError where the run was begun with other pieces."""
     if state.resumable(run.checkpoints) and load_tokenizer(run.tokenizer).pieces != tokenizer.pieces:
-        raise InputError(f"{name} is not the tokenizer that {run.path} was begun with: give another run=")
+        remedy = f"data.tokenizer={run.tokenizer} is the run's own; or give another run="
+        raise InputError(f"{name} is not the tokenizer that {run.path} was begun with: {remedy}")
 
 
 def check_steps(run: RunDirectory, done: int, steps: int) -> None:

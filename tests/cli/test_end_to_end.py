@@ -119,6 +119,8 @@ def test_another_tokenizer_in_the_same_directory_is_refused(trained, tiny_corpus
     assert status == 2
     assert "is not the tokenizer that" in err
     assert len(err.strip().splitlines()) == 1
+    own = re.search(r"data\.tokenizer=\S+(?= is the run's own)", err)[0]
+    assert own == f"data.tokenizer={moved / 'tokenizer'}"
 
 
 def test_stopped_training_says_so_and_is_not_averaged(tiny_corpus, tmp_path):

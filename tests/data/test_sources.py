@@ -1,5 +1,6 @@
 """Corpora in the forms that they lie in: what becomes a cut, and what is named."""
 
+import contextlib
 import json
 import re
 import shutil
@@ -23,7 +24,7 @@ from asr.data.sources.record import NAMES
 from asr.data.sources.row import Source, seconds
 from asr.data.sources.split import divide, parse_split
 from asr.data.sources.text import Spelling
-from asr.errors import InputError
+from asr.errors import InputError, PartlyDone
 
 RATE = 8000
 
@@ -44,7 +45,8 @@ def written(path, text):
 def manifest(path, **options):
     """The cuts of a corpus by their ids, and what was wrong with the rest."""
     output = path.parent / "out" / "cuts.jsonl.gz"
-    main(ManifestConfig(input=str(path), output=str(output), **options))
+    with contextlib.suppress(PartlyDone):
+        main(ManifestConfig(input=str(path), output=str(output), **options))
     faults = output.with_name("cuts.jsonl.gz.faults.txt")
     return (
         {cut.id: cut for cut in open_cuts([str(output)])},
@@ -593,6 +595,14 @@ def test_spelling(options, text, spelt):
     assert Spelling(**options)(text) == spelt
 
 
+@pytest.mark.parametrize("text", ["[risas]", " <noise> ", "(laughter)"])
+def test_a_note_in_brackets_becomes_no_word(text):
+    with pytest.raises(InputError, match="is a note, nothing that was said"):
+        Spelling(punctuation="remove")(text)
+    assert Spelling()(text) == text.strip()
+    assert Spelling(punctuation="remove")(f"{text} yes (no)").endswith("yes no")
+
+
 # Parts
 
 
@@ -732,6 +742,66 @@ def test_a_file_in_another_encoding_is_said_to_be(tmp_path, encoding, said, opti
     form = options.pop("form", "auto")
     with pytest.raises(InputError, match=said):
         read_rows(Source(path, **options), form)
+
+
+@pytest.mark.parametrize(("wrong", "refused"), [(5, True), (4, False)])
+def test_lines_of_ascii_in_a_file_of_another_encoding_are_no_corpus(tmp_path, wrong, refused):
+    write_audio(tmp_path / "a.wav", 30)
+    rows = [f"a.wav;{text};{n};{n + 1}" for n, text in enumerate(["luz"] * 20 + ["salón"] * wrong)]
+    path = written(tmp_path / "a.csv", "\n".join(["path;text;start;end", *rows]).encode("cp1252"))
+    if refused:
+        with pytest.raises(InputError, match=r"5 lines are not UTF-8, so all .*: iconv -f cp1252 -t UTF-8 OLD > NEW"):
+            manifest(path)
+    else:
+        assert [len(found) for found in manifest(path)] == [20, 4]
+
+
+def test_comments_may_precede_a_table(tmp_path):
+    write_audio(tmp_path / "a.wav")
+    path = written(tmp_path / "a.csv", "# exported in November; 2026\n\n# by us\npath;text\na.wav;#1\n")
+    assert [cut.supervisions[0].text for cut in manifest(path)[0].values()] == ["#1"]
+
+
+def test_columns_that_nothing_is_made_of_are_told_where_speakers_are_missing(tmp_path, capsys):
+    write_audio(tmp_path / "a.wav", 3)
+    rows = [f"a.wav,luz,ana,{n},{n + 1}" for n in range(3)]
+    path = written(tmp_path / "a.csv", "\n".join(["path,text,locutora,start,end", *rows]))
+    options = {"input": str(path), "output": str(tmp_path / "cuts.jsonl.gz"), "split": "dev:0.4"}
+    main(ManifestConfig(**options))
+    assert "if one of these columns is the speaker, speaker_column=NAME: locutora" in capsys.readouterr().err
+    main(ManifestConfig(**options, speaker_column="locutora"))
+    assert "locutora" not in capsys.readouterr().err
+
+
+def test_letters_that_the_training_part_lacks_are_told(tmp_path, capsys):
+    for speaker, text in (("ann", "no"), ("bob", "non"), ("eve", "qué")):
+        write_audio(tmp_path / "in" / speaker / "a.wav")
+        written(tmp_path / "in" / speaker / "a.txt", text)
+    said = []
+    for seed in range(9):
+        output = str(tmp_path / "cuts.jsonl.gz")
+        main(ManifestConfig(input=str(tmp_path / "in"), output=output, split="dev:0.3", seed=seed))
+        said.append(capsys.readouterr().err)
+    assert any("in dev, and not in train: q u é (another seed= may divide better)" in one for one in said)
+    assert any("not in train" not in one for one in said)
+
+
+def test_where_most_rows_are_at_fault_the_status_says_so_and_what_was_there_is_replaced(tmp_path, capsys):
+    write_audio(tmp_path / "a.wav")
+    path = written(tmp_path / "a.csv", "path,text\na.wav,luz\nb.wav,luz\nc.wav,luz\n")
+    config = ManifestConfig(input=str(path), output=str(tmp_path / "cuts.jsonl.gz"))
+    for replaced in (False, True):
+        with pytest.raises(PartlyDone, match="2 rows at fault are more than the 1 that could be used"):
+            main(config)
+        assert ("in place of what was there" in capsys.readouterr().out) == replaced
+    path.write_text("path,text\na.wav,luz\nb.wav,luz\n")
+    main(config)
+
+
+def test_audio_is_no_table(tmp_path):
+    write_audio(tmp_path / "a.wav")
+    with pytest.raises(InputError, match=r"a.wav: is audio; name what has its transcript"):
+        manifest(tmp_path / "a.wav")
 
 
 def test_a_label_track_is_no_transcript(tmp_path):

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from asr.cli.tokenizer import main
+from asr.config import TokenizerConfig
 from asr.data.tokenizer import SentencePieceTokenizer, Tokenizer, load_tokenizer, train_tokenizer
 from asr.errors import InputError
 
@@ -227,3 +229,15 @@ def test_training_is_reproducible_in_another_process(tokenizer, tmp_path):
     assert finished.stderr == b""
     first, second = (tmp_path / run / "tokenizer.model" for run in ("first", "second"))
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_tokenizer_that_models_may_know_is_not_replaced_by_another(tiny_corpus, tmp_path):
+    options = {"cuts": [str(tiny_corpus.train)], "output": str(tmp_path / "tokens")}
+    for _ in range(2):
+        main(TokenizerConfig(**options, kind="char"))
+    before = load_tokenizer(tmp_path / "tokens").pieces
+    with pytest.raises(InputError, match=f"holds another tokenizer, of {len(before)} tokens; name another directory"):
+        main(TokenizerConfig(**options, kind="bpe", vocab_size=len(before) + 1))
+    assert load_tokenizer(tmp_path / "tokens").pieces == before
+    (tmp_path / "tokens" / "tokenizer.model").write_bytes(b"half")
+    main(TokenizerConfig(**options, kind="bpe", vocab_size=len(before) + 1))

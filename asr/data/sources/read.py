@@ -6,18 +6,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from asr.config.commands import TIMED_FORMS
+from asr.data.limits import AUDIO_ENDINGS
 from asr.data.shar import is_shar
 from asr.data.sources.folder import audio_below, read_folder
 from asr.data.sources.kaldi import read_kaldi
 from asr.data.sources.lhotse import ENDINGS, manifests, read_lhotse
 from asr.data.sources.lists import read_list, read_ljspeech, shape_of
-from asr.data.sources.record import find_fields
 from asr.data.sources.row import Row, Source
 from asr.data.sources.segments import LABEL, read_ctm, read_labels, read_rttm, read_stm
 from asr.data.sources.subtitles import read_srt, read_vtt
-from asr.data.sources.table import cells_of, delimiter_of, json_record, read_json_lines, read_table
+from asr.data.sources.table import is_header, json_record, read_json_lines, read_table
 from asr.errors import InputError
-from asr.files import sound_lines
+from asr.files import NOT_UTF_8, sound_lines
 from asr.options import choose
 
 READERS: dict[str, Callable[[Source], Iterator[Row]]] = {
@@ -35,6 +35,7 @@ READERS: dict[str, Callable[[Source], Iterator[Row]]] = {
     "vtt": read_vtt,
     "audacity": read_labels,
 }
+FEWEST_WRONG_LINES, SHARE_OF_WRONG_LINES = 5, 0.05  # that are not UTF-8, where all are taken to be something else
 TABLE_ENDINGS = (".tsv", ".csv", ".txt", ".tsv.gz", ".csv.gz")
 LHOTSE_FIELDS = {"recording", "supervisions", "sources", "recording_id"}  # of cuts, recordings, supervisions
 
@@ -55,6 +56,7 @@ def read_rows(source: Source, form: str = "auto") -> list[Row]:
     if found in ("table", "jsonl", "list") and source.path.is_dir():
         raise InputError(f"{source.path}: form={found} is a file, and this is a directory")
     rows = list(READERS[found](source))
+    require_encoding(source, len(rows))
     if not rows:
         reason = f"{source.faults[0]}" if source.faults else "nothing in it describes an utterance"
         raise InputError(f"{source.path}: no row can be read (form={found}): {reason}")
@@ -119,8 +121,21 @@ def form_of_file(source: Source) -> str:
     raise InputError(f"{path}: its form cannot be told; {choose('', READERS)}: say form=…")
 
 
+def require_encoding(source: Source, rows: int) -> None:
+    """Raise InputError where so many lines are not UTF-8 that all must be in another encoding.
+
+    Its lines of ASCII can be read, and would be a corpus without any letter that has an accent.
+    """
+    wrong = sum(fault.reason.startswith(NOT_UTF_8) for fault in source.faults)
+    if wrong >= FEWEST_WRONG_LINES and wrong > SHARE_OF_WRONG_LINES * (wrong + rows):
+        what = f"{wrong} lines are not UTF-8, so all of it is in another encoding; convert it"
+        raise InputError(f"{source.path}: {what}: iconv -f cp1252 -t UTF-8 OLD > NEW, or from latin1, cp1250, …")
+
+
 def require_text(path: Path) -> None:
-    """Raise InputError where a file is not UTF-8 from its first line on: then nothing in it can be found."""
+    """Raise InputError where a file is audio, or not UTF-8 from its first line on: then nothing in it can be found."""
+    if path.suffix.lower() in AUDIO_ENDINGS:
+        raise InputError(f"{path}: is audio; name what has its transcript: a folder, a table or a list")
     faults: list[str] = []
     next(sound_lines(path, lambda _, reason: faults.append(reason)), None)
     if faults:
@@ -136,14 +151,6 @@ def first_line(path: Path) -> str:
 def has_bars(line: str) -> bool:
     """Whether a line is one of LJSpeech's, and no header of a table."""
     return "|" in line and "\t" not in line and not is_header(line)
-
-
-def is_header(line: str) -> bool:
-    """Whether a line names the columns that a table needs."""
-    try:
-        return bool(find_fields(cells_of(line, delimiter_of(line)), {}))
-    except InputError:
-        return False
 
 
 def json_fields(path: Path, line: str) -> list[str]:

@@ -67,13 +67,15 @@ class Source:
     """A corpus that is being read.
 
     path: what the user named. audio_dir: where the names of audio files count from; None: beside the file that names
-    them. columns: names of columns that the user gave, by what they hold. faults: collected on the way.
+    them. columns: names of columns that the user gave, by what they hold. faults: collected on the way. unused: the
+    columns of a table that nothing is made of.
     """
 
     path: Path
     audio_dir: Path | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
 
     @cached_property
     def home(self) -> Path:

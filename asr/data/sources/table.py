@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterator, Mapping
+from itertools import dropwhile
 from pathlib import Path
 
 from asr.data.sources.record import find_fields, row_of
@@ -16,8 +17,8 @@ DELIMITERS = "\t|,;"
 
 
 def read_table(source: Source) -> Iterator[Row]:
-    """The rows of a table whose first line names the columns, and shows what divides them."""
-    lines = numbered_lines(source, source.path)
+    """The rows of a table whose first line names the columns, and shows what divides them; comments may precede it."""
+    lines = dropwhile(lambda line: is_comment(line[1]), numbered_lines(source, source.path))
     first = next(lines, (0, ""))[1]
     delimiter = delimiter_of(first)
     header = cells_of(first, delimiter)
@@ -29,6 +30,19 @@ def read_table(source: Source) -> Iterator[Row]:
         return dict(zip(header, cells))
 
     yield from read_records(source, lines, record, header)
+
+
+def is_comment(line: str) -> bool:
+    """Whether a line before a table begins with # and is no header."""
+    return line.startswith("#") and not is_header(line)
+
+
+def is_header(line: str) -> bool:
+    """Whether a line names the columns that a table needs."""
+    try:
+        return bool(find_fields(cells_of(line, delimiter_of(line)), {}))
+    except InputError:
+        return False
 
 
 def read_json_lines(source: Source) -> Iterator[Row]:
@@ -47,6 +61,7 @@ def read_records(
     Raises InputError where the header names no audio or no text.
     """
     fields = None if header is None else header_fields(header, source)
+    source.unused = [name for name in header or () if name not in (fields or {}).values()]
     for number, line in lines:
         place = source.place(source.path, number)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from asr.errors import InputError
 
 CASES: dict[str, Callable[[str], str]] = {"keep": str, "lower": str.lower, "upper": str.upper}
 INSIDE = "'’-"  # which belong to a word where there are letters on both sides of them
+NOTE = re.compile(r"\[[^\]]*\]|<[^>]*>|\([^)]*\)|\{[^}]*\}")  # such as [laughter]
 REPLACEMENT = "\ufffd"  # what decoders put for bytes that they cannot read
 
 
@@ -27,13 +29,16 @@ class Spelling:
     def __call__(self, text: str) -> str:
         """The text in one Unicode form (NFC), white space collapsed.
 
-        Raises InputError where it is empty, or has a character that stands for no sound.
+        Raises InputError where it is empty, has a character that stands for no sound, or is a note in brackets that
+        would lose them.
         """
         text = unicodedata.normalize("NFC", text)
         wrong = next((one for one in text if is_damage(one)), None)
         if wrong is not None:
             raise InputError(f"{wrong!a} in its transcript is no letter; restore the text, or remove the character")
         if self.punctuation == "remove":
+            if NOTE.fullmatch(text.strip()):
+                raise InputError(f"{text.strip()!r} is a note, nothing that was said; write that, or remove the row")
             text = without_punctuation(text)
         return normalised(CASES[self.case](text))
 
