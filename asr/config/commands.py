@@ -26,6 +26,7 @@ def unit_option() -> str:
     return option("auto", counted + "script without blanks, as Chinese, else words", choices=("auto", "word", "char"))
 
 
+TRAINED = "aligner=ctc or transducer"  # which have a model
 TIMED_FORMS = ("stm", "ctm", "rttm", "srt", "vtt")  # of corpora: long recordings and times of what is said
 
 # Sections whose class depends on their `name`.
@@ -92,6 +93,7 @@ class TranscribeConfig:
         None,
         "longer recordings are read in pieces, cut at pauses; default: what 99 % of the training utterances are within",
         low=1,
+        only_with="streaming=false",
     )
     streaming: bool = option(False, "print words as they are recognised")
     checkpoint: str = option("auto", CHECKPOINT)
@@ -138,7 +140,10 @@ class ExportConfig:
         None, "chunks that a causal encoder's attention works in, seconds; 0: none; null: as in training", low=0
     )
     left_context: Optional[int] = option(
-        None, "frames that a streaming encoder keeps of what it has read; null: model.left_context", low=0
+        None,
+        "frames that a streaming encoder keeps of what it has read; null: model.left_context",
+        low=0,
+        only_with="streaming=true",
     )
     int8: bool = option(True, "int8 weights as well (format=onnx)")
     cuts: str = path_option("", "manifest whose audio the files are checked with; default: the run's data.valid_cuts")
@@ -165,9 +170,9 @@ class AlignConfig:
     )
     cuts: str = path_option(MISSING, "Lhotse manifest to align")
     output: str = path_option(MISSING, "CTM file to write; what is done is kept beside it until all is")
-    run: str = path_option("", "run directory of `asr train`, for aligner=ctc and transducer")
-    checkpoint: str = option("auto", CHECKPOINT)
-    device: str = option("auto", "where the trained model runs", choices=("auto", "cpu", "cuda"))
+    run: str = path_option("", "run directory of `asr train`, for aligner=ctc and transducer", only_with=TRAINED)
+    checkpoint: str = option("auto", CHECKPOINT, only_with=TRAINED)
+    device: str = option("auto", "where the trained model runs", choices=("auto", "cpu", "cuda"), only_with=TRAINED)
     jobs: int = option(2, "processes on this machine", low=1)
     scheduler: str = option("", SCHEDULER)
 
@@ -238,7 +243,7 @@ class ManifestConfig:
     split: str = option(
         "", "parts with speakers of their own, and their shares: dev:0.05,test:0.05; the rest is NAME_train.jsonl.gz"
     )
-    seed: int = option(0, "seed of the choice of what goes into them", low=0)
+    seed: int = option(0, "seed of the choice of what goes into them", low=0, only_with="split")
     jobs: int = option(4, "audio files that are opened at a time", low=1)
 
 
