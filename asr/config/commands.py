@@ -145,7 +145,10 @@ class ExportConfig:
         low=0,
         only_with="streaming=true",
     )
-    int8: bool = option(True, "int8 weights as well (format=onnx)")
+    int8: Optional[bool] = option(
+        None,
+        "int8 weights as well (format=onnx); null: unless they change over 2 % of the labels; true: or else refuse",
+    )
     cuts: str = path_option("", "manifest whose audio the files are checked with; default: the run's data.valid_cuts")
     utterances: int = option(20, "how many of its first utterances", low=1)
     checkpoint: str = option("auto", CHECKPOINT)

@@ -60,6 +60,7 @@ def test_refusals(tiny_corpus, tmp_path, capsys):
         ([], "nothing to train on: give cuts=[...], text=FILE or both"),
         ([f"text={text}"], f"{text}: line 2: character 'Q' of 'QUIET' is not in the tokenizer's vocabulary"),
         ([f"text={tmp_path / 'no'}"], "no: cannot read it"),
+        ([f"text={tmp_path}"], f"{tmp_path}: is a directory; name a file"),
         ([f"cuts=[{tmp_path / 'no'}]"], "no such manifest"),
         ([f"text={tiny_corpus.dev.with_name('dev-0.flac')}"], "not UTF-8 text"),
         ([f"text={text}", "order=0"], "order=0: must be >= 1"),
