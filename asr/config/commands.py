@@ -105,7 +105,12 @@ class TranscribeConfig:
 class ScoreConfig:
     """`asr score`: error rate of a hypotheses file, with readable reports."""
 
-    hypotheses: str = path_option(MISSING, "hypotheses.jsonl, one {id, reference, hypothesis} per line")
+    hypotheses: str = path_option(
+        MISSING,
+        "hypotheses.jsonl, one {id, reference, hypothesis} per line; or, with reference=, what `asr transcribe` wrote "
+        "as text or json: a file, or its output directory",
+    )
+    reference: str = path_option("", "what was said: a text file, or a folder with NAME.txt for each NAME transcribed")
     cuts: str = path_option("", "Lhotse manifest with the times of the words, for emission delays")
     output: str = path_option(MISSING, "directory for the reports")
     name: str = option("", "name in the line of the error rate; default: the file's directory")
