@@ -3,6 +3,7 @@
 import io
 import itertools
 import json
+import os
 import subprocess
 import sys
 
@@ -149,6 +150,8 @@ BAD = {
     "numbers": ([0.1, 0.2], {"sampling_rate": RATE}, "a float: samples come in an array"),
     "nothing": (None, {"sampling_rate": RATE}, "a NoneType: samples come in an array"),
     "no file": ("nowhere.wav", {}, "nowhere.wav: no such file"),
+    "an empty file": (os.devnull, {}, "not a readable audio file (it is empty: 0 bytes)"),
+    "a text": (__file__, {}, "not a readable audio file (it is text)"),
     "unknown option": (SAMPLES, {"sampling_rate": RATE, "blank_penalti": 1}, "did you mean blank_penalty?"),
     "option of another type": (SAMPLES, {"sampling_rate": RATE, "beam": "4"}, "beam='4': needs a value of type int"),
     "a truth for a number": (SAMPLES, {"sampling_rate": RATE, "beam": True}, "beam=True: needs a value of type int"),

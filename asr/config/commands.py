@@ -161,9 +161,9 @@ class ExportConfig:
 
 @dataclass
 class CompareConfig:
-    """`asr compare RUN...`: a table of runs, with the options they differ in, the best first."""
+    """`asr compare RUN...`: a table of runs, with the options they differ in, or of decodings, the best first."""
 
-    runs: list[str] = path_option([], "run directories of `asr train`")
+    runs: list[str] = path_option([], "run directories of `asr train`; or output directories of `asr decode`")
     paths: bool = option(False, "also show options that are paths, such as data.train_cuts, where they differ")
 
 
