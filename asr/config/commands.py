@@ -26,6 +26,17 @@ def unit_option() -> str:
     return option("auto", counted + "script without blanks, as Chinese, else words", choices=("auto", "word", "char"))
 
 
+def case_option(texts: str) -> str:
+    """The option of commands that take text in one case or another."""
+    return option("keep", f"letters of the {texts}", choices=("keep", "lower", "upper"))  # type: ignore[no-any-return]
+
+
+def punctuation_option() -> str:
+    """The option of commands that take text with punctuation or without."""
+    what = "remove: replaced by blanks, but for apostrophes and hyphens inside of words"
+    return option("keep", what, choices=("keep", "remove"))  # type: ignore[no-any-return]
+
+
 TRAINED = "aligner=ctc or transducer"  # which have a model
 TIMED_FORMS = ("stm", "ctm", "rttm", "srt", "vtt")  # of corpora: long recordings and times of what is said
 
@@ -242,12 +253,8 @@ class ManifestConfig:
     audio_column: str = option("", "column, or field, with the audio's name; default: path, audio_filepath, …")
     text_column: str = option("", "column, or field, with the transcript; default: text, sentence, transcript, …")
     speaker_column: str = option("", "column, or field, with the speaker; default: speaker, client_id, …")
-    case: str = option("keep", "letters of the transcripts", choices=("keep", "lower", "upper"))
-    punctuation: str = option(
-        "keep",
-        "remove: replaced by blanks, but for apostrophes and hyphens inside of words",
-        choices=("keep", "remove"),
-    )
+    case: str = case_option("transcripts")
+    punctuation: str = punctuation_option()
     split: str = option(
         "", "parts with speakers of their own, and their shares: dev:0.05,test:0.05; the rest is NAME_train.jsonl.gz"
     )
@@ -277,6 +284,8 @@ class LmConfig:
     output: str = path_option(MISSING, "ARPA file to write, .arpa or .arpa.gz")
     order: int = option(6, "length of the longest n-grams, tokens", low=1)
     held_out: list[str] = path_option([], "Lhotse manifests to tell the perplexity of")
+    case: str = case_option("text, and of the transcripts")
+    punctuation: str = punctuation_option()
 
 
 @dataclass
