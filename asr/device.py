@@ -20,9 +20,13 @@ def choose_device(name: str) -> torch.device:
     """The device called `name`; `auto` is the GPU where there is one. Raises InputError where there is none."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("device=cuda, but torch sees no GPU: use device=cpu or auto")
-    return torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"device={name}: there is no such device; choose auto, cpu or cuda") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device={name}, but torch sees no GPU: use device=cpu or auto")
+    return device
 
 
 def is_out_of_memory(error: BaseException) -> bool:

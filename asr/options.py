@@ -10,7 +10,7 @@ import functools
 import math
 import os
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from typing import Any
@@ -46,8 +46,8 @@ def path_option(default: Any, help: str, *, needed: bool = False, only_with: str
 
 
 def _field(default: Any, metadata: dict[str, Any]) -> Any:
-    if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata=metadata)
+    if isinstance(default, (list, dict)):
+        return field(default_factory=default.copy, metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
@@ -134,12 +134,17 @@ def require_effect(config: Any, given: Iterable[str]) -> None:
 
 def expand_paths(config: Any, prefix: str) -> None:
     """Put the home directory for `~` in the paths of the dataclass `config`; raise InputError where there is none."""
+    replace_paths(config, lambda path, name: with_home(path, f"{name}="), prefix)
+
+
+def replace_paths(config: Any, change: Callable[[str, str], str], prefix: str = "") -> None:
+    """Put `change(path, name of the option)` for each path of the dataclass `config`; `prefix` goes before names."""
     for one in dataclasses.fields(config):
         name, value = prefix + one.name, getattr(config, one.name)
         if dataclasses.is_dataclass(value):
-            expand_paths(value, f"{name}.")
+            replace_paths(value, change, f"{name}.")
         elif one.metadata.get("path"):
-            paths = [with_home(text, f"{name}=") for text in (value if isinstance(value, list) else [value])]
+            paths = [change(text, name) for text in (value if isinstance(value, list) else [value])]
             setattr(config, one.name, paths if isinstance(value, list) else paths[0])
 
 
@@ -154,7 +159,8 @@ def with_home(path: str, before: str = "") -> str:
 def _check_value(option: Option, value: Any) -> None:
     if option.default == MISSING and value == "":
         raise missing_values([option])
-    for element in value if isinstance(value, list) else [value]:
+    elements = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
+    for element in elements:
         fault = _fault(option, element)
         if fault:
             raise InputError(f"{option.name}={shown(value)}: {fault} ({option.help})")
@@ -204,12 +210,14 @@ def require_needed(section: Any, prefix: str, but: Iterable[str] = ()) -> None:
 
 
 def type_name(hint: Any) -> str:
-    """A type in words: `int`, `int or null`, `list of str`."""
+    """A type in words: `int`, `int or null`, `list of str`, `{str: float}`."""
     arguments = typing.get_args(hint)
     if not arguments:
         return str(hint.__name__)
     if typing.get_origin(hint) is list:
         return f"list of {type_name(arguments[0])}"
+    if typing.get_origin(hint) is dict:
+        return f"{{{type_name(arguments[0])}: {type_name(arguments[1])}}}"
     return " or ".join("null" if one is type(None) else type_name(one) for one in arguments)
 
 

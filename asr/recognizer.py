@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -39,14 +40,14 @@ __all__ = ["Reading", "Recognizer", "Said", "Skipped", "Stream", "Transcript", "
 Sound = str | os.PathLike[str] | np.ndarray | Tensor  # a file, or samples (n,)
 
 
-def load(path: str | os.PathLike[str], checkpoint: str = AUTO, device: str = "auto") -> Recognizer:
-    """The model of a run directory of `asr train`.
+def load(path: str | os.PathLike[str], checkpoint: str = AUTO, device: str | torch.device = "auto") -> Recognizer:
+    """The model of a run directory of `asr train`, or of a package of `asr package`.
 
     checkpoint: best, last, average, ema, the name of one, or auto: what did best in validation. device: auto, cpu or
     cuda.
-    Raises InputError where the directory is no run, or what it needs of it is missing or damaged.
+    Raises InputError where there is neither, or what it needs of it is missing or damaged.
     """
-    chosen = choose_device(device)
+    chosen = choose_device(str(device))
     return Recognizer(load_trained(os.fspath(path), checkpoint, chosen), chosen)
 
 
@@ -141,7 +142,7 @@ def search_options(search: str | DecodeOptions, options: dict[str, Any]) -> Deco
     if isinstance(search, DecodeOptions):
         if options:
             raise InputError(f"{', '.join(options)}: say it in the {type(search).__name__} that is given")
-        chosen = search
+        chosen = replace(search)
     else:
         texts = {name: os.fspath(one) if isinstance(one, os.PathLike) else one for name, one in options.items()}
         chosen = make_options("search", search or ("beam" if "beam" in options else "greedy"), SEARCHES, texts)

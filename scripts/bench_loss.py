@@ -131,7 +131,8 @@ def make_cases(options: argparse.Namespace) -> Any:
         if implementation != "asr" and (options.arcs != "standard" or options.consistency is not None):
             continue
         if options.arcs != "standard":
-            name, more = f"{name}, {options.arcs}", {**more, "arcs": options.arcs}
+            without_sigma = {"sigma": 0.0} if options.arcs == "tdt" else {}  # with it the forward needs all nodes
+            name, more = f"{name}, {options.arcs}", {**more, "arcs": {"name": options.arcs, **without_sigma}}
         if options.consistency is not None:
             weight = options.consistency
             name, more = f"{name}, consistency {weight:g}", {**more, "consistency": weight}

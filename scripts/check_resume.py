@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 CLOCKS = ("audio_seconds_per_second", "waiting_share", "peak_mb")
@@ -71,14 +71,19 @@ def run_and_kill(run: Path, options: list[str], moment: str, every: int, draw: r
     return process.wait() == -signal.SIGKILL
 
 
-def check(options: list[str], kills: int, every: int, seed: int, directory: Path) -> str:
-    """Compare an undisturbed with a disturbed run. Returns a report; raises SystemExit where they differ."""
+def check(
+    options: list[str], kills: int, every: int, seed: int, directory: Path, varied: Sequence[list[str]] = ([],)
+) -> str:
+    """Compare an undisturbed with a disturbed run. Returns a report; raises SystemExit where they differ.
+
+    varied: further options, which the weights do not depend on, of one start after the other.
+    """
     whole, disturbed = directory / "whole", directory / "disturbed"
     subprocess.run(command(whole, options), check=True, capture_output=True)
     draw, survived = random.Random(seed), Counter[str]()
     for kill in range(kills):
         moment = MOMENTS[kill % len(MOMENTS)]
-        if not run_and_kill(disturbed, options, moment, every, draw):
+        if not run_and_kill(disturbed, [*options, *varied[kill % len(varied)]], moment, every, draw):
             raise SystemExit(f"the run ended before kill {kill + 1}: give more train.steps")
         survived[moment] += 1
         print(f"kill {kill + 1}/{kills} {moment}, {len(metrics(disturbed))} lines of metrics", flush=True)

@@ -18,6 +18,7 @@ from torchaudio.functional import resample
 import asr
 from asr.cli.main import main
 from asr.config import BeamOptions, TrainConfig
+from asr.data.audio import AudioArray, listen
 from asr.data.tokenizer import load_tokenizer
 from asr.decode.transcript import Reading, in_one
 from asr.errors import InputError
@@ -117,6 +118,7 @@ def test_a_stream_says_what_the_command_does(model, streaming_run, files, capfd)
             words = [word for one in said for word in one.words]
             assert words == model.transcribe(file).words  # a tone is shorter than what would end a line
             spoken += len(words)
+        assert stream.end().text == ""
         with pytest.raises(InputError, match="the stream has ended"):
             stream.add(samples)
     assert spoken > 3 * 3
@@ -194,6 +196,19 @@ def test_one_at_fault_costs_no_other(model, files, tmp_path):
         model.transcribe(mixed, RATE)
 
 
+def test_what_is_heard_from_a_file_is_what_is_heard_from_memory(model, files, tmp_path, monkeypatch):
+    samples = np.concatenate([soundfile.read(file, dtype="float32")[0] for file in files])
+    expected = model.transcribe(samples, RATE)
+    assert len(expected.words) > 3
+    monkeypatch.setattr("asr.data.audio.IN_MEMORY_SECONDS", 1)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    copied = listen("a", AudioArray(samples, RATE))
+    assert [str(path) for path in tmp_path.iterdir()] == [copied.recording.sources[0].source]
+    del copied
+    assert model.transcribe(samples, RATE).nbest == expected.nbest
+    assert list(tmp_path.iterdir()) == []  # the copies have gone
+
+
 def test_what_was_skipped_is_told(model, files, tmp_path):
     samples, _ = soundfile.read(files[0])
     file = io.BytesIO()
@@ -232,8 +247,25 @@ def test_a_model_that_is_not_causal_has_no_stream(tiny_corpus):
 
 
 def test_what_is_no_run_is_said_to_be_none(tmp_path):
-    with pytest.raises(InputError, match="not a run directory"):
+    with pytest.raises(InputError, match="no config.yaml there"):
         asr.load(tmp_path)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda", torch.device("cuda", 1)])
+def test_a_device_that_is_not_there_is_refused(streaming_run, device, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match=f"^device={device}.*(choose auto, cpu or cuda|use device=cpu or auto)$"):
+        asr.load(streaming_run, device=device)
+
+
+def test_options_that_are_given_stay_as_they_are(model, files):
+    search = BeamOptions(beam=2)
+    first = model.transcribe(files[0], search=search)
+    search.beam = 3
+    assert [len(first.nbest), len(model.transcribe(files[0], search=search).nbest)] == [2, 3]
+    with pytest.raises(InputError, match="no such home directory"):
+        model.transcribe(files[0], search=(search := BeamOptions(lm="~nobody-is-called-so/x")))
+    assert search.lm == "~nobody-is-called-so/x"
 
 
 def test_readings_of_pieces_are_put_together_likeliest_first():

@@ -13,6 +13,7 @@ to be kept but C numbers: from these and the occupations also follows the L1 nor
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -48,6 +49,9 @@ class Head(Protocol):
 
     def log_probs(self, logits: Tensor, target: Tensor) -> list[Tensor]:
         """Log-probability of each choice (...,), at least float32, from logits (...,K) and targets (...,)."""
+
+    def compared(self, logits: Tensor, target: Tensor) -> list[Tensor]:
+        """The same but for a number that all arcs of a node share, where that takes less."""
 
     def by_label(self, logits: Tensor) -> tuple[Tensor | None, list[Tensor]]:
         """Log-probability of each label (...,V′) by its number, where one of the choices is the next label; and of each
@@ -99,13 +103,25 @@ class Softmax:
     def log_probs(self, logits: Tensor, target: Tensor) -> list[Tensor]:
         """See `Head`."""
         log_probs = self.normalised(logits)
+        choices = self.of_columns(log_probs, target)
+        return [*choices, self.others(log_probs, target, -math.inf).logsumexp(-1)] if self.has_rest else choices
+
+    def compared(self, logits: Tensor, target: Tensor) -> list[Tensor]:
+        """See `Head`: the logits of a head that every arc has a choice of."""
+        if self.given is not None or self.has_rest:
+            return self.log_probs(logits, target)
+        return self.of_columns(logits[..., self.begin : self.end], target)
+
+    def of_columns(self, values: Tensor, target: Tensor) -> list[Tensor]:
+        """Of the head's outputs (...,·) those of the choices (...,), the rest excepted."""
+        if self.columns == tuple(range(values.shape[-1])):
+            return list(values.unbind(-1))
         of_target = self.column_of(target)[..., None]
-        choices = [
-            log_probs.gather(-1, of_target)[..., 0] if column == NEXT_LABEL else log_probs[..., column]
+        return [
+            values.gather(-1, of_target)[..., 0] if column == NEXT_LABEL else values[..., column]
             for column in self.columns
             if column != REST
         ]
-        return [*choices, self.others(log_probs, target, -math.inf).logsumexp(-1)] if self.has_rest else choices
 
     def by_label(self, logits: Tensor) -> tuple[Tensor | None, list[Tensor]]:
         """See `Head`."""
@@ -186,6 +202,10 @@ class Sigmoid:
         """See `Head`."""
         z = logits[..., self.column].to(at_least_float32(logits))
         return [torch.nn.functional.logsigmoid(z), torch.nn.functional.logsigmoid(-z)]
+
+    def compared(self, logits: Tensor, target: Tensor) -> list[Tensor]:
+        """See `Head`."""
+        return self.log_probs(logits, target)
 
     def by_label(self, logits: Tensor) -> tuple[Tensor | None, list[Tensor]]:
         """See `Head`."""
@@ -271,6 +291,11 @@ class ArcSet:
         self.check_outputs(logits)
         return torch.stack([choice for head in self.heads for choice in head.log_probs(logits, target)])
 
+    def compared(self, logits: Tensor, target: Tensor) -> Tensor:
+        """What the likeliest arc can be told from by `weights`: `log_probs` (C,...) but for a number of each node."""
+        self.check_outputs(logits)
+        return torch.stack([choice for head in self.heads for choice in head.compared(logits, target)])
+
     def by_label(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probability of every label (...,V′) by its number; 0 and what is beyond the vocabulary are none. And the
         log-weight of every arc (A,...) without that of its label. Raises as `log_probs`.
@@ -292,8 +317,11 @@ class ArcSet:
         """Log-weight of every arc (A,...) from those of the choices (C,...)."""
         if self.each_one_choice:
             return log_probs[: len(self.arcs)]
-        made = [[log_probs[choice] for choice in arc.choices] for arc in self.arcs]
-        return torch.stack([functools.reduce(torch.add, choices) for choices in made])
+        first, *others = choices_by_arc(tuple(arc.choices for arc in self.arcs), log_probs.device)
+        weights = log_probs.index_select(0, first[1])
+        for arcs, choices in others:
+            weights.index_add_(0, arcs, log_probs.index_select(0, choices))
+        return weights
 
     def by_choice(self, by_AN: Tensor) -> Tensor:
         """Occupations of choices (C,N) from those of arcs."""
@@ -324,6 +352,16 @@ class ArcSet:
     def by_head(self, values_CN: Tensor) -> Sequence[Tensor]:
         """Values of choices, those of each head."""
         return torch.split(values_CN, [head.size for head in self.heads])
+
+
+@functools.cache
+def choices_by_arc(choices_A: tuple[tuple[int, ...], ...], device: torch.device) -> list[tuple[Tensor, Tensor]]:
+    """The arcs that have a first choice, and which it is; then those that have a second one, and so on."""
+    nth = itertools.zip_longest(*choices_A)
+    pairs = [[(arc, choice) for arc, choice in enumerate(choices) if choice is not None] for choices in nth]
+    with torch.inference_mode(False):  # or they could not be used in training afterwards
+        columns = [torch.tensor(column, device=device).T.contiguous() for column in pairs]
+        return [(arcs, choices) for arcs, choices in columns]
 
 
 def at_least_float32(logits: Tensor) -> torch.dtype:

@@ -20,8 +20,10 @@ from asr.device import choose_device
 from asr.errors import InputError
 from asr.options import require_needed
 from asr.runs.directory import RunDirectory, silent_logger
+from asr.train.begin import load_initial
 from asr.train.data import TrainingData, estimate_normalization
 from asr.train.loop import Trainer
+from asr.train.parts import choose_trained
 from asr.train.preflight import measure_peak_mb, noise_batch, probe_sizes
 from asr.train.skips import NAMED, grouped
 from asr.train.task import make_task
@@ -33,15 +35,17 @@ def main(config: PreflightConfig) -> None:
     Goes through the draws of the first epoch as training will, fits the prediction of `asr.data.memory` to a few small
     batches of noise, and trains one step on the very batch for which it predicts most.
     """
-    require_needed(config.data, "data.")
+    initial = load_initial(config)
+    require_needed(config.data, "data.", but=["tokenizer"] if initial else [])
     device = choose_device(config.train.device)
-    tokenizer = load_tokenizer(config.data.tokenizer)
+    tokenizer = initial.tokenizer if initial and not config.data.tokenizer else load_tokenizer(config.data.tokenizer)
     data = TrainingData(config, tokenizer)
     draws = list(epoch_of(data))
     sizes = [data.measure(draw.cuts) for draw in draws]
     tell([one for draw in draws for one in draw.refused])
     torch.manual_seed(config.train.seed)
     task = make_task(config, tokenizer.vocab_size).to(device)
+    choose_trained(task, config.train)
     estimate_normalization(task.model, data)
     silent_logger()
     with tempfile.TemporaryDirectory() as directory:

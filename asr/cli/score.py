@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from asr.config import ScoreConfig
@@ -10,7 +11,7 @@ from asr.data.words import aligned_words
 from asr.errors import InputError, PartlyDone
 from asr.files import write_atomically
 from asr.score.delay import Words, emission_delays
-from asr.score.report import not_scored, read_hypotheses, write_report
+from asr.score.report import not_scored, read_hypotheses, unheard, write_report
 from asr.score.texts import pair_texts
 from asr.score.wer import Utterance
 
@@ -40,6 +41,8 @@ def report(output: Path, utterances: list[Utterance], name: str, words: Words, u
     note: what is not in the rate.
     """
     scored = write_report(output, utterances, name, unit, note)
+    if unheard(scored):
+        print(unheard(scored), file=sys.stderr)
     (output / "delay.txt").unlink(missing_ok=True)
     if any(words.values()):
         line = emission_delays(utterances, words).line()

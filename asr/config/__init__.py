@@ -22,6 +22,7 @@ from asr.config.commands import (
     FeaturesConfig,
     LmConfig,
     ManifestConfig,
+    PackageConfig,
     PlotConfig,
     PreflightConfig,
     ScoreConfig,
@@ -44,7 +45,7 @@ from asr.config.loss import (
     PrunedLossOptions,
 )
 from asr.config.model import ModelOptions
-from asr.config.train import OptimOptions, TrainOptions
+from asr.config.train import LoraOptions, OptimOptions, TrainOptions
 
 __all__ = [
     "ARCS",
@@ -69,6 +70,7 @@ __all__ = [
     "K2BeamOptions",
     "LabelSearchOptions",
     "LmConfig",
+    "LoraOptions",
     "LossOptions",
     "ManifestConfig",
     "ModelOptions",
@@ -76,6 +78,7 @@ __all__ = [
     "NoiseOptions",
     "OptimOptions",
     "OptimizedLossOptions",
+    "PackageConfig",
     "PackedLossOptions",
     "PlotConfig",
     "PreflightConfig",

@@ -16,7 +16,17 @@ class ArcOptions:
     @property
     def extra_outputs(self) -> int:
         """Outputs that the joiner has beyond the vocabulary."""
-        return 0
+        return len(self.extra_meanings)
+
+    @property
+    def extra_meanings(self) -> list[str]:
+        """What each of them stands for."""
+        return []
+
+    @property
+    def blank_meaning(self) -> str:
+        """What output 0 of the joiner stands for."""
+        return "blank, of a softmax"
 
     @property
     def labels_take_frames(self) -> str:
@@ -37,6 +47,11 @@ class HatArcOptions(ArcOptions):
 
     name: str = option("hat", "which arcs leave a node", choices=("hat",))
 
+    @property
+    def blank_meaning(self) -> str:
+        """See `ArcOptions`."""
+        return "blank or not"
+
 
 @dataclass
 class MultiBlankArcOptions(ArcOptions):
@@ -47,9 +62,9 @@ class MultiBlankArcOptions(ArcOptions):
     sigma: float = option(0.0, "nats taken off every arc in training, in favour of paths that skip frames", low=0)
 
     @property
-    def extra_outputs(self) -> int:
+    def extra_meanings(self) -> list[str]:
         """See `ArcOptions`."""
-        return len(self.big_blanks)
+        return [f"blank of {frames} frames" for frames in self.big_blanks]
 
 
 @dataclass
@@ -58,13 +73,13 @@ class TdtArcOptions(ArcOptions):
 
     name: str = option("tdt", "which arcs leave a node", choices=("tdt",))
     durations: list[int] = option([0, 1, 2, 3, 4], "frames that a token may advance; blank never 0", low=0)
-    sigma: float = option(0.0, "nats taken off every arc in training, in favour of paths that skip frames", low=0)
+    sigma: float = option(0.05, "nats taken off every arc in training, in favour of paths that skip frames", low=0)
     omega: float = option(0.0, "share of training batches with the plain RNN-T loss", low=0, high=1)
 
     @property
-    def extra_outputs(self) -> int:
+    def extra_meanings(self) -> list[str]:
         """See `ArcOptions`."""
-        return len(self.durations)
+        return [f"duration {frames}" for frames in self.durations]
 
     @property
     def labels_take_frames(self) -> str:

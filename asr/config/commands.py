@@ -74,7 +74,7 @@ class PreflightConfig(TrainConfig):
 class DecodeConfig:
     """`asr decode`: decode a CutSet with a trained model, and score it."""
 
-    run: str = path_option(MISSING, "run directory of `asr train`")
+    run: str = path_option(MISSING, "run directory of `asr train`, or package")
     cuts: str = path_option(MISSING, "Lhotse manifest to decode")
     output: str = path_option(
         MISSING, "directory for hypotheses and error reports; what is done is kept there until all is"
@@ -92,7 +92,7 @@ class DecodeConfig:
 class TranscribeConfig:
     """`asr transcribe FILE...`: print the text of audio files."""
 
-    run: str = path_option(MISSING, "run directory of `asr train`")
+    run: str = path_option(MISSING, "run directory of `asr train`, or package")
     files: list[str] = path_option([], "audio files, directories of such, or - for standard input")
     format: str = option(
         "text",
@@ -132,7 +132,7 @@ class ScoreConfig:
 class PlotConfig:
     """`asr plot lattice`: draw an utterance's lattice under a trained model."""
 
-    run: str = path_option(MISSING, "run directory of `asr train`")
+    run: str = path_option(MISSING, "run directory of `asr train`, or package")
     cuts: str = path_option(MISSING, "Lhotse manifest that holds the utterance")
     output: str = path_option(MISSING, "PNG file to write")
     pictures: list[str] = option([], "what to draw", choices=("lattice",))
@@ -148,7 +148,7 @@ class PlotConfig:
 class ExportConfig:
     """`asr export`: a trained model in files that other runtimes run, compared with it on real audio."""
 
-    run: str = path_option(MISSING, "run directory of `asr train`")
+    run: str = path_option(MISSING, "run directory of `asr train`, or package")
     output: str = path_option(MISSING, "directory for the files")
     format: str = option("onnx", "onnx: for sherpa-onnx; torch: programs of torch.export", choices=("onnx", "torch"))
     streaming: bool = option(False, "an encoder that reads chunk by chunk, of a causal model")
@@ -171,6 +171,21 @@ class ExportConfig:
 
 
 @dataclass
+class PackageConfig:
+    """`asr package`: a trained model as one directory or zip file, with all that it takes to use it elsewhere."""
+
+    run: str = path_option(MISSING, "run directory of `asr train`")
+    output: str = path_option(MISSING, "directory to make, or zip file, NAME.zip; a package that is there is replaced")
+    checkpoint: str = option("auto", CHECKPOINT)
+    exports: list[str] = path_option(
+        [], "directories of `asr export` to put in; default: those in the run's directory that are of these weights"
+    )
+    name: str = option("", "what the model is called in its card; default: as the run's directory")
+    corpus: str = option("", "what it was trained on, in words for its card; default: names and size of the manifests")
+    licence: str = option("", "of the data, and of the model, in words for its card")
+
+
+@dataclass
 class CompareConfig:
     """`asr compare RUN...`: a table of runs, with the options they differ in, or of decodings, the best first."""
 
@@ -189,7 +204,9 @@ class AlignConfig:
     )
     cuts: str = path_option(MISSING, "Lhotse manifest to align")
     output: str = path_option(MISSING, "CTM file to write; what is done is kept beside it until all is")
-    run: str = path_option("", "run directory of `asr train`, for aligner=ctc and transducer", only_with=TRAINED)
+    run: str = path_option(
+        "", "run directory of `asr train`, or package, for aligner=ctc and transducer", only_with=TRAINED
+    )
     checkpoint: str = option("auto", CHECKPOINT, only_with=TRAINED)
     device: str = option("auto", "where the trained model runs", choices=("auto", "cpu", "cuda"), only_with=TRAINED)
     jobs: int = option(2, "processes on this machine", low=1)
@@ -333,6 +350,7 @@ COMMANDS: dict[str, type] = {
     "transcribe": TranscribeConfig,
     "plot": PlotConfig,
     "export": ExportConfig,
+    "package": PackageConfig,
     "score": ScoreConfig,
     "compare": CompareConfig,
 }

@@ -171,7 +171,7 @@ def _check_names(values: Mapping[Any, Any], prefix: str, command: str, options: 
     for key, value in values.items():
         name = f"{prefix}{key}"
         if name in options:
-            if isinstance(value, dict):
+            if isinstance(value, dict) and typing.get_origin(options[name].type) is not dict:
                 raise InputError(f"{name}={shown(value)}: no section; needs {_described(options[name])}")
         elif not is_section(name, options):
             raise unknown(f"{name}={shown(value)}", name, command, options)
@@ -191,6 +191,7 @@ def _lone_paths(values: Mapping[str, Any], options: Mapping[str, Option]) -> Ite
 
 def _wrong_type(error: OmegaConfBaseException, values: Mapping[str, Any], options: Mapping[str, Option]) -> InputError:
     name = re.sub(r"\[\d+\]$", "", str(error.full_key))
+    name = next((one for one in options if name.startswith(f"{one}.")), name)  # of a value in a mapping
     value = _value_at(values, name)
     if name not in options:
         return InputError(f"{name}={shown(value)}: {first_line(error)}")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from asr.options import option
+from asr.options import option, path_option
 
 
 @dataclass
@@ -37,6 +37,21 @@ class OptimOptions:
         3.5, "eden: epoch around which the rate begins to fall", low=0.1, only_with="schedule=eden"
     )
     clip_norm: float = option(5.0, "gradient norm is clipped to this; 0: not clipped", low=0)
+    lr_factors: dict[str, float] = option(
+        {}, "what rates are multiplied by in parts of the model, as {encoder.*: 0.1}; the last that fits counts", low=0
+    )
+
+
+@dataclass
+class LoraOptions:
+    """Low-rank adaptation of a trained model."""
+
+    rank: int = option(
+        0,
+        "rank of what is trained beside the maps of attention and feed-forward, for all of the encoder; 0: none",
+        low=0,
+    )
+    alpha: float = option(16.0, "what is added counts alpha/rank times", low=0)
 
 
 @dataclass
@@ -64,7 +79,18 @@ class TrainOptions:
     ctc_consistency: float = option(
         0.0, "share that the divergence between two views of each utterance has in it (CR-CTC); 0: one view", low=0
     )
+    frame_weight: float = option(
+        0.0,
+        "weight, at first, of the cross entropy of frames to the pieces said in them by the times of words; 0: none",
+        low=0,
+    )
+    frame_batches: int = option(2000, "training batches over which that weight falls to 0", low=1)
     log_every: int = option(20, "steps between two lines of metrics", low=1)
     validate_every: int = option(500, "steps between two validations (of a checkpoint each)", low=1)
     save_every: int = option(500, "steps between two checkpoints", low=1)
     average_last: int = option(5, "checkpoints that are kept, and averaged by `checkpoint=average`", low=1)
+    init: str = path_option("", "run directory, or package, whose weights to begin with; pieces are told by their text")
+    init_checkpoint: str = option("auto", "which of its checkpoints, as `checkpoint` of asr decode")
+    init_except: list[str] = option([], "modules or tensors that begin fresh all the same, by name, with * and ?")
+    freeze: list[str] = option([], "modules that stay as they are, by name, with * and ?: no gradient, no dropout")
+    lora: LoraOptions = field(default_factory=LoraOptions)

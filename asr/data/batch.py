@@ -39,6 +39,8 @@ class Batch:
     labels: (B,U) token ids, padded with 0; label_lengths: (B,). All lengths are 0 without a tokenizer.
     words: for each utterance the times of its words, seconds from its start; none where they are unknown.
     alignment: (B,U), frame after subsampling of each label, negative where unknown; None for an empty batch.
+    frame_labels: (B,T'), the label said in each frame after subsampling, 0 between words, negative where unknown;
+        None unless a loss wants it.
     seconds: of audio, without padding; of each utterance once.
     position: where the stream stands once this batch is done; None outside training.
     skipped: utterances of this batch that could not be read; in training also those that were refused on the way to it.
@@ -52,6 +54,7 @@ class Batch:
     label_lengths: Tensor
     seconds: float
     alignment: Tensor | None = None
+    frame_labels: Tensor | None = None
     words: list[list[AlignmentItem]] = field(default_factory=list)
     position: Position | None = None
     views: int = 1

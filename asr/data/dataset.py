@@ -19,7 +19,7 @@ from asr.data.features import load_features, make_fbank
 from asr.data.scripts import joined
 from asr.data.tokenizer import Tokenizer
 from asr.data.waves import WaveAugmentation
-from asr.data.words import aligned_words, in_order, token_frames
+from asr.data.words import UNALIGNED, aligned_words, in_order, piece_of_frames, token_frames
 from asr.errors import InputError
 from asr.frames import FrameTiming
 
@@ -59,7 +59,7 @@ class SpeechDataset(torch.utils.data.Dataset[Batch]):
     """Loads features and labels of a draw. Without a tokenizer, as in decoding, there are no labels.
 
     timing: of the frames of the encoder that is to read them. views: how often each utterance comes in a training
-    batch, with one SpecAugment or another (`Batch.views`).
+    batch, with one SpecAugment or another (`Batch.views`). label_frames: fill `Batch.frame_labels`.
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class SpeechDataset(torch.utils.data.Dataset[Batch]):
         augmentation: Augmentation | None = None,
         waves: WaveAugmentation | None = None,
         views: int = 1,
+        label_frames: bool = False,
     ) -> None:
         self.fbank = make_fbank(mel_bins)
         self.timing = timing
@@ -77,7 +78,7 @@ class SpeechDataset(torch.utils.data.Dataset[Batch]):
         self.pieces = tokenizer.pieces if tokenizer else []
         self.augmentation = augmentation
         self.waves = waves
-        self.views = views
+        self.views, self.label_frames = views, label_frames
 
     def __getitem__(self, draw: Draw) -> Batch:
         """The batch of a draw; utterances that cannot be read are named in `Batch.skipped`."""
@@ -122,6 +123,7 @@ class SpeechDataset(torch.utils.data.Dataset[Batch]):
         texts = [transcript(cut) for cut in cuts]
         labels = [torch.tensor(self.encode(text), dtype=torch.long) for text in texts]
         aligned = [self.align(cut, ids) for cut, ids in zip(cuts, labels)]
+        said = [self.said(cut, ids, len(f)) for cut, ids, f in zip(cuts, labels, features)] if self.label_frames else []
         nothing = torch.zeros(0, 0, self.fbank.config.num_filters)
         return Batch(
             ids=[cut.id for cut in cuts],
@@ -131,6 +133,7 @@ class SpeechDataset(torch.utils.data.Dataset[Batch]):
             labels=pad_sequence(labels, batch_first=True) if labels else torch.zeros(0, 0, dtype=torch.long),
             label_lengths=torch.tensor([len(ids) for ids in labels], dtype=torch.long),
             alignment=pad_sequence(aligned, batch_first=True) if labels else None,
+            frame_labels=pad_sequence(said, batch_first=True, padding_value=UNALIGNED) if said else None,
             words=[aligned_words(cut) for cut in cuts],
             seconds=seconds,
             position=position,
@@ -142,6 +145,13 @@ class SpeechDataset(torch.utils.data.Dataset[Batch]):
         """Frame after subsampling of each label (U,); UNALIGNED where unknown."""
         pieces = [self.pieces[token] for token in ids.tolist()]
         return torch.tensor(token_frames(cut, pieces, self.timing), dtype=torch.long)
+
+    def said(self, cut: Cut, ids: Tensor, feature_frames: int) -> Tensor:
+        """The label said in each frame after subsampling (T',), 0 between words; UNALIGNED where unknown."""
+        pieces, frames = [self.pieces[token] for token in ids.tolist()], self.timing.length(feature_frames)
+        places = torch.tensor(piece_of_frames(cut, pieces, self.timing, frames), dtype=torch.long)
+        by_place = torch.cat((ids, ids.new_tensor([0, UNALIGNED])))  # the last two are BETWEEN and UNALIGNED
+        return by_place[places]
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a transcript; none without a tokenizer."""

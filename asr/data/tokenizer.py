@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, NoReturn, Protocol, get_args
@@ -55,6 +55,9 @@ class Tokenizer(Protocol):
 
     def save(self, directory: Path | str) -> None:
         """Write the directory form, which `load_tokenizer` reads."""
+
+    def files(self) -> dict[str, bytes]:
+        """What `save` writes, by name."""
 
 
 class SentencePieceTokenizer:
@@ -117,10 +120,13 @@ class SentencePieceTokenizer:
         """Write `tokenizer.model`, `tokens.txt` (`symbol id` per line) and `tokenizer.json`."""
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        write_atomically(directory / _MODEL_FILE, self._model)
-        write_atomically(directory / _TOKENS_FILE, self._tokens())
-        # Last, since its checksum vouches for the model: an interrupted save is noticed on loading.
-        write_atomically(directory / _DESCRIPTION_FILE, self._description())
+        for name, content in self.files().items():
+            write_atomically(directory / name, content)
+
+    def files(self) -> dict[str, bytes]:
+        """What `save` writes, by name, in this order."""
+        # The description last, since its checksum vouches for the model: an interrupted save is noticed on loading.
+        return {_MODEL_FILE: self._model, _TOKENS_FILE: self._tokens(), _DESCRIPTION_FILE: self._description()}
 
     def _tokens(self) -> bytes:
         return "".join(f"{piece} {id_}\n" for id_, piece in enumerate(self.pieces)).encode("utf-8")
@@ -170,8 +176,13 @@ def load_tokenizer(directory: Path | str) -> SentencePieceTokenizer:
         InputError: a file is missing or unreadable, or the files do not belong together.
     """
     directory = Path(directory)
-    model, tokens = _read(directory / _MODEL_FILE), _read(directory / _TOKENS_FILE)
-    kind, sha256 = _parse_description(directory / _DESCRIPTION_FILE)
+    return parse_tokenizer(lambda name: _read(directory / name), directory)
+
+
+def parse_tokenizer(read: Callable[[str], bytes], directory: Path) -> SentencePieceTokenizer:
+    """The tokenizer whose files `read` gives by name. directory: where messages say that they are; raises as above."""
+    model, tokens = read(_MODEL_FILE), read(_TOKENS_FILE)
+    kind, sha256 = _parse_description(read(_DESCRIPTION_FILE), directory / _DESCRIPTION_FILE)
     if _sha256(model) != sha256:
         _refuse_changed(directory / _MODEL_FILE)
     tokenizer = SentencePieceTokenizer(model, kind)
@@ -307,9 +318,9 @@ def _processor(model: bytes) -> sentencepiece.SentencePieceProcessor:
         raise InputError("not a SentencePiece model: train the tokenizer again") from error
 
 
-def _parse_description(path: Path) -> tuple[Kind, str]:
+def _parse_description(content: bytes, path: Path) -> tuple[Kind, str]:
     try:
-        fields = json.loads(_read(path))
+        fields = json.loads(content)
         kind, sha256 = fields["kind"], fields["sha256"]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"'{path}' does not describe a tokenizer: train the tokenizer again") from error

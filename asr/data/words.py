@@ -14,7 +14,8 @@ from asr.frames import FrameTiming
 
 WORD_START = "\u2581"  # the piece that begins a word begins with it
 VARIANT = re.compile(r"\(\d+\)$")  # "read(2)": a dictionary's second pronunciation
-UNALIGNED = -1  # the frame of a label whose time is unknown
+UNALIGNED = -1  # the frame of a label whose time is unknown, or the label of a frame
+BETWEEN = -2  # in place of a piece where none is said
 
 
 def token_frames(cut: Cut, pieces: Sequence[str], timing: FrameTiming) -> list[int]:
@@ -26,12 +27,34 @@ def token_frames(cut: Cut, pieces: Sequence[str], timing: FrameTiming) -> list[i
     utterance has no alignment, or one of another number of words. A word that ends after the utterance has frames
     beyond its last.
     """
+    spans = piece_spans(cut, pieces)
+    if spans is None:
+        return [UNALIGNED] * len(pieces)
+    return [max(timing.at(end), 0) for _, end in spans]
+
+
+def piece_of_frames(cut: Cut, pieces: Sequence[str], timing: FrameTiming, frames: int) -> list[int]:
+    """Which of the pieces is said in the middle of each of the first `frames` frames after subsampling.
+
+    Times as in `token_frames`. BETWEEN where none is; UNALIGNED everywhere where they are unknown.
+    """
+    spans = piece_spans(cut, pieces)
+    if spans is None:
+        return [UNALIGNED] * frames
+    said = [BETWEEN] * frames
+    for place, span in enumerate(spans):
+        begin, end = (min(max(timing.at(time + timing.shift / 2), 0), frames) for time in span)
+        said[begin:end] = [place] * (end - begin)
+    return said
+
+
+def piece_spans(cut: Cut, pieces: Sequence[str]) -> list[tuple[float, float]] | None:
+    """Begin and end of each piece of the cut's transcript, seconds; None where they are unknown."""
     words = aligned_words(cut)
     counts = [len(places) for places in words_of_pieces(pieces)]
     if not words or len(words) != len(counts) or sum(counts) != len(pieces):
-        return [UNALIGNED] * len(pieces)
-    ends = (end for word, count in zip(words, counts) for end in split_evenly(word, count))
-    return [max(timing.at(end), 0) for end in ends]
+        return None
+    return [span for word, count in zip(words, counts) for span in pairwise([word.start, *split_evenly(word, count)])]
 
 
 def split_evenly(word: AlignmentItem, count: int) -> list[float]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
+import functools
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from asr.arcs.base import ArcSet
+from asr.arcs.base import LABEL, ArcSet
 from asr.arcs.standard import standard_arcs
 from asr.decode.scorer import LabelScorer, ScorerSum
 from asr.decode.search import Hypothesis, Session, with_blank_penalty
@@ -16,6 +17,7 @@ from asr.models.transducer import Transducer
 
 ROWS = 256  # nodes that are evaluated at a time: enough for a product of matrices to be fast, few to be in vain
 MOST_AHEAD = 8  # frames of an utterance
+MOST_LOGITS = 1 << 22  # of nodes that were passed, kept for their probabilities: 16 MB
 
 
 class GreedySearch:
@@ -26,9 +28,8 @@ class GreedySearch:
     Where arcs skip frames, one frame at a time: the encoder's output of a frame that is skipped is never joined.
 
     scorers: add to the log-probabilities of labels, see `asr.decode.scorer`. Where there are any, the model alone says
-    whether there is a label, or blank, to which nothing is added, would take the place of labels. There is one where
-    all labels together are likelier than blank, as if in HAT (Variani et al., ICASSP 2020). NGPU-LM (Bataev et al.,
-    Interspeech 2025) asks for a single label that is; on models of AN4 in training it gained no more.
+    whether there is a label, or blank, to which nothing is added, would take the place of labels; they say which, as in
+    NGPU-LM (Bataev et al., Interspeech 2025).
     blank_penalty: see `with_blank_penalty`.
     """
 
@@ -44,123 +45,201 @@ class GreedySearch:
         self.arcs = arcs or standard_arcs()
         self.joiner = with_blank_penalty(model.joiner, self.arcs, blank_penalty)
         self.scorer = ScorerSum(scorers, model.joiner.output.weight.device)
+        with torch.no_grad():
+            self.by_place_CVD = model.predictor.by_place()
+
+    def predict(self, context_NC: Tensor) -> Tensor:
+        """`Transducer.predict_next` (N,J), by a table: fewer calls."""
+        rows = [by_place_VD[labels_N] for by_place_VD, labels_N in zip(self.by_place_CVD, context_NC.unbind(1))]
+        return self.model.predictor_projection(functools.reduce(torch.add, rows).relu())
 
     def begin(self, batch: int) -> Session:
         """See `Search`."""
         return GreedySession(self, batch)
 
 
+@dataclass(frozen=True)
+class Part:
+    """Encoder output that a session reads: rows_NJ, those of all utterances, padding included.
+
+    start_B: the row of an utterance's frame 0, which may be long past. last_B: its last frame of which there is a row.
+    """
+
+    rows_NJ: Tensor
+    start_B: Tensor
+    last_B: Tensor
+
+    @classmethod
+    def of(cls, encoder_out_BTJ: Tensor, begin_B: Tensor) -> Part:
+        """`begin_B`: the number of the first frame of each utterance."""
+        batch, frames, _ = encoder_out_BTJ.shape
+        first_B = torch.arange(batch, device=begin_B.device) * frames
+        return cls(encoder_out_BTJ.flatten(0, 1), first_B - begin_B, begin_B + frames - 1)
+
+    def at(self, frame_B: Tensor) -> Tensor:
+        """The rows of a frame of each utterance (B,J), of its last one where it has no such frame."""
+        return self.rows_NJ.index_select(0, self.start_B + frame_B.minimum(self.last_B))
+
+    def ahead(self, frame_BF: Tensor) -> Tensor:
+        """The same of several frames (B,F,J)."""
+        row_BF = self.start_B[:, None] + frame_BF.minimum(self.last_B[:, None])
+        return self.rows_NJ.index_select(0, row_BF.flatten()).view(*frame_BF.shape, -1)
+
+
+@dataclass(frozen=True)
+class Step:
+    """Nodes that were evaluated together, (B,F) or (B,) where one of each utterance was, and what was chosen there.
+
+    logits (...,K); token: the label of the node's label arcs; arc, frame; passed: whether it is a node of the path.
+    """
+
+    logits: Tensor
+    token: Tensor
+    arc: Tensor
+    frame: Tensor
+    passed: Tensor
+
+
 class GreedySession:
     """The state of B utterances.
 
-    context_BC: last labels; predicted_BJ: the predictor's output for them. score_B: log-probability of the path.
-    emitted_B: labels of the frame being read. read_B: frames that were read before this chunk. skipped_B: frames of the
-    next chunk that the last arc leads over. joined_B: frames at which there was a node, where arcs skip some.
-    labels: for each step whether there was a label (B,), and its token, frame and log-probability.
+    context_BC: last labels; predicted_BJ: the predictor's output for them; state_BS: the scorers' state.
+    frame_B: the next node's; read_B: how many were read. emitted_B: labels of that frame so far. score_B:
+    log-probability of the path. passed: nodes of all paths; again: those of them in the same frame as the one before.
+    steps: those of which no probabilities were made yet; logits: how many these have. labels: row, token, frame,
+    probability.
     """
 
     def __init__(self, search: GreedySearch, batch: int) -> None:
         self.model, self.arcs, self.limit = search.model, search.arcs, search.max_symbols_per_frame
-        self.joiner, self.scorer = search.joiner, search.scorer
+        self.joiner, self.scorer, self.predict = search.joiner, search.scorer, search.predict
         device = self.model.joiner.output.weight.device
         self.context_BC = self.model.predictor.start(batch, device)
-        self.predicted_BJ = self.model.predict_next(self.context_BC)
+        self.predicted_BJ = self.predict(self.context_BC)
         self.state_BS = self.scorer.start(batch)
         self.score_B = self.predicted_BJ.new_zeros(batch)
-        self.emitted_B = torch.zeros(batch, dtype=torch.long, device=device)
-        self.read_B, self.skipped_B, self.joined_B = (torch.zeros_like(self.emitted_B) for _ in range(3))
-        self.row_B1 = torch.arange(batch, device=device)[:, None]
-        self.frames_A, self.emits_A = torch.tensor(self.arcs.moves, device=device).T
-        self.emits_A = self.emits_A > 0
-        self.skips = int(self.frames_A.max()) > 1
-        ahead = 1 if self.skips else min(max(ROWS // batch, 1), MOST_AHEAD)
-        self.ahead_F = torch.arange(ahead, device=device)
-        self.labels: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+        self.frame_B, self.read_B, self.emitted_B = torch.zeros(3, batch, dtype=torch.long, device=device).unbind()
+        self.frames_A, emits_A = torch.tensor(self.arcs.moves, device=device).T.contiguous()
+        self.emits_A = emits_A > 0
+        self.skips, self.stays = int(self.frames_A.max()) > 1, int(self.frames_A.min()) < 1
+        self.ahead_F = torch.arange(min(max(ROWS // batch, 1), MOST_AHEAD), device=device)
+        self.passed, self.again = self.read_B.sum(), self.read_B.sum()
+        self.steps: list[Step] = []
+        self.logits = 0
+        self.labels: list[tuple[Tensor, ...]] = []
 
     @torch.inference_mode()
     def read(self, encoder_out_BTJ: Tensor, frames_B: Tensor) -> None:
         """See `Session`."""
-        frame_B = self.skipped_B
-        while bool((frame_B < frames_B).any()):
-            frame_B = self.to_next_label(encoder_out_BTJ, frames_B, frame_B)
-        self.read_B, self.skipped_B = self.read_B + frames_B, frame_B - frames_B
+        part = Part.of(encoder_out_BTJ, self.read_B)
+        self.read_B = self.read_B + frames_B
+        go_on = self.to_next_node if self.skips else self.to_next_label
+        while bool((inside_B := self.frame_B < self.read_B).any()):
+            go_on(part, inside_B)
+        self.settle()
 
-    def to_next_label(self, encoder_out_BTJ: Tensor, frames_B: Tensor, frame_B: Tensor) -> Tensor:
-        """Go on from `frame_B`, over blanks to the next label of each utterance if it is near; the frame after (B,)."""
-        frame_BF = frame_B[:, None] + self.ahead_F
-        inside_BF = frame_BF < frames_B[:, None]
-        if self.skips:
-            self.joined_B += inside_BF[:, 0] & (self.emitted_B == 0)  # or the frame has been counted
-        encoded_BFJ = encoder_out_BTJ[self.row_B1, frame_BF.clamp(max=encoder_out_BTJ.shape[1] - 1)]
-        weight_BF, arc_BF, token_BF, log_prob_BF = self.likeliest(encoded_BFJ)
+    def to_next_node(self, part: Part, inside_B: Tensor) -> None:
+        """Go along one arc each, those utterances of which there is a frame."""
+        logits_BK = self.joiner(part.at(self.frame_B), self.predicted_BJ)
+        token_B, arc_B = self.likeliest(logits_BK)
+        found_B = self.emits_A.index_select(0, arc_B) & inside_B
+        token_B = self.take(found_B.nonzero(as_tuple=True), logits_BK, token_B)
+        self.keep(Step(logits_BK, token_B, arc_B, self.frame_B, inside_B))
+        step_B = self.frames_A.index_select(0, arc_B) * inside_B
+        self.frame_B = self.frame_B + (self.counted(found_B, step_B, inside_B) if self.stays else step_B)
+
+    def to_next_label(self, part: Part, inside_B: Tensor) -> None:
+        """Go over blanks to the next label of each utterance, and along its arc, if it is near."""
+        frame_BF = self.frame_B[:, None] + self.ahead_F
+        logits_BFK = self.joiner(part.ahead(frame_BF), self.predicted_BJ[:, None])
+        token_BF, arc_BF = self.likeliest(logits_BFK)
+        inside_BF = frame_BF < self.read_B[:, None]
         is_label_BF = self.emits_A[arc_BF] & inside_BF
-        before_BF = inside_BF & (is_label_BF.cumsum(1) == 0)
-        blanks_B, found_B = before_BF.sum(1), is_label_BF.any(1)
-        frames_BF = self.frames_A[arc_BF]
-        at_B1 = blanks_B[:, None].clamp(max=len(self.ahead_F) - 1)
-        token_B, log_prob_B, step_B = (values.gather(1, at_B1)[:, 0] for values in (token_BF, log_prob_BF, frames_BF))
-        taken_BF = before_BF | (is_label_BF & (is_label_BF.cumsum(1) == 1))
-        self.score_B = self.score_B + weight_BF.where(taken_BF, 0.0).sum(1)
-        frame_B = frame_B + frames_BF.where(before_BF, 0).sum(1)
-        self.take(found_B, token_B, frame_B, log_prob_B)
-        return frame_B + self.count(found_B, blanks_B, step_B)
+        labels_BF = is_label_BF.cumsum(1)
+        passed_BF = inside_BF & (labels_BF <= is_label_BF)
+        found_B = labels_BF[:, -1] > 0
+        blanks_B = passed_BF.sum(1) - found_B.long()
+        (rows,) = found_B.nonzero(as_tuple=True)
+        token_BF = self.take((rows, blanks_B.index_select(0, rows)), logits_BFK, token_BF)
+        self.keep(Step(logits_BFK, token_BF, arc_BF, frame_BF, passed_BF))
+        step_B = self.frames_A[LABEL] * found_B
+        self.emitted_B = self.emitted_B.where(blanks_B == 0, 0) if self.stays else self.emitted_B
+        self.frame_B = self.frame_B + blanks_B + (self.counted(found_B, step_B, inside_B) if self.stays else step_B)
 
-    def likeliest(self, encoded_BFJ: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Of the likeliest arc of some frames: its log-weight, and which it is (B,F); and of the likeliest label: its
-        token, and its log-probability by whatever arc.
-        """
-        logits = self.joiner(encoded_BFJ, self.predicted_BJ[:, None])
+    def likeliest(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """The likeliest label and the likeliest arc of nodes (...,), from logits (...,K)."""
+        token = 1 + logits[..., 1 : self.model.vocab_size].argmax(-1)
+        return token, self.arcs.weights(self.arcs.compared(logits, token)).max(0).indices
+
+    def take(self, at: tuple[Tensor, ...], logits: Tensor, token: Tensor) -> Tensor:
+        """Emit a label at some nodes, no two of an utterance. The labels of all nodes, as scorers choose them there."""
+        rows = at[0]
+        if not len(rows):
+            return token
+        token_N = token[at]
         if self.scorer.scorers:
-            return self.likeliest_scored(logits)
-        token = 1 + logits[..., 1 : self.model.vocab_size].argmax(2)
-        weights = self.arcs.weights(self.arcs.log_probs(logits, token))
-        highest, arc = weights.max(0)
-        return highest, arc, token, weights[self.emits_A].logsumexp(0)
+            token_N = self.best_scored(rows, logits[at])
+            token = token.index_put(at, token_N)
+        context_NC = torch.cat((self.context_BC.index_select(0, rows)[:, 1:], token_N[:, None]), dim=1)
+        self.context_BC = self.context_BC.index_copy(0, rows, context_NC)
+        self.predicted_BJ = self.predicted_BJ.index_copy(0, rows, self.predict(context_NC))
+        return token
 
-    def likeliest_scored(self, logits_BFK: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The same with scorers: first whether there is a label, by the model; then which, by the model and them."""
-        labels, weights = self.arcs.by_label(logits_BFK)
-        labels = labels[..., 1 : self.model.vocab_size]
-        onward = weights[self.emits_A].logsumexp(0)
-        is_label = labels.logsumexp(2) + onward > weights[~self.emits_A].logsumexp(0)
-        best, index = (labels + self.scorer.scores(self.state_BS)[:, None, 1:]).max(2)
-        weights[self.emits_A] += best
-        highest, arc = weights.masked_fill(self.emits_A[:, None, None] != is_label, -math.inf).max(0)
-        return highest, arc, 1 + index, labels.gather(2, index[..., None])[..., 0] + onward
+    def best_scored(self, rows: Tensor, logits_NK: Tensor) -> Tensor:
+        """The best labels (N,) by the model and the scorers together, whose states go on with them."""
+        state_NS = self.state_BS.index_select(0, rows)
+        scores_NV = self.scorer.scores(state_NS)[:, 1:]
+        token_N = 1 + (logits_NK[:, 1 : self.model.vocab_size] + scores_NV).argmax(1)
+        added_N = scores_NV.gather(1, token_N[:, None] - 1)[:, 0].to(self.score_B.dtype)
+        self.score_B = self.score_B.index_add(0, rows, added_N)
+        self.state_BS = self.state_BS.index_copy(0, rows, self.scorer.advance(state_NS, token_N))
+        return token_N
 
-    def take(self, found_B: Tensor, token_B: Tensor, frame_B: Tensor, log_prob_B: Tensor) -> None:
-        """Emit the labels that were found."""
-        if not found_B.any():
-            return
-        self.labels.append((found_B, token_B, self.read_B + frame_B, log_prob_B))
-        extended = torch.cat((self.context_BC[:, 1:], token_B[:, None]), dim=1)
-        self.context_BC = extended.where(found_B[:, None], self.context_BC)
-        self.predicted_BJ = self.model.predict_next(self.context_BC)
-        self.state_BS = self.scorer.advance(self.state_BS, token_B.where(found_B, 0))
-
-    def count(self, found_B: Tensor, blanks_B: Tensor, step_B: Tensor) -> Tensor:
-        """Count the labels of the frame; how many frames further the next node is (B,), at least 1 from a full frame.
-
-        step_B: frames that the label's arc advances.
-        """
-        emitted_B = self.emitted_B.where(blanks_B == 0, 0) + found_B
-        step_B = step_B.where(found_B, 0).maximum((emitted_B >= self.limit).long())
+    def counted(self, found_B: Tensor, step_B: Tensor, inside_B: Tensor) -> Tensor:
+        """How many frames further the next node is (B,), given the arc's; at least 1 from a full frame."""
+        emitted_B = self.emitted_B + found_B
+        step_B = step_B.maximum((emitted_B >= self.limit).long() * inside_B)
         self.emitted_B = emitted_B.where(step_B == 0, 0)
+        self.again = self.again + (found_B & (step_B == 0)).sum()
         return step_B
+
+    def keep(self, step: Step) -> None:
+        """Keep the nodes of a step until `settle`."""
+        self.steps.append(step)
+        self.logits += step.logits.numel()
+        if self.logits > MOST_LOGITS:
+            self.settle()
+
+    def settle(self) -> None:
+        """Make probabilities of the logits of all nodes that were passed since the last time: many at once."""
+        if not self.steps:
+            return
+        columns = zip(*(vars(step).values() for step in self.steps))
+        logits, token, arc, frame, passed = (torch.stack(values) for values in columns)
+        self.steps, self.logits = [], 0
+        self.passed = self.passed + passed.sum()
+        at = passed.nonzero(as_tuple=True)
+        token_N, arc_N = token[at], arc[at]
+        weights_AN = self.arcs.weights(self.arcs.log_probs(logits[at], token_N))
+        path = torch.zeros_like(passed, dtype=weights_AN.dtype)
+        path[at] = weights_AN.gather(0, arc_N[None])[0]
+        self.score_B = self.score_B + path.transpose(0, 1).flatten(1).sum(1)
+        is_label_N = self.emits_A[arc_N]
+        confidence_N = weights_AN[self.emits_A].logsumexp(0).exp().clamp(max=1)
+        columns_N = at[1], token_N, frame[at], confidence_N
+        self.labels.append(tuple(values_N[is_label_N] for values_N in columns_N))
 
     def best(self) -> list[list[Hypothesis]]:
         """See `Session`."""
         scores = (self.score_B + self.scorer.final(self.state_BS)).tolist()
         found: list[Hypothesis] = [Hypothesis([], [], score, []) for score in scores]
-        columns = [torch.stack(values, dim=1).tolist() for values in zip(*self.labels)]
-        for hypothesis, *steps in zip(found, *columns):
-            for is_label, token, frame, log_prob in zip(*steps):
-                if is_label:
-                    hypothesis.tokens.append(token)
-                    hypothesis.frames.append(frame)
-                    hypothesis.confidences.append(min(math.exp(log_prob), 1.0))
+        columns = [torch.cat(values).tolist() for values in zip(*self.labels)]
+        for row, token, frame, confidence in zip(*columns):
+            found[row].tokens.append(token)
+            found[row].frames.append(frame)
+            found[row].confidences.append(confidence)
         return [[hypothesis] for hypothesis in found]
 
     def joined(self) -> int:
         """See `Session`."""
-        return int((self.joined_B if self.skips else self.read_B).sum())
+        return int(self.passed - self.again if self.skips else self.read_B.sum())

@@ -166,8 +166,10 @@ class Stream:
         yield self.end()
 
     def end(self) -> Said:
-        """What is left."""
-        last = self.recognise(self.resampler.end()) if self.resampler and not self.ended else Said()
+        """What is left; nothing the second time."""
+        if self.ended:
+            return Said()
+        last = self.recognise(self.resampler.end()) if self.resampler else Said()
         self.ended = True
         with torch.inference_mode():
             return together([last, *self.live.end()])

@@ -43,6 +43,13 @@ class StatelessPredictor(nn.Module):
         known = self.context_dropout(torch.ones_like(embedded[..., :1]))
         return self.dropout(torch.relu(embedded)) * known
 
+    def by_place(self) -> Tensor:
+        """What each label adds to the sum before the rectifier, for each place in the context (C,V+1,D); the last row
+        is that of −1. In evaluation mode, `forward` of one context is the rectified sum of its labels' rows.
+        """
+        rows_VD = torch.nn.functional.pad(self.embedding.weight, (0, 0, 0, 1))
+        return rows_VD[None] if self.mix is None else rows_VD * self.mix.weight.permute(2, 1, 0)
+
     def positions(self, labels_BU: Tensor) -> Tensor:
         """Outputs (B,U+1,D) at every label position of known labels (B,U), as training needs them.
 

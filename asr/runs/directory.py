@@ -6,6 +6,7 @@ exp/NAME/
     checkpoints/    see asr.runs.state
     metrics.jsonl   one line of numbers per logged step
     data.json       how many utterances the manifests hold, and a digest of them
+    init.json       which trained model the training began from, if from one, and what of it was carried over
     changes.jsonl   options that were changed on the way, where there are any
     tensorboard/    the same numbers as curves
     train.log       what the console showed
@@ -42,6 +43,7 @@ class RunDirectory:
         self.checkpoints = path / "checkpoints"
         self.metrics = path / "metrics.jsonl"
         self.data = path / "data.json"
+        self.init = path / "init.json"
         self.changes = path / "changes.jsonl"
         self.tensorboard = path / "tensorboard"
         self.log = path / "train.log"

@@ -1,4 +1,4 @@
-"""Trained models from run directories, for every command that needs one."""
+"""Trained models from run directories and packages, for every command that needs one."""
 
 from __future__ import annotations
 
@@ -9,18 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors.torch import load as parse_tensors
 from torch import Tensor
 
 from asr.config import TrainConfig
 from asr.config.schema import from_yaml
 from asr.data.contents import QUANTILES
 from asr.data.pauses import ANY, Lengths
-from asr.data.tokenizer import Tokenizer, load_tokenizer, pieces_digest
+from asr.data.tokenizer import Tokenizer, load_tokenizer, parse_tokenizer, pieces_digest
 from asr.errors import InputError
 from asr.files import write_atomically
+from asr.models.lora import merged
 from asr.models.transducer import Transducer
 from asr.runs import state
 from asr.runs.directory import RunDirectory
+from asr.runs.package import CONFIG, MODEL, MOST_TENSORS, OBJECTIVE, TOKENIZER, Package, is_package, open_package
 
 EMA = "ema"  # the moving average of the weights, at the last checkpoint
 AVERAGE = "average"  # of the last checkpoints
@@ -33,7 +36,8 @@ class Trained:
     """A model ready to decode with, its tokenizer, its configuration, and which checkpoint it is.
 
     digest: tells its weights from others of the same names; "" where they are of no checkpoint.
-    last: the checkpoint, the last one of several. lengths: of pieces like the utterances that it was trained on.
+    last: the checkpoint, the last one of several, or the package. lengths: of pieces like the utterances that it was
+    trained on.
     """
 
     model: Transducer
@@ -48,7 +52,9 @@ class Trained:
 def load_config(run: RunDirectory) -> TrainConfig:
     """The config of a run. Raises InputError where the directory is none, or its config is damaged."""
     if not run.config.is_file():
-        raise InputError(f"run={run.path}: no config.yaml there, so it is not a run directory of `asr train`")
+        raise InputError(
+            f"run={run.path}: no config.yaml there, so it is not a run directory of `asr train`, nor a package"
+        )
     try:
         config = from_yaml(run.config.read_text(encoding="utf-8"), "train")
     except InputError as error:
@@ -133,11 +139,13 @@ def checkpoint_digest(path: str, checkpoint: str) -> str:
 
 
 def load_trained(path: str, checkpoint: str, device: torch.device) -> Trained:
-    """The model of a run. `checkpoint` is best, last, average (of the last ones), ema (the moving average that was
-    made in training), auto (see `resolve`) or a checkpoint's name.
+    """The model of a run, or of a package. `checkpoint` is best, last, average (of the last ones), ema (the moving
+    average that was made in training), auto (see `resolve`) or a checkpoint's name.
 
-    Raises InputError where the directory is no run, or the checkpoint is missing or damaged.
+    Raises InputError where there is neither, or the checkpoint is missing or damaged.
     """
+    if is_package(Path(path)):
+        return load_package(open_package(Path(path)), checkpoint, device)
     run = RunDirectory(Path(path))
     config = load_config(run)
     tokenizer = load_tokenizer(run.tokenizer)
@@ -146,7 +154,8 @@ def load_trained(path: str, checkpoint: str, device: torch.device) -> Trained:
         raise InputError(f"checkpoint=ema: {path} was trained without a moving average; train with train.ema=0.999")
     paths = select(run.checkpoints, checkpoint, config.train.average_last)
     extra = config.loss.arcs.extra_outputs
-    weights = [load_weights(chosen, checkpoint, tokenizer, extra) for chosen in paths]
+    has_lora = config.train.lora.rank > 0
+    weights = [load_weights(chosen, checkpoint, tokenizer, extra, has_lora) for chosen in paths]
     model = Transducer(config.model, tokenizer.vocab_size, extra)
     model.load_state_dict(state.average(weights))
     names = " + ".join(names_of(paths, checkpoint))
@@ -155,14 +164,38 @@ def load_trained(path: str, checkpoint: str, device: torch.device) -> Trained:
     )
 
 
-def load_weights(path: Path, checkpoint: str, tokenizer: Tokenizer, extra_outputs: int = 0) -> dict[str, Tensor]:
+def load_package(package: Package, checkpoint: str, device: torch.device) -> Trained:
+    """The model of a package. Raises InputError where another checkpoint than `auto` is wanted, or it is damaged."""
+    if checkpoint != AUTO:
+        raise InputError(f"checkpoint={checkpoint}: {package.path} is a package, of one model; leave it out")
+    told = package.description
+    config = from_yaml(package.read(CONFIG).decode(), "train")
+    assert isinstance(config, TrainConfig)
+    config.run = str(package.path)
+    tokenizer = parse_tokenizer(lambda name: package.read(f"{TOKENIZER}/{name}"), package.path / TOKENIZER)
+    model = Transducer(config.model, tokenizer.vocab_size, config.loss.arcs.extra_outputs)
+    try:
+        model.load_state_dict(parse_tensors(package.read(MODEL, MOST_TENSORS)))
+    except RuntimeError:
+        raise InputError(f"{package.path}: {MODEL} and {CONFIG} do not belong together: get it again") from None
+    lengths = Lengths(*told["seconds"]) if told["seconds"] else ANY
+    return Trained(
+        model.to(device).eval(), tokenizer, config, told["checkpoint"], told["digest"], package.path, lengths
+    )
+
+
+def load_weights(
+    path: Path, checkpoint: str, tokenizer: Tokenizer, extra_outputs: int = 0, has_lora: bool = False
+) -> dict[str, Tensor]:
     """The model's weights in the checkpoint at `path`, or their moving average. extra_outputs: beside the vocabulary.
 
-    Raises InputError where they were trained with another tokenizer.
+    What LoRA adds is merged into them. Raises InputError where they were trained with another tokenizer.
     """
     part = EMA if checkpoint == EMA else "model"
     loaded = state.load(path, [part])
     weights: dict[str, Tensor] = loaded.parts[part]["weights"] if checkpoint == EMA else loaded.parts[part]
+    if has_lora:
+        weights = merged(weights, path)
     known = loaded.info.get("tokenizer", pieces_digest(tokenizer))  # older checkpoints do not tell
     size = len(weights["joiner.output.weight"]) - extra_outputs
     if known != pieces_digest(tokenizer) or size != tokenizer.vocab_size:
@@ -170,6 +203,15 @@ def load_weights(path: Path, checkpoint: str, tokenizer: Tokenizer, extra_output
         raise InputError(
             f"{path} was trained with another tokenizer than the run's ({differs}): put back the tokenizer directory"
         )
+    return weights
+
+
+def objective_weights(trained: Trained) -> dict[str, Tensor]:
+    """Those of the objective, such as its CTC head, in the last of the checkpoints or in a package."""
+    if is_package(trained.last):
+        found: dict[str, Tensor] = parse_tensors(open_package(trained.last).read(OBJECTIVE, MOST_TENSORS))
+        return found
+    weights: dict[str, Tensor] = state.load(trained.last, ["objective"]).parts["objective"]
     return weights
 
 

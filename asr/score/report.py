@@ -15,6 +15,7 @@ from asr.errors import InputError
 from asr.files import write_atomically
 from asr.score.wer import AUTO, GAP, Alignment, Score, ScoredUtterance, Unit, Utterance, score, units
 
+SHOWN = 5  # utterances that a line names
 _FIELDS = ("id", "reference", "hypothesis")
 
 
@@ -103,6 +104,19 @@ def write_report(
     write_error_counts(directory / "errs.txt", result, name=name)
     _write_lines(directory / "wer.txt", filter(None, [result.line(name), note]))
     return result
+
+
+def unheard(score: Score) -> str:
+    """What to say of utterances in which nothing was recognised, such as silence; "" where there are none."""
+    empty = [
+        one for one in score.per_utterance if one.utterance.reference.strip() and not one.utterance.hypothesis.strip()
+    ]
+    if not empty:
+        return ""
+    errors = sum(one.errors.total for one in empty)
+    names = ", ".join(one.utterance.id for one in empty[:SHOWN]) + ", …" * (len(empty) > SHOWN)
+    share = f"{len(empty)} of {len(score.per_utterance)} utterances ({errors} of {score.errors.total} errors)"
+    return f"nothing was recognised in {share}: {names}"
 
 
 def not_scored(missing: int, total: int) -> str:

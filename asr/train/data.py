@@ -70,7 +70,9 @@ class TrainingData:
         waves = make_waves(config.data, config.train.seed)
         if waves:
             require_audio(self.train_cuts)
-        self.train_set = SpeechDataset(config.model.mel_bins, timing, tokenizer, augmentation, waves, self.views)
+        self.train_set = SpeechDataset(
+            config.model.mel_bins, timing, tokenizer, augmentation, waves, self.views, config.train.frame_weight > 0
+        )
         self.valid_set = HeldOut(config.model.mel_bins, timing, tokenizer)
 
     def batches(self, start: Position, stopping: Callable[[], bool] = lambda: False) -> Generator[Batch, None, None]:
@@ -149,7 +151,7 @@ def warn_of_unaligned(data: TrainingData) -> None:
     sample = [bool(aligned_words(cut)) for cut in data.train_cuts.subset(first=ALIGNMENT_UTTERANCES)]
     if not all(sample):
         logging.getLogger("asr").warning(
-            "%d of the first %d training utterances have no times of words and are not restricted: "
+            "%d of the first %d training utterances have no times of words, and make no use of any: "
             "see `asr align` and `asr attach`",
             sample.count(False),
             len(sample),

@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
 
 from asr.config import OptimOptions
+from asr.train.parts import fitting, names_of, short
 from asr.train.scaled_adam import ScaledAdam
 
 
 def make_optimizer(module: nn.Module, encoder: nn.Module, options: OptimOptions) -> torch.optim.Optimizer:
-    """The optimiser of all parameters of `module`, those of its part `encoder` in groups of their own.
+    """The optimiser of all parameters of `module` that are trained, those of its part `encoder` in groups of their own.
 
-    AdamW does not decay biases, norms and other vectors; ScaledAdam decays nothing.
+    AdamW does not decay biases, norms and other vectors; ScaledAdam decays nothing. Parameters of `lr_factors` are in
+    groups of their own, too, one set for each pattern. Raises InputError where one fits nothing.
     """
     inside = {id(p) for p in encoder.parameters()}
-    groups = []
-    for is_encoder in (False, True):
-        parameters = [p for p in module.parameters() if p.requires_grad and (id(p) in inside) == is_encoder]
-        for decay, chosen in (
-            (options.weight_decay, [p for p in parameters if p.ndim >= 2]),
-            (0.0, [p for p in parameters if p.ndim < 2]),
-        ):
-            groups.append({"params": chosen, "weight_decay": decay, "is_encoder": is_encoder})
+    pattern_of = fitting(options.lr_factors, names_of(module), "optim.lr_factors")
+    trained = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+    groups: list[dict[str, Any]] = []
+    for pattern, factor in {"": 1.0, **options.lr_factors}.items():
+        fitted = [p for name, p in trained if pattern_of.get(short(name), "") == pattern]
+        for is_encoder in (False, True):
+            parameters = [p for p in fitted if (id(p) in inside) == is_encoder]
+            for decay, chosen in (
+                (options.weight_decay, [p for p in parameters if p.ndim >= 2]),
+                (0.0, [p for p in parameters if p.ndim < 2]),
+            ):
+                groups.append({"params": chosen, "weight_decay": decay, "is_encoder": is_encoder, "factor": factor})
     beta1, beta2 = options.betas
     if options.name == "scaled_adam":
         return ScaledAdam(groups, options.lr, (beta1, beta2), options.scale_lr)
@@ -70,7 +77,7 @@ def decay(step: int, total_steps: int, options: OptimOptions, epoch: int = 0) ->
 def set_learning_rate(
     optimizer: torch.optim.Optimizer, step: int, total_steps: int, options: OptimOptions, epoch: int = 0
 ) -> float:
-    """Use the rates of `step` in the next step; returns the encoder's."""
+    """Use the rates of `step` in the next step; returns the encoder's, without factors."""
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate(step, total_steps, options, group["is_encoder"], epoch)
+        group["lr"] = group["factor"] * learning_rate(step, total_steps, options, group["is_encoder"], epoch)
     return learning_rate(step, total_steps, options, epoch=epoch)

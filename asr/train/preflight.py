@@ -73,6 +73,7 @@ def noise_batch(size: BatchSize, mel_bins: int, vocab_size: int, timing: FrameTi
         label_lengths=full * size.labels,
         seconds=0.0,
         alignment=torch.full((size.utterances, size.labels), -1),
+        frame_labels=torch.full((size.utterances, size.frames), -1),
         position=Position(0, 1),
         views=views,
     )

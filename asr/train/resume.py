@@ -48,8 +48,12 @@ CHANGEABLE = {  # of the options that say what the weights are, those that the w
     "model.right_context",
     "model.chunk_frames",
 }
-FIXED = "loss.name", "loss.arcs.name", "loss.arcs.durations", "loss.arcs.big_blanks", "loss.bounds", "optim.name"
-FIXED_AT_ZERO = "train.ema", "train.ctc_weight"  # there are weights of it, or there are none
+BEGINNING = "train.init", "train.init_checkpoint", "train.init_except", "train.freeze"
+LORA = "train.lora.rank", "train.lora.alpha"
+ARCS = "loss.arcs.name", "loss.arcs.durations", "loss.arcs.big_blanks"
+FIXED = "loss.name", *ARCS, "loss.bounds", "optim.name", *BEGINNING, *LORA
+FACTORS = "optim.lr_factors."  # of parts of the model, whose parameters the optimiser keeps apart
+FIXED_AT_ZERO = "train.ema", "train.ctc_weight", "train.frame_weight"  # there are weights of it, or there are none
 STREAM = "data.", "train.seed"  # what the order of the batches depends on
 VIEWS = "loss.consistency", "train.ctc_consistency"  # unless 0, a batch has half as many utterances, twice
 
@@ -75,6 +79,8 @@ class Change(NamedTuple):
         """Whether the weights and the optimiser's state could go on so."""
         if self.option in FIXED_AT_ZERO:
             return bool(self.before) == bool(self.now)
+        if self.option.startswith(FACTORS):
+            return self.before is not None and self.now is not None
         return self.option not in FIXED and (not self.option.startswith("model.") or self.option in CHANGEABLE)
 
 
@@ -124,6 +130,8 @@ def compare(
             changes += [Change(name, *described)] if (described := differing(recorded[name], contents[name])) else []
         elif resolved(old[name]) == resolved(new[name]):
             changes = [change for change in changes if change.option != name]
+    if before.train.init and now.train.init and resolved([before.train.init]) == resolved([now.train.init]):
+        changes = [change for change in changes if change.option != "train.init"]
     return changes
 
 

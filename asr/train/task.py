@@ -18,17 +18,27 @@ from asr.losses import make as make_loss
 from asr.losses.base import LossOutput, NotFiniteError
 from asr.losses.objective import Objective
 from asr.models.transducer import Transducer
-from asr.runs import state
-from asr.runs.trained import Trained, load_trained
+from asr.runs.trained import Trained, load_trained, objective_weights
 
 
 class Task(nn.Module):
-    """One forward call from batch to loss, which is what a data-parallel wrapper needs."""
+    """One forward call from batch to loss, which is what a data-parallel wrapper needs.
+
+    at_rest: modules that compute in training as they do in decoding.
+    """
 
     def __init__(self, model: Transducer, objective: Objective) -> None:
         super().__init__()
         self.model = model
         self.objective = objective
+        self.at_rest: list[nn.Module] = []
+
+    def train(self, mode: bool = True) -> Task:
+        """See `nn.Module.train`."""
+        super().train(mode)
+        for module in self.at_rest:
+            module.training = False
+        return self
 
     def forward(self, batch: Batch) -> LossOutput:
         """Loss of every utterance of the batch, in nats."""
@@ -41,8 +51,8 @@ class Task(nn.Module):
 
     def loss(self, batch: Batch, outputs: tuple[Tensor, Tensor, Tensor]) -> LossOutput:
         """Loss of every utterance of the batch from the model's outputs, in nats."""
-        targets = batch.labels, batch.label_lengths, batch.alignment
-        out: LossOutput = self.objective(self.model.joiner, *outputs, *targets, batch.views)
+        targets = batch.labels, batch.label_lengths, batch.alignment, batch.views, batch.frame_labels
+        out: LossOutput = self.objective(self.model.joiner, *outputs, *targets)
         return out
 
 
@@ -88,7 +98,9 @@ def make_task(config: TrainConfig, vocab_size: int) -> Task:
     options = dataclasses.asdict(config.loss)
     loss = make_loss(options.pop("name"), vocab_size=vocab_size, encoder_dim=width, predictor_dim=width, **options)
     model = Transducer(config.model, vocab_size, config.loss.arcs.extra_outputs)
-    objective = Objective(loss, width, vocab_size, config.train.ctc_weight, config.train.ctc_consistency)
+    train = config.train
+    ctc, frames = (train.ctc_weight, train.ctc_consistency), (train.frame_weight, train.frame_batches)
+    objective = Objective(loss, width, vocab_size, *ctc, *frames)
     return Task(model, objective)
 
 
@@ -111,5 +123,5 @@ def load_task(path: str, checkpoint: str, device: torch.device) -> tuple[Task, T
     trained = load_trained(path, checkpoint, device)
     task = make_task(trained.config, trained.tokenizer.vocab_size)
     task.model = trained.model
-    task.objective.load_state_dict(state.load(trained.last, ["objective"]).parts["objective"])
+    task.objective.load_state_dict(objective_weights(trained))
     return task.to(device).eval(), trained

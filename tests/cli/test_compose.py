@@ -45,6 +45,7 @@ MANDATORY = {
     "transcribe": ["run=r"],
     "plot": ["run=r", "cuts=c", "output=o"],
     "export": ["run=r", "output=o"],
+    "package": ["run=r", "output=o"],
     "score": ["hypotheses=h", "output=o"],
     "compare": [],
 }
@@ -109,6 +110,7 @@ def recipe_refusal(recipe: Path, text: str) -> str:
 TEXT = {  # options of text that are no paths
     *("name", "checkpoint", "scheduler", "utterance"),
     *("audio_column", "text_column", "speaker_column", "split"),
+    *("init_checkpoint", "init_except", "freeze", "corpus", "licence"),
 }
 
 
@@ -128,6 +130,16 @@ def test_the_home_directory_takes_the_place_of_its_mark_in_every_path(command, m
     for one in paths:
         value = attrgetter(one.name)(config)
         assert value == (f"{tmp_path}/a" if one.type is str else [f"{tmp_path}/a", "b", f"{tmp_path}/c (1)/é"])
+
+
+def test_a_mapping_is_given_as_one_and_its_values_are_checked() -> None:
+    config = compose("train", ["run=r", "optim.lr_factors={encoder.*: 0.1, joiner: 2}"])
+    assert config.optim.lr_factors == {"encoder.*": 0.1, "joiner": 2.0}
+    assert from_yaml(to_yaml(config), "train") == config
+    assert "optim.lr_factors={'a': -1.0}: must be >= 0 (" in refusal("train", ["run=r", "optim.lr_factors={a: -1}"])
+    for value, shown in (("{a: b}", "{'a': 'b'}"), ("0.1", "0.1")):
+        refused = refusal("train", ["run=r", f"optim.lr_factors={value}"])
+        assert f"optim.lr_factors={shown}: needs a value of type {{str: float}} (what rates are" in refused
 
 
 def test_a_mark_that_is_no_home_directory_is_refused(recipe, monkeypatch) -> None:

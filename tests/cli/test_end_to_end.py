@@ -416,11 +416,12 @@ def test_alignments_restrict_the_loss(aligned, tiny_corpus, tmp_path, loss):
     assert 0 < nodes["with"] < nodes["without"]
 
 
-def test_a_corpus_without_alignments_is_pointed_out(tiny_corpus, tmp_path):
-    words = [*training_options(tiny_corpus, tmp_path / "run"), "loss=ar", "train.steps=2"]
+@pytest.mark.parametrize("wanting", ["loss=ar", "train.frame_weight=0.3"])
+def test_a_corpus_without_alignments_is_pointed_out(tiny_corpus, tmp_path, wanting):
+    words = [*training_options(tiny_corpus, tmp_path / "run"), wanting, "train.steps=2"]
     assert main(["train", *words]) == 0
     log = (tmp_path / "run" / "train.log").read_text()
-    assert "24 of the first 24 training utterances have no times of words and are not restricted" in log
+    assert "24 of the first 24 training utterances have no times of words, and make no use of any" in log
 
 
 def test_decoding_and_scoring_report_the_delay_before_the_wer(aligned, tiny_corpus, tmp_path, capsys):

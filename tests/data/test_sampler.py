@@ -151,6 +151,13 @@ def test_one_pass_has_every_cut_once_and_no_position(cuts):
     assert {draw.position for draw in one_pass} == {None}
 
 
+def test_one_utterance_longer_than_all_others_is_nothing_to_warn_of(cuts, recwarn):
+    first = list(cuts)[:4]
+    mixed = CutSet.from_cuts([*first[:3], first[3].pad(duration=60.0)])
+    assert sorted(cut.id for draw in OnePass(mixed, OPTIONS) for cut in draw.cuts) == sorted(cut.id for cut in mixed)
+    assert [str(one.message) for one in recwarn if issubclass(one.category, RuntimeWarning)] == []
+
+
 def test_speeds_are_drawn_anew_for_each_epoch_and_change_the_duration(cuts):
     stream = draws(cuts)
     original = {cut.id: cut.duration for cut in cuts}

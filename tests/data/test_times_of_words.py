@@ -9,10 +9,11 @@ from lhotse import MonoCut, SupervisionSegment
 from lhotse.supervision import AlignmentItem
 from lhotse.testing.dummies import dummy_recording
 
+from asr.data.batch import Position
 from asr.data.dataset import Draw, SpeechDataset, transcript
 from asr.data.scripts import units_of_text
 from asr.data.tokenizer import load_tokenizer
-from asr.data.words import UNALIGNED, aligned_words, token_frames, words_of_pieces
+from asr.data.words import BETWEEN, UNALIGNED, aligned_words, piece_of_frames, token_frames, words_of_pieces
 from asr.models.subsampling import ConvSubsampling, frame_timing
 
 TIMING = frame_timing(4)
@@ -43,6 +44,22 @@ def test_frames_follow_the_speed():
 def test_a_word_before_the_utterance_is_in_its_first_frame_and_not_unknown():
     cut = cut_with([("ONE", -1.0, 0.5), ("TWO", 1.0, 0.5)])
     assert token_frames(cut, ["\u2581ONE", "\u2581TWO"], TIMING) == [0, TIMING.at(1.5)]
+
+
+@pytest.mark.parametrize("factor", [4, 8])
+def test_a_frame_has_the_piece_that_is_said_in_its_middle(factor):
+    timing = frame_timing(factor)
+    cut = cut_with([("ONE", 1.01, 0.8), ("TWO", 2.03, 0.4), ("X", 3.9, 0.5)])
+    pieces = ["\u2581", "O", "N", "E", "\u2581TW", "O", "\u2581X"]
+    times = [*((1.01 + 0.2 * n, 1.21 + 0.2 * n) for n in range(4)), (2.03, 2.23), (2.23, 2.43), (3.9, 4.4)]
+    frames = timing.length(400)
+    expected = [
+        next((place for place, (begin, end) in enumerate(times) if begin <= timing.middle(frame) < end), BETWEEN)
+        for frame in range(frames)
+    ]
+    assert piece_of_frames(cut, pieces, timing, frames) == expected
+    assert set(expected) == {BETWEEN, *range(len(pieces))}
+    assert piece_of_frames(cut, pieces[:-1], timing, frames) == [UNALIGNED] * frames
 
 
 @pytest.mark.parametrize("words", [[], [("ONE", 1.0, 0.5)]])
@@ -170,3 +187,23 @@ def test_a_batch_has_the_frame_of_each_label(tiny_corpus):
     assert (aligned.diff() >= 0).all()
     assert aligned[-1] == pytest.approx(TIMING.at(0.3 * len(words)), abs=1)
     assert (batch.alignment[1, : batch.label_lengths[1]] == UNALIGNED).all()
+    assert batch.frame_labels is None
+
+
+def test_a_batch_has_the_label_of_each_frame_where_it_is_asked_for(tiny_corpus):
+    from lhotse import CutSet
+
+    tokenizer = load_tokenizer(tiny_corpus.tokenizer)
+    cuts = list(CutSet.from_file(tiny_corpus.dev))[:2]
+    words = cuts[1].supervisions[0].text.split()
+    cuts[1].supervisions[0].alignment = {"word": [AlignmentItem(w, 0.1 + 0.3 * n, 0.2) for n, w in enumerate(words)]}
+    batch = SpeechDataset(80, TIMING, tokenizer, views=2, label_frames=True)[Draw(cuts, Position())]
+    frames = TIMING.length(batch.feature_frames).tolist()
+    assert batch.frame_labels.shape == (4, max(frames))
+    assert (batch.frame_labels[0] == UNALIGNED).all()
+    said = batch.frame_labels[1]
+    assert (said[frames[1] :] == UNALIGNED).all()
+    in_order = [label for label in said[: frames[1]].unique_consecutive().tolist() if label]
+    assert in_order == batch.labels[1, : batch.label_lengths[1]].unique_consecutive().tolist()
+    assert said[0] == 0  # before the first word
+    assert torch.equal(batch.frame_labels[3], said)

@@ -174,10 +174,10 @@ def naive_path(
 
 
 def likeliest_arc(arcs: dict[tuple[int, int], float], scorer: TableScorer | None, labels: int) -> tuple[int, int]:
-    """(token, frames); with a scorer first whether there is a label, and then which."""
+    """(token, frames); with a scorer first whether there is a label, by the model alone, and then which."""
     if not scorer:
         return max(arcs, key=arcs.__getitem__)
-    is_label = total(arcs, range(1, VOCAB)) > total(arcs, {0})
+    is_label = max(arcs, key=arcs.__getitem__)[0] > 0
     with_scores = {(k, d): value + float(scorer.table[labels, k]) for (k, d), value in arcs.items()}
     return max((arc for arc in arcs if (arc[0] > 0) == is_label), key=with_scores.__getitem__)
 
@@ -251,7 +251,7 @@ def test_the_frames_that_are_joined_are_counted_once_whatever_is_in_the_batch(ki
 def test_what_is_added_to_labels_and_taken_off_blanks(kind, scored, blank_penalty):
     """Against one utterance and one node at a time, read as a whole, alone and in parts."""
     arcs, extra = arcs_of(kind, VOCAB)
-    plain = []
+    plain, labels = [], []
     for seed in range(3):
         model, (encoded, frames) = random_model(seed, VOCAB, extra), random_encoded(seed)
         scorer, limit = TableScorer(VOCAB, seed) if scored else None, 1 + seed
@@ -266,8 +266,18 @@ def test_what_is_added_to_labels_and_taken_off_blanks(kind, scored, blank_penalt
             for (hypothesis,) in (whole, in_parts, alone[0]):
                 assert_same(hypothesis, wanted)
         plain += [one.tokens for one in decode(model, limit, encoded, frames, arcs)]
-        labels = [one.tokens for (one,) in found]
-        assert labels != plain[-len(labels) :]
+        labels += [one.tokens for (one,) in found]
+    assert labels != plain
+
+
+@pytest.mark.parametrize("kind", ["standard", "tdt"])
+def test_probabilities_do_not_depend_on_how_many_nodes_they_are_made_of_at_once(kind, monkeypatch):
+    arcs, extra = arcs_of(kind, VOCAB)
+    model, (encoded, frames) = random_model(2, VOCAB, extra), random_encoded(2)
+    expected = decode(model, 2, encoded, frames, arcs)
+    monkeypatch.setattr(greedy, "MOST_LOGITS", 1)
+    for hypothesis, wanted in zip(decode(model, 2, encoded, frames, arcs), expected, strict=True):
+        assert_same(hypothesis, wanted)
 
 
 @pytest.mark.parametrize(

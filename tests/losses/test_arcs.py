@@ -17,7 +17,10 @@ from arc_cases import (
 )
 from devices import KERNEL_DEVICE
 
+from asr.arcs.hat import hat_arcs
+from asr.arcs.multi_blank import multi_blank_arcs
 from asr.arcs.standard import standard_arcs
+from asr.arcs.tdt import tdt_arcs
 from asr.config import FullLossOptions, TdtArcOptions
 from asr.errors import InputError
 from asr.models.joiner import Joiner
@@ -211,6 +214,30 @@ def test_hat_is_standard_after_a_change_of_variables(batch, nodes, topology):
 
 
 # In training
+
+
+def test_tdt_is_under_normalised_unless_told_otherwise():
+    assert [make_loss("full", {"name": "tdt", **options}).sigma for options in ({}, {"sigma": 0.0})] == [0.05, 0.0]
+
+
+def test_the_likeliest_arc_can_be_told_from_unnormalised_outputs():
+    generator = torch.Generator().manual_seed(0)
+    for arcs in (standard_arcs, hat_arcs):
+        check_compared(arcs("modified", V), generator)
+    check_compared(tdt_arcs("regular", V, [0, 1, 3]), generator)
+    check_compared(multi_blank_arcs("regular", V, [2, 4]), generator)
+
+
+def check_compared(arcs, generator):
+    """Differences between arcs of a node are those of its log-weights, and sums of choices those of their own."""
+    logits = torch.randn(50, arcs.outputs, generator=generator).double()
+    target = torch.randint(1, V, (50,), generator=generator)
+    log_probs = arcs.log_probs(logits, target)
+    weights = arcs.weights(log_probs)
+    expected = torch.stack([sum(log_probs[choice] for choice in arc.choices) for arc in arcs.arcs])
+    assert torch.equal(weights, expected)
+    compared = arcs.weights(arcs.compared(logits, target))
+    torch.testing.assert_close(compared - compared[0], weights - weights[0], rtol=0, atol=1e-12)
 
 
 def test_sigma_under_normalises_in_training_alone(batch):

@@ -71,3 +71,12 @@ def test_context_dropout_hides_whole_positions_in_training_only():
     assert 60 < int(hidden.sum()) < 140  # of 204; beyond 5 standard deviations
     torch.testing.assert_close(predictor.train().positions(labels).shape, shown.shape)
     assert not (shown == 0).all(dim=2).any()
+
+
+@pytest.mark.parametrize("context_size", [1, 2, 3])
+def test_tables_give_the_output_of_every_context(context_size):
+    predictor = build(context_size, dropout=0.5, context_dropout=0.5).eval()
+    label = torch.arange(-1, VOCAB)
+    context_NC = torch.cartesian_prod(*[label] * context_size).view(-1, context_size)
+    rows = [table[labels] for table, labels in zip(predictor.by_place(), context_NC.T, strict=True)]
+    assert torch.equal(sum(rows[1:], rows[0]).relu(), predictor(context_NC)[:, 0])

@@ -16,8 +16,8 @@ SIZES = {"vocab_size": VOCAB, "encoder_dim": WIDTH, "predictor_dim": WIDTH}
 SKIPPING = {  # arcs, and how many outputs they read beyond the vocabulary
     "hat": ({"name": "hat"}, 0),
     "multi_blank": ({"name": "multi_blank", "big_blanks": [2, 4]}, 2),
-    "tdt": ({"name": "tdt", "durations": [0, 1, 2, 3, 4]}, 5),
-    "tdt, no 0": ({"name": "tdt", "durations": [1, 3, 5]}, 3),
+    "tdt": ({"name": "tdt", "durations": [0, 1, 2, 3, 4], "sigma": 0.0}, 5),
+    "tdt, no 0": ({"name": "tdt", "durations": [1, 3, 5], "sigma": 0.0}, 3),
 }
 
 

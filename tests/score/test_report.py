@@ -7,6 +7,7 @@ import pytest
 from asr.errors import InputError
 from asr.score.report import (
     read_hypotheses,
+    unheard,
     write_alignments,
     write_error_counts,
     write_hypotheses,
@@ -127,6 +128,15 @@ def test_report_writes_its_files_and_nothing_else(tmp_path):
     assert (tmp_path / "report" / "wer.txt").read_text() == result.line("test") + "\n"
     assert result.line("test").startswith("%CER ")
     assert read_hypotheses(tmp_path / "report" / "hypotheses.jsonl") == UTTERANCES
+
+
+def test_what_was_not_heard_at_all_is_told_with_its_share_of_the_errors():
+    utterances = [Utterance("u1", "a b c", ""), Utterance("u2", "a b", "a x"), Utterance("u3", "", ""), UTTERANCES[0]]
+    errors = score(utterances).errors.total
+    assert unheard(score(utterances)) == f"nothing was recognised in 1 of 4 utterances (3 of {errors} errors): u1"
+    assert unheard(score(utterances[1:])) == ""
+    many = [Utterance(f"u{n}", "a", " ") for n in range(9)]
+    assert unheard(score(many)).endswith("9 of 9 utterances (9 of 9 errors): u0, u1, u2, u3, u4, …")
 
 
 def test_report_of_nothing_is_refused_before_anything_is_written(tmp_path):

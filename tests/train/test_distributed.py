@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from itertools import count
+from itertools import count, product
 from pathlib import Path
 
 import pytest
@@ -20,12 +20,13 @@ from small_model import small_options
 from torch.distributed.tensor import DTensor
 
 from asr.cli.main import main
-from asr.config import OptimOptions, PrunedLossOptions, TrainConfig, TrainOptions
+from asr.config import LoraOptions, OptimOptions, PrunedLossOptions, TrainConfig, TrainOptions
 from asr.data.batch import Batch, Position, Skipped
 from asr.runs import state
 from asr.runs.directory import RunDirectory, silent_logger
 from asr.train.distributed import Ranks, joined
 from asr.train.loop import Trainer, check_batches_per_step
+from asr.train.parts import choose_trained
 from asr.train.shard import gathered
 from asr.train.task import make_task
 
@@ -93,6 +94,7 @@ def trainer_of(ranks, path, batches, **options):
     run = RunDirectory(path)
     run.write_metrics = lambda *_: None
     settings = replace(TrainOptions(steps=20, log_every=5, validate_every=100, save_every=100), **options)
+    choose_trained(task, settings)
     return Trainer(task, lambda start: batches, lambda step: {}, run, settings, OPTIM, CPU, ranks)
 
 
@@ -136,6 +138,39 @@ def test_two_processes_do_what_one_does_with_the_whole_batch(tmp_path, shard):
         assert relative_error([value.numpy() for value in two], [value.numpy() for value in one]) <= 1e-5
 
 
+PARTS = {
+    "freeze": {"freeze": ["encoder.layers.0", "predictor"]},
+    "lora": {"lora": LoraOptions(rank=2), "init": "a run", "freeze": ["predictor"]},
+}
+
+
+def weights_with_parts_frozen(ranks, path, shards):
+    """All weights before training and after, by name, with each of `PARTS` and with the weights divided or not."""
+    found = {}
+    for case, shard in product(PARTS, shards):
+        batches = (share_of(ranks, number) for number in count(1))
+        trainer = trainer_of(ranks, path / f"{case}-{shard}", batches, steps=5, shard=shard, **PARTS[case])
+        before = {name: gathered(value.detach()).clone() for name, value in trainer.task.state_dict().items()}
+        assert trainer.fit()
+        after = {name: gathered(value.detach()) for name, value in trainer.task.state_dict().items()}
+        found[case, shard] = {name: (before[name].numpy(), after[name].numpy()) for name in before}
+    return found
+
+
+def test_two_processes_train_the_same_parts_of_a_model_as_one(tmp_path):
+    alone = weights_with_parts_frozen(Ranks(), tmp_path / "one", [False])
+    for both in in_processes(2, weights_with_parts_frozen, tmp_path / "two", [False, True]):
+        for (case, _), weights in both.items():
+            expected = alone[case, False]
+            assert list(weights) == list(expected)
+            moved = [name for name, (before, after) in weights.items() if (before != after).any()]
+            assert moved == [name for name, (before, after) in expected.items() if (before != after).any()]
+            assert len(moved) > 10
+            assert not any(name.startswith(("model.encoder.layers.0.norm", "model.predictor.")) for name in moved)
+            last = [[after for _, after in one.values()] for one in (weights, expected)]
+            assert relative_error(*last) <= 1e-5
+
+
 def go_on(ranks, path, shard):
     """Ten more steps from the checkpoint of a run."""
     trainer = trainer_of(ranks, path, (share_of(ranks, number) for number in count(21)), shard=shard, ema=0.9, steps=30)
@@ -144,14 +179,19 @@ def go_on(ranks, path, shard):
     return [gathered(p.detach()).numpy() for p in trainer.task.parameters()]
 
 
+def begin_and_go_on(ranks, path, shard):
+    """A run that was begun with or without sharding, gone on with as before, and otherwise."""
+    gradients_and_weights(ranks, path, shard)
+    if ranks.leads:
+        shutil.copytree(path, path / "other")
+    ranks.share(None)
+    return go_on(ranks, path, shard), go_on(ranks, path / "other", not shard)
+
+
 @pytest.mark.parametrize("shard", [False, True])
 def test_a_run_may_go_on_with_and_without_sharding(tmp_path, shard):
-    in_processes(2, gradients_and_weights, tmp_path, shard)
-    shutil.copytree(tmp_path, tmp_path / "other")
-    (alike, _), (otherwise, _) = (
-        in_processes(2, go_on, path, how) for path, how in ((tmp_path, shard), (tmp_path / "other", not shard))
-    )
-    assert relative_error(otherwise, alike) <= 1e-5
+    for alike, otherwise in in_processes(2, begin_and_go_on, tmp_path, shard):
+        assert relative_error(otherwise, alike) <= 1e-5
 
 
 def misfortunes(ranks, path, shard=False):

@@ -219,9 +219,16 @@ def test_what_the_weights_do_not_allow_is_refused_though_asked_for(run, word):
         ("train.ema", 0.9, 0.0, False),
         ("train.ctc_weight", 0.2, 0.3, True),
         ("train.ctc_weight", 0.0, 0.3, False),
+        ("train.frame_weight", 0.2, 0.3, True),
+        ("train.frame_weight", 0.0, 0.3, False),
         ("model.dropout", 0.1, 0.2, True),
         ("model.layers", 6, 7, False),
         ("optim.betas", [0.9, 0.98], [0.9, 0.99], True),
+        ("optim.lr_factors.encoder", 0.1, 0.2, True),
+        ("optim.lr_factors.encoder", None, 0.2, False),
+        ("train.freeze", [], ["encoder"], False),
+        ("train.lora.rank", 0, 8, False),
+        ("train.init", "exp/a", "exp/b", False),
     ],
 )
 def test_changes_that_are_possible(option, before, now, possible):
