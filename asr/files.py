@@ -108,6 +108,8 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
                 yield number, line.decode("utf-8-sig").rstrip("\r\n")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: line {number}: not UTF-8 text; convert it, or give another file") from error
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a directory; name a file") from None
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         place = f"damaged after line {number}" if number else "cannot read it"
@@ -133,6 +135,8 @@ def sound_lines(path: Path, fault: Callable[[int, str], None]) -> Iterator[tuple
                     fault(number, f"{NOT_UTF_8}, convert it: {line[:80]!r}")
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         fault(number + 1, f"damaged from here on ({error}); restore the file")
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a directory; name a file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot read it ({error.strerror})") from error
 

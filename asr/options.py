@@ -6,6 +6,7 @@ Needs nothing but Python's own library.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import os
 import typing
@@ -30,17 +31,18 @@ def option(
     low: float | None = None,
     high: float | None = None,
     choices: tuple[str, ...] = (),
+    only_with: str = "",
 ) -> Any:
     """A field with its help text and the values it may take (`low` and `high` inclusive); see `Option`."""
-    return _field(default, {"help": help, "low": low, "high": high, "choices": choices})
+    return _field(default, {"help": help, "low": low, "high": high, "choices": choices, "only_with": only_with})
 
 
-def path_option(default: Any, help: str, *, needed: bool = False) -> Any:
+def path_option(default: Any, help: str, *, needed: bool = False, only_with: str = "") -> Any:
     """A field for the path of a file or directory, or for a list of such: `~` in it is the home directory.
 
     needed: the command cannot do without, though a config can, where its value is empty.
     """
-    return _field(default, {"help": help, "path": True, "needed": needed})
+    return _field(default, {"help": help, "path": True, "needed": needed, "only_with": only_with})
 
 
 def _field(default: Any, metadata: dict[str, Any]) -> Any:
@@ -53,7 +55,9 @@ def _field(default: Any, metadata: dict[str, Any]) -> Any:
 class Option:
     """One option under its full name, with what may be said about its values.
 
-    needed: the command cannot do without, though a config can, where its value is empty.
+    needed: the command cannot do without, though a config can, where its value is empty. only_with: another option of
+    the section without which it has no effect: its name, where any value but none will do, or `name=value`, or
+    `name=value or value`.
     """
 
     name: str
@@ -65,6 +69,7 @@ class Option:
     choices: tuple[str, ...] = ()
     path: bool = False
     needed: bool = False
+    only_with: str = ""
 
 
 def make_options(kind: str, name: str, classes: Mapping[str, type], values: Mapping[str, Any]) -> Any:
@@ -99,6 +104,32 @@ def check_values(config: Any, prefix: str) -> None:
             check_values(value, f"{name}.")
         else:
             _check_value(Option(name, one.type, one.default, **one.metadata), value)
+
+
+def without_effect(config: Any, given: Iterable[str], prefix: str = "") -> dict[str, str]:
+    """Those of the options `given` by full name that can do nothing beside the others, and what is to be said of each.
+
+    config: the dataclass that they are options of; `prefix` goes before names.
+    """
+    faults = {}
+    for name in given:
+        *sections, last = name.split(".")
+        section = functools.reduce(lambda outer, inner: getattr(outer, inner, None), sections, config)
+        known = dataclasses.fields(section) if dataclasses.is_dataclass(section) else ()
+        needed = next((one.metadata.get("only_with", "") for one in known if one.name == last), "")
+        other, _, values = needed.partition("=")
+        value = getattr(section, other, None)
+        if needed and not (shown(value) in values.split(" or ") if values else value):
+            before = prefix + "".join(f"{part}." for part in sections)
+            wanted = f"{before}{needed}{'=…' * (not values)}"
+            faults[name] = f"{before}{last}={shown(getattr(section, last))}: has no effect without {wanted}"
+    return faults
+
+
+def require_effect(config: Any, given: Iterable[str]) -> None:
+    """Raise InputError where an option that was given can do nothing; see `without_effect`."""
+    for fault in without_effect(config, given).values():
+        raise InputError(f"{fault}: give that, too, or leave this out")
 
 
 def expand_paths(config: Any, prefix: str) -> None:

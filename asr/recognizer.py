@@ -31,7 +31,7 @@ from asr.decode.transcript import Reading, Transcript, Word
 from asr.device import choose_device
 from asr.errors import InputError
 from asr.journal import Journal
-from asr.options import check_types, check_values, expand_paths, make_options
+from asr.options import check_types, check_values, expand_paths, make_options, require_effect
 from asr.runs.trained import AUTO, Trained, load_trained
 from asr.score.wer import Utterance
 
@@ -124,9 +124,11 @@ class Recognizer:
     def decoder(self, search: str | DecodeOptions = "", *, streaming: bool = False, **options: Any) -> Decoder:
         """What decodes Lhotse's CutSets, with this search; see the class. Raises InputError for what it lacks."""
         listed: tuple[str, ...] = ()
+        given = [name for name in options if name != "phrase_boost" or "phrases" not in options]
         if isinstance(options.get("phrases"), (list, tuple)):
             listed = tuple(map(str, options.pop("phrases")))
         chosen = search_options(search, options)
+        require_effect(chosen, given)
         if listed and not isinstance(chosen, LabelSearchOptions):
             raise InputError(f"phrases: search={chosen.name} takes none; use greedy or beam")
         wanted = type(chosen), vars(chosen).copy(), listed, streaming

@@ -3,6 +3,7 @@
 import io
 import itertools
 import json
+import os
 import subprocess
 import sys
 
@@ -151,10 +152,13 @@ BAD = {
     "numbers": ([0.1, 0.2], {"sampling_rate": RATE}, "a float: samples come in an array"),
     "nothing": (None, {"sampling_rate": RATE}, "a NoneType: samples come in an array"),
     "no file": ("nowhere.wav", {}, "nowhere.wav: no such file"),
+    "an empty file": (os.devnull, {}, "not a readable audio file (it is empty: 0 bytes)"),
+    "a text": (__file__, {}, "not a readable audio file (it is text)"),
     "unknown option": (SAMPLES, {"sampling_rate": RATE, "blank_penalti": 1}, "did you mean blank_penalty?"),
     "option of another type": (SAMPLES, {"sampling_rate": RATE, "beam": "4"}, "beam='4': needs a value of type int"),
     "a truth for a number": (SAMPLES, {"sampling_rate": RATE, "beam": True}, "beam=True: needs a value of type int"),
     "option out of range": (SAMPLES, {"sampling_rate": RATE, "beam": 0}, "beam=0: must be >= 1"),
+    "weight of nothing": (SAMPLES, {"sampling_rate": RATE, "lm_weight": 0.4}, "has no effect without lm=…: give that"),
     "unknown search": (SAMPLES, {"sampling_rate": RATE, "search": "bean"}, "did you mean beam?"),
     "said twice": (SAMPLES, {"sampling_rate": RATE, "search": BeamOptions(), "beam": 3}, "beam: say it in the Beam"),
     "phrase": (SAMPLES, {"sampling_rate": RATE, "phrases": ["LOW", "é"]}, "phrases: 'é': character 'é'"),
@@ -225,6 +229,7 @@ def test_phrases_may_be_said_or_be_in_a_file(model, files, tmp_path):
     assert listed == model.transcribe(files, beam=3, phrases=tmp_path / "phrases.txt")
     assert [one.nbest for one in listed] != [one.nbest for one in model.transcribe(files, beam=3)]
     assert listed == model.transcribe(files, search=BeamOptions(beam=3), phrases=("HIGH\t9", "TOP\t9"))
+    assert model.transcribe(files, beam=3, phrases=[], phrase_boost=2.0) == model.transcribe(files, beam=3)
 
 
 def test_the_search_that_was_made_serves_again(model):

@@ -10,17 +10,24 @@ from pathlib import Path
 from asr.config import CompareConfig, TrainConfig
 from asr.config.schema import list_options
 from asr.errors import InputError
-from asr.runs.result import Rate, Result, read_result
+from asr.runs.result import Rate, Result, read_rate, read_result
+from asr.score.report import read_not_scored
 from asr.score.wer import RATES
 
 
 def main(config: CompareConfig) -> None:
     """Print a Markdown table, the best run first, those with rates of words before those with rates of characters.
 
-    Raises InputError for a directory that is no run.
+    Directories of decodings have a table of their own. Raises InputError for a directory that is neither.
     """
     if not config.runs:
         raise InputError("no run given: name run directories of `asr train`, as in `asr compare exp/*`")
+    decoded = [path for path in config.runs if is_decoding(Path(path))]
+    if decoded:
+        if len(decoded) < len(config.runs):
+            raise InputError(f"{decoded[0]}: a decoding, and others are runs: compare runs, or compare decodings")
+        print("\n".join(table([*zip(*([head, *cells] for head, cells in decodings(decoded)), strict=True)])))
+        return
     results = sorted((read_result(Path(path)) for path in config.runs), key=place)
     names = differing([result.options for result in results])
     paths = [] if config.paths else [name for name in names if is_path(name)]
@@ -29,6 +36,23 @@ def main(config: CompareConfig) -> None:
         print(f"the runs differ in {', '.join(paths)}, too: paths=true shows these", file=sys.stderr)
     if len({result.measure for result in results if result.validation}) > 1:
         print("rates of words (WER) and of characters (CER) do not compare: the runs are ranked apart", file=sys.stderr)
+
+
+def decodings(paths: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    """The columns of a table of directories that were decoded into, the lowest error rate first."""
+    rates = {path: read_rate(Path(path) / "wer.txt") for path in paths}
+    names = list(RATES.values())
+    order = sorted(rates, key=lambda path: (names.index(rates[path].name), rates[path].percent))
+    yield "decoding", order
+    yield from rate_columns("error rate", [rates[path] for path in order])
+    missing = [read_not_scored(Path(path) / "wer.txt") for path in order]
+    if any(missing):
+        yield "not scored", missing
+
+
+def is_decoding(path: Path) -> bool:
+    """Whether a directory is one that `asr decode` or `asr score` wrote into, and no run."""
+    return (path / "wer.txt").is_file() and not (path / "config.yaml").is_file()
 
 
 def place(result: Result) -> tuple[float, float, str]:

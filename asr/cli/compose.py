@@ -30,7 +30,7 @@ from asr.config import COMMANDS, VARIANTS
 from asr.config.loss import load_installed
 from asr.config.schema import finished, first_line, is_section, list_options, one_line, typed, unknown
 from asr.errors import InputError
-from asr.options import Option, choose, shown, with_home
+from asr.options import Option, choose, require_effect, shown, with_home, without_effect
 
 HOME_IN_LIST = re.compile(r"(?<=[\[,])\s*~[^,\]]*")  # a path that begins with the home directory, not quoted
 
@@ -82,7 +82,9 @@ def compose(
     the command's) usually begins with `defaults: [train, {override model: tiny}, _self_]`. A training that is to go on
     has by default the config of its run.
     """
-    return finished(compose_tree(command, overrides, config_dir, config_name), command)
+    config = finished(compose_tree(command, overrides, config_dir, config_name), command)
+    require_effect(config, _names(overrides))
+    return config
 
 
 def compose_tree(
@@ -181,13 +183,16 @@ def compose_sweep(
     if "run" in values:
         raise InputError("run: one directory is needed, in which each training has its own")
     first = [choices[0] for choices in values.values()]
-    for choice in (choice for choices in values.values() for choice in choices[1:]):
-        finished(_compose_anew(command, [*fixed, *first, choice], config_dir, config_name), command)
+    others = [choice for choices in values.values() for choice in choices[1:]]
+    combinations = [[*fixed, *first, *other] for other in ([], *([choice] for choice in others))]
+    checked = [finished(_compose_anew(command, words, config_dir, config_name), command) for words in combinations]
+    idle = [without_effect(config, _names(last)) for config in checked]
+    for name in set.intersection(*map(set, idle)):
+        raise InputError(f"{idle[0][name]}: give that, too, or leave this out")
     directories = search_directories(config_dir)
     groups = list_groups(command, directories)
     swept = [f"{'' if _name(one) in groups else '++'}{_name(one)}={_value_text(text)}" for text, one in several.items()]
-    config = finished(_compose_anew(command, [*fixed, *first], config_dir, config_name), command)
-    return Sweep(config, values, [*_hydra_overrides(command, fixed, directories), *swept])
+    return Sweep(checked[0], values, [*_hydra_overrides(command, fixed, directories), *swept])
 
 
 @contextmanager
@@ -232,6 +237,8 @@ def _parse(text: str, options: Mapping[str, Option]) -> Override:
     override = _read(text)
     if option is not None and option.type is str and not _is_text(override):
         override = _read(f"{key}={quoted(value)}")
+    if override is None and option is not None and option.path and not value.startswith("["):
+        override = _read(f"{key}={quoted(value)}")
     if override is None and option is not None and option.path:
         override = _read(f"{key}={HOME_IN_LIST.sub(lambda at: quoted(at[0].strip()), value)}")
     if override is None:
@@ -248,6 +255,11 @@ def _read(text: str) -> Override | None:
 
 def _name(override: Override) -> str:
     return override.get_key_element().lstrip("+~")  # with `@package`, which no option has
+
+
+def _names(overrides: Iterable[str]) -> list[str]:
+    """The options and groups that words of a command line give a value."""
+    return [text.partition("=")[0].lstrip("+") for text in overrides]
 
 
 def _is_text(override: Override | None) -> bool:

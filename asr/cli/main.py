@@ -11,7 +11,7 @@ import sys
 import traceback
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, get_type_hints
+from typing import Any, NoReturn, get_args, get_type_hints
 
 from asr import __version__
 from asr.config import COMMANDS
@@ -161,7 +161,7 @@ def _own_flag(word: str, command: str) -> str:
     """An option of a command's own written as a flag, `--streaming` or `--nbest=4`, as an override; else nothing."""
     name, equals, value = word.removeprefix("--").partition("=")
     hint = get_type_hints(COMMANDS[command]).get(name)
-    if not word.startswith("--") or hint is None or not (equals or hint is bool):
+    if not word.startswith("--") or hint is None or not (equals or bool in (hint, *get_args(hint))):
         return ""
     return f"{name}={value if equals else 'true'}"
 

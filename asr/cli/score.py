@@ -8,21 +8,31 @@ from pathlib import Path
 from asr.config import ScoreConfig
 from asr.data.manifest import open_cuts
 from asr.data.words import aligned_words
-from asr.errors import InputError
+from asr.errors import InputError, PartlyDone
 from asr.files import write_atomically
 from asr.score.delay import Words, emission_delays
-from asr.score.report import read_hypotheses, unheard, write_report
+from asr.score.report import not_scored, read_hypotheses, unheard, write_report
+from asr.score.texts import pair_texts
 from asr.score.wer import Utterance
 
 
 def main(config: ScoreConfig) -> None:
-    """Write the reports; the line of the error rate is the last line printed. Raises InputError for input at fault."""
-    path = Path(config.hypotheses)
-    utterances = read_hypotheses(path)
+    """Write the reports; the line of the error rate is the last line printed.
+
+    Raises InputError for input at fault, PartlyDone where references have no hypothesis and are not scored.
+    """
+    path, missing = Path(config.hypotheses), list[str]()
+    if config.reference:
+        utterances, missing = pair_texts(path, Path(config.reference))
+    else:
+        utterances = read_hypotheses(path)
     words = {cut.id: aligned_words(cut) for cut in open_cuts([config.cuts])} if config.cuts else {}
     if config.cuts and not any(words.get(one.id) for one in utterances):
         raise InputError(f"{config.cuts}: has no times of words of these utterances; see `asr align` and `asr attach`")
-    report(Path(config.output), utterances, config.name or path.resolve().parent.name, words, config.unit)
+    note = not_scored(len(missing), len(missing) + len(utterances))
+    report(Path(config.output), utterances, config.name or path.resolve().parent.name, words, config.unit, note)
+    if missing:
+        raise PartlyDone(f"{note}: there is no transcript of {', '.join(missing)}")
 
 
 def report(output: Path, utterances: list[Utterance], name: str, words: Words, unit: str, note: str = "") -> None:

@@ -26,6 +26,18 @@ def unit_option() -> str:
     return option("auto", counted + "script without blanks, as Chinese, else words", choices=("auto", "word", "char"))
 
 
+def case_option(texts: str) -> str:
+    """The option of commands that take text in one case or another."""
+    return option("keep", f"letters of the {texts}", choices=("keep", "lower", "upper"))  # type: ignore[no-any-return]
+
+
+def punctuation_option() -> str:
+    """The option of commands that take text with punctuation or without."""
+    what = "remove: replaced by blanks, but for apostrophes and hyphens inside of words"
+    return option("keep", what, choices=("keep", "remove"))  # type: ignore[no-any-return]
+
+
+TRAINED = "aligner=ctc or transducer"  # which have a model
 TIMED_FORMS = ("stm", "ctm", "rttm", "srt", "vtt")  # of corpora: long recordings and times of what is said
 
 # Sections whose class depends on their `name`.
@@ -92,6 +104,7 @@ class TranscribeConfig:
         None,
         "longer recordings are read in pieces, cut at pauses; default: what 99 % of the training utterances are within",
         low=1,
+        only_with="streaming=false",
     )
     streaming: bool = option(False, "print words as they are recognised")
     checkpoint: str = option("auto", CHECKPOINT)
@@ -103,7 +116,12 @@ class TranscribeConfig:
 class ScoreConfig:
     """`asr score`: error rate of a hypotheses file, with readable reports."""
 
-    hypotheses: str = path_option(MISSING, "hypotheses.jsonl, one {id, reference, hypothesis} per line")
+    hypotheses: str = path_option(
+        MISSING,
+        "hypotheses.jsonl, one {id, reference, hypothesis} per line; or, with reference=, what `asr transcribe` wrote "
+        "as text or json: a file, or its output directory",
+    )
+    reference: str = path_option("", "what was said: a text file, or a folder with NAME.txt for each NAME transcribed")
     cuts: str = path_option("", "Lhotse manifest with the times of the words, for emission delays")
     output: str = path_option(MISSING, "directory for the reports")
     name: str = option("", "name in the line of the error rate; default: the file's directory")
@@ -138,9 +156,15 @@ class ExportConfig:
         None, "chunks that a causal encoder's attention works in, seconds; 0: none; null: as in training", low=0
     )
     left_context: Optional[int] = option(
-        None, "frames that a streaming encoder keeps of what it has read; null: model.left_context", low=0
+        None,
+        "frames that a streaming encoder keeps of what it has read; null: model.left_context",
+        low=0,
+        only_with="streaming=true",
     )
-    int8: bool = option(True, "int8 weights as well (format=onnx)")
+    int8: Optional[bool] = option(
+        None,
+        "int8 weights as well (format=onnx); null: unless they change over 2 % of the labels; true: or else refuse",
+    )
     cuts: str = path_option("", "manifest whose audio the files are checked with; default: the run's data.valid_cuts")
     utterances: int = option(20, "how many of its first utterances", low=1)
     checkpoint: str = option("auto", CHECKPOINT)
@@ -163,9 +187,9 @@ class PackageConfig:
 
 @dataclass
 class CompareConfig:
-    """`asr compare RUN...`: a table of runs, with the options they differ in, the best first."""
+    """`asr compare RUN...`: a table of runs, with the options they differ in, or of decodings, the best first."""
 
-    runs: list[str] = path_option([], "run directories of `asr train`")
+    runs: list[str] = path_option([], "run directories of `asr train`; or output directories of `asr decode`")
     paths: bool = option(False, "also show options that are paths, such as data.train_cuts, where they differ")
 
 
@@ -180,9 +204,11 @@ class AlignConfig:
     )
     cuts: str = path_option(MISSING, "Lhotse manifest to align")
     output: str = path_option(MISSING, "CTM file to write; what is done is kept beside it until all is")
-    run: str = path_option("", "run directory of `asr train`, or package, for aligner=ctc and transducer")
-    checkpoint: str = option("auto", CHECKPOINT)
-    device: str = option("auto", "where the trained model runs", choices=("auto", "cpu", "cuda"))
+    run: str = path_option(
+        "", "run directory of `asr train`, or package, for aligner=ctc and transducer", only_with=TRAINED
+    )
+    checkpoint: str = option("auto", CHECKPOINT, only_with=TRAINED)
+    device: str = option("auto", "where the trained model runs", choices=("auto", "cpu", "cuda"), only_with=TRAINED)
     jobs: int = option(2, "processes on this machine", low=1)
     scheduler: str = option("", SCHEDULER)
 
@@ -244,16 +270,12 @@ class ManifestConfig:
     audio_column: str = option("", "column, or field, with the audio's name; default: path, audio_filepath, …")
     text_column: str = option("", "column, or field, with the transcript; default: text, sentence, transcript, …")
     speaker_column: str = option("", "column, or field, with the speaker; default: speaker, client_id, …")
-    case: str = option("keep", "letters of the transcripts", choices=("keep", "lower", "upper"))
-    punctuation: str = option(
-        "keep",
-        "remove: replaced by blanks, but for apostrophes and hyphens inside of words",
-        choices=("keep", "remove"),
-    )
+    case: str = case_option("transcripts")
+    punctuation: str = punctuation_option()
     split: str = option(
         "", "parts with speakers of their own, and their shares: dev:0.05,test:0.05; the rest is NAME_train.jsonl.gz"
     )
-    seed: int = option(0, "seed of the choice of what goes into them", low=0)
+    seed: int = option(0, "seed of the choice of what goes into them", low=0, only_with="split")
     jobs: int = option(4, "audio files that are opened at a time", low=1)
 
 
@@ -279,6 +301,8 @@ class LmConfig:
     output: str = path_option(MISSING, "ARPA file to write, .arpa or .arpa.gz")
     order: int = option(6, "length of the longest n-grams, tokens", low=1)
     held_out: list[str] = path_option([], "Lhotse manifests to tell the perplexity of")
+    case: str = case_option("text, and of the transcripts")
+    punctuation: str = punctuation_option()
 
 
 @dataclass

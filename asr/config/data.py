@@ -13,10 +13,12 @@ class SpecAugmentOptions:
     """SpecAugment (Park et al., Interspeech 2019) without time warping."""
 
     time_masks: int = option(2, "time masks per 10 s of speech, at least one if not 0", low=0)
-    time_mask_frames: int = option(30, "longest time mask, frames", low=0)
-    time_mask_share: float = option(0.2, "longest time mask as a share of the utterance", low=0, high=1)
+    time_mask_frames: int = option(30, "longest time mask, frames", low=0, only_with="time_masks")
+    time_mask_share: float = option(
+        0.2, "longest time mask as a share of the utterance", low=0, high=1, only_with="time_masks"
+    )
     frequency_masks: int = option(2, "frequency masks", low=0)
-    frequency_mask_bins: int = option(20, "widest frequency mask, bins", low=0)
+    frequency_mask_bins: int = option(20, "widest frequency mask, bins", low=0, only_with="frequency_masks")
 
 
 @dataclass
@@ -24,8 +26,8 @@ class NoiseOptions:
     """Noise that is mixed into training utterances."""
 
     cuts: list[str] = path_option([], "Lhotse manifests of noise, for example MUSAN's; none: no noise")
-    probability: float = option(0.5, "share of the utterances that get noise", low=0, high=1)
-    snr_db: list[float] = option([10.0, 20.0], "lowest and highest ratio of signal to noise, dB")
+    probability: float = option(0.5, "share of the utterances that get noise", low=0, high=1, only_with="cuts")
+    snr_db: list[float] = option([10.0, 20.0], "lowest and highest ratio of signal to noise, dB", only_with="cuts")
 
 
 @dataclass
@@ -34,7 +36,10 @@ class RoomOptions:
 
     probability: float = option(0.0, "share of the utterances that are put into a room", low=0, high=1)
     longest_t60: float = option(
-        0.8, "longest time in which an echo falls by 60 dB, seconds; the shortest is 0.1", low=0.1
+        0.8,
+        "longest time in which an echo falls by 60 dB, seconds; the shortest is 0.1",
+        low=0.1,
+        only_with="probability",
     )
 
 

@@ -28,7 +28,7 @@ class LabelSearchOptions(DecodeOptions):
     """What greedy and beam search can add to the log-probabilities of labels and take off those of blanks."""
 
     lm: str = path_option("", "token n-gram for shallow fusion, ARPA, made by `asr lm` or another tool")
-    lm_weight: float = option(0.3, "weight of its log-probabilities", low=0)
+    lm_weight: float = option(0.3, "weight of its log-probabilities", low=0, only_with="lm")
     internal_lm_weight: float = option(
         0.0, "weight at which the predictor's own log-probabilities of labels are subtracted", low=0
     )
@@ -40,6 +40,7 @@ class LabelSearchOptions(DecodeOptions):
         "nats that each word of such a phrase (character, where a script has no blanks) is made likelier by, spread "
         "over its tokens; 0.5 to 2 is usual",
         low=0,
+        only_with="phrases",
     )
     blank_penalty: float = option(
         0.0, "nats taken off the logits of blanks, big ones included, where too many labels are deleted", low=0

@@ -108,17 +108,26 @@ class PrunedLossOptions(PackedLossOptions):
         "what chooses them: a simple joiner that is trained along, or the alignment",
         choices=("simple", "alignment"),
     )
-    prune_range: int = option(5, "label positions kept per frame (S)", low=2)
+    prune_range: int = option(5, "label positions kept per frame (S)", low=2, only_with="prune_mass=null")
     prune_mass: Optional[float] = option(
         None, "instead: as many as hold this share of the simple joiner's occupation", low=0.01, high=1
     )
-    simple_scale: float = option(0.5, "weight of the simple joiner's loss, once warmed up", low=0)
-    pruned_scale: float = option(1.0, "weight of the pruned loss, once warmed up", low=0)
-    warmup_batches: int = option(
-        500, "training batches in which the weights go from 1 (simple) and 0.1 (pruned) to these", low=0
+    simple_scale: float = option(
+        0.5, "weight of the simple joiner's loss, once warmed up", low=0, only_with="bounds=simple"
     )
-    lm_scale: float = option(0.25, "share of the simple loss that sees the predictor alone", low=0, high=1)
-    am_scale: float = option(0.0, "share of the simple loss that sees the encoder and a unigram", low=0, high=1)
+    pruned_scale: float = option(1.0, "weight of the pruned loss, once warmed up", low=0, only_with="bounds=simple")
+    warmup_batches: int = option(
+        500,
+        "training batches in which the weights go from 1 (simple) and 0.1 (pruned) to these",
+        low=0,
+        only_with="bounds=simple",
+    )
+    lm_scale: float = option(
+        0.25, "share of the simple loss that sees the predictor alone", low=0, high=1, only_with="bounds=simple"
+    )
+    am_scale: float = option(
+        0.0, "share of the simple loss that sees the encoder and a unigram", low=0, high=1, only_with="bounds=simple"
+    )
 
     @property
     def uses_alignment(self) -> bool:

@@ -73,6 +73,8 @@ def typed(raw: DictConfig, command: str) -> DictConfig:
         OmegaConf.update(schema, name, OmegaConf.structured(variant), merge=False)
     options = list_options(COMMANDS[command], chosen)
     _check_names(values, "", command, options)
+    for name, path in _lone_paths(values, options):
+        OmegaConf.update(raw, name, [path])
     try:
         return typing.cast(DictConfig, OmegaConf.merge(schema, raw))
     except OmegaConfBaseException as error:
@@ -103,7 +105,9 @@ def _walk(schema: type, prefix: str, chosen: Mapping[str, type] | None) -> Itera
         name, hint = prefix + field.name, hints[field.name]
         if hint in VARIANTS:
             for variant in VARIANTS[hint].values() if chosen is None else [chosen[name]]:
-                yield from _walk(variant, f"{name}.", chosen)
+                for option in _walk(variant, f"{name}.", chosen):
+                    is_name = option.name == f"{name}.name"  # whose choices grow as others are registered
+                    yield dataclasses.replace(option, choices=tuple(VARIANTS[hint])) if is_name else option
         elif dataclasses.is_dataclass(hint):
             yield from _walk(typing.cast(type, hint), f"{name}.", chosen)
         else:
@@ -177,14 +181,30 @@ def _check_names(values: Mapping[Any, Any], prefix: str, command: str, options: 
             _check_names(value, f"{name}.", command, options)
 
 
+def _lone_paths(values: Mapping[str, Any], options: Mapping[str, Option]) -> Iterator[tuple[str, str]]:
+    """The options for lists of paths that have one path instead, and the path: it is as good as a list of it."""
+    for name, option in options.items():
+        value = _value_at(values, name)
+        if option.path and _is_list(option) and isinstance(value, str) and value and "${" not in value:
+            yield name, value
+
+
 def _wrong_type(error: OmegaConfBaseException, values: Mapping[str, Any], options: Mapping[str, Option]) -> InputError:
     name = re.sub(r"\[\d+\]$", "", str(error.full_key))
     name = next((one for one in options if name.startswith(f"{one}.")), name)  # of a value in a mapping
     value = _value_at(values, name)
     if name not in options:
         return InputError(f"{name}={shown(value)}: {first_line(error)}")
-    remedy = f"; write {name}=[{value}]" if _is_list(options[name]) and isinstance(value, str) else ""
-    return InputError(f"{name}={shown(value)}: needs {_described(options[name])}{remedy}")
+    return InputError(f"{name}={shown(value)}: needs {_described(options[name])}{_one_or_list(options[name], value)}")
+
+
+def _one_or_list(option: Option, value: Any) -> str:
+    """The remedy where one value was given for a list, or a list for one."""
+    if _is_list(option):
+        return f"; write {option.name}=[{value}]" if isinstance(value, str) else ""
+    if not isinstance(value, list) or not value:
+        return ""
+    return f"; write {option.name}={shown(value[0])}" if len(value) == 1 else "; it takes one, not a list"
 
 
 def _value_at(values: Mapping[str, Any], name: str) -> Any:

@@ -13,16 +13,29 @@ class OptimOptions:
 
     name: str = option("adamw", "which optimiser", choices=("adamw", "scaled_adam"))
     lr: float = option(1e-3, "peak learning rate", low=0)
-    weight_decay: float = option(1e-2, "adamw: weight decay of matrices (not of biases and norms)", low=0)
-    scale_lr: float = option(0.1, "scaled_adam: rate of a tensor's scale, as a share of that of its direction", low=0)
+    weight_decay: float = option(
+        1e-2, "adamw: weight decay of matrices (not of biases and norms)", low=0, only_with="name=adamw"
+    )
+    scale_lr: float = option(
+        0.1,
+        "scaled_adam: rate of a tensor's scale, as a share of that of its direction",
+        low=0,
+        only_with="name=scaled_adam",
+    )
     betas: list[float] = option([0.9, 0.98], "Adam's decay rates", low=0, high=0.9999)
     warmup_steps: int = option(500, "step at which the warm-up is over", low=0)
     head_warmup_steps: int = option(20, "steps of warm-up of all but the encoder, whose warm-up follows", low=0)
     warmup_start: float = option(0.0, "share of the rate that a warm-up starts at", low=0, high=1)
     schedule: str = option("cosine", "what follows the warm-up", choices=("cosine", "inverse_sqrt", "constant", "eden"))
-    final_lr: float = option(0.01, "share of the peak that a cosine schedule ends at", low=0, high=1)
-    eden_steps: float = option(7500.0, "eden: step around which the rate begins to fall", low=1)
-    eden_epochs: float = option(3.5, "eden: epoch around which the rate begins to fall", low=0.1)
+    final_lr: float = option(
+        0.01, "share of the peak that a cosine schedule ends at", low=0, high=1, only_with="schedule=cosine"
+    )
+    eden_steps: float = option(
+        7500.0, "eden: step around which the rate begins to fall", low=1, only_with="schedule=eden"
+    )
+    eden_epochs: float = option(
+        3.5, "eden: epoch around which the rate begins to fall", low=0.1, only_with="schedule=eden"
+    )
     clip_norm: float = option(5.0, "gradient norm is clipped to this; 0: not clipped", low=0)
     lr_factors: dict[str, float] = option(
         {}, "what rates are multiplied by in parts of the model, as {encoder.*: 0.1}; the last that fits counts", low=0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -33,6 +34,7 @@ from asr.errors import InputError
 from asr.frames import FRAME_SECONDS, WINDOW_SECONDS
 
 WINDOW_SAMPLES = round(WINDOW_SECONDS * SAMPLING_RATE)  # that a feature frame is computed from
+LOOKED_AT_BYTES = 1024  # of a file that is no audio, to say what it is
 IN_MEMORY_SECONDS = 60  # of a recording that is not copied to a file
 
 
@@ -110,8 +112,11 @@ class AudioFile:
             self.sound = Sound.open(path)
         except FileNotFoundError:
             raise InputError(f"{path}: no such file") from None
+        except IsADirectoryError:
+            raise InputError(f"{path}: is a directory; name a file") from None
         except (InputError, OSError) as error:
-            raise InputError(f"{path}: not a readable audio file ({one_line(error)})") from error
+            what = kind_of_no_audio(path) or one_line(error)
+            raise InputError(f"{path}: not a readable audio file ({what})") from error
 
     def seconds(self) -> Iterator[np.ndarray]:
         """Samples (n,) float32 in [−1, 1]: a second at a time, the last one shorter.
@@ -143,6 +148,20 @@ class AudioFile:
         """What is wrong with it, once all of it was read."""
         opposite = f"its channels are of opposite phase in {self.opposite} s, of which the first channel is taken"
         return [fault for fault in (self.sound.fault, opposite * bool(self.opposite)) if fault]
+
+
+def kind_of_no_audio(path: Path) -> str:
+    """What a file is that cannot be audio: empty, or text; "" where it may be."""
+    with path.open("rb") as file:
+        begin = file.read(LOOKED_AT_BYTES)
+    if not begin:
+        return "it is empty: 0 bytes"
+    is_text = not any(byte < 32 and byte not in b"\t\n\f\r" for byte in begin)
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(begin)
+    except UnicodeDecodeError:
+        is_text = False
+    return "it is text" if is_text else ""
 
 
 @dataclass(frozen=True)

@@ -147,7 +147,7 @@ class SentencePieceTokenizer:
         )
         raise InputError(
             f"character '{unknown}' of '{_word_with(text, unknown)}' is not in the tokenizer's vocabulary: "
-            "normalise the transcript, or train the tokenizer on text that has the character"
+            "normalise the text, or train the tokenizer on text that has the character"
         )
 
 

@@ -80,6 +80,10 @@ def run_in_sherpa(trained: Trained, form: Form) -> list[str]:
     return [
         "## In sherpa-onnx",
         "",
+        "```bash",
+        "pip install sherpa-onnx soundfile",
+        "```",
+        "",
         f"```python{code}```",
         HOT_WORDS,
         "`*.int8.onnx` are the same with int8 weights, where they are there: give them in the others' place.",

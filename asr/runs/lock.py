@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from asr.errors import InputError
+from asr.files import require_directory
 
 try:
     import fcntl
@@ -75,7 +76,7 @@ def owned(directory: Path) -> Iterator[None]:
     after SILENCE_SECONDS.
     """
     made = [one for one in (directory, *directory.parents) if not one.exists()]
-    directory.mkdir(parents=True, exist_ok=True)
+    require_directory(directory)
     path = directory / LOCK
     file = take(path)
     ended = threading.Event()

@@ -31,6 +31,8 @@ def read_hypotheses(path: Path | str) -> list[Utterance]:
     path = Path(path)
     try:
         lines = path.read_bytes().split(b"\n")
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a directory; name a file, as {path / 'hypotheses.jsonl'}") from None
     except OSError as error:
         raise InputError(f"cannot read hypotheses '{path}': {error.strerror}; check the path") from error
     return [_parse(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]

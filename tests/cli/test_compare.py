@@ -132,3 +132,18 @@ def test_what_is_no_run_is_refused(make_run, tmp_path):
 def test_no_runs_are_refused(capsys):
     assert main(["compare"]) == 2
     assert "no run given" in capsys.readouterr().err
+
+
+def test_decodings_have_a_table_of_their_own(make_run, tmp_path, capsys):
+    run = make_run("a", decoded={"greedy": 10.5, "beam": 9.5})
+    (tmp_path / "a" / "greedy" / "wer.txt").write_text(
+        f"%WER 10.50 [ 1 / 100, 0 ins, 0 del, 1 sub ] x\n{not_scored(2, 130)}\n"
+    )
+    assert main(["compare", f"{run}/greedy", f"{run}/beam"]) == 0
+    assert cells(capsys) == [
+        ["decoding", "error rate", "not scored"],
+        [f"{run}/beam", "9.50", ""],
+        [f"{run}/greedy", "10.50", "2 of 130"],
+    ]
+    assert main(["compare", f"{run}/greedy", run]) == 2
+    assert "compare runs, or compare decodings" in capsys.readouterr().err

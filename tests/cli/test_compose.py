@@ -9,7 +9,7 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from asr.cli.compose import compose, compose_tree, conf_directory, list_groups, search_directories
+from asr.cli.compose import compose, compose_sweep, compose_tree, conf_directory, list_groups, search_directories
 from asr.config import (
     ARCS,
     COMMANDS,
@@ -65,6 +65,16 @@ class OtherLossOptions(LossOptions):
 
     name: str = "other"
     band: int = 5
+
+
+NEEDED = {
+    "train": ["run=r", "data.train_cuts=[a]", "data.valid_cuts=[b]", "data.tokenizer=t"],
+    "decode": ["run=r", "cuts=c", "output=o"],
+    "transcribe": ["run=r"],
+    "align": ["aligner=pocketsphinx", "cuts=c", "output=o"],
+    "export": ["run=r", "output=o"],
+    "manifest": ["input=i", "output=o"],
+}
 
 
 @pytest.fixture
@@ -362,9 +372,20 @@ def test_wrong_type(override: str, value: str, kind: str) -> None:
     assert f"needs a value of type {kind}" in message
 
 
-def test_one_value_for_a_list_is_shown_as_a_list() -> None:
-    assert refusal("train", ["run=r", "data.train_cuts=a"]).endswith("write data.train_cuts=[a]")
+@pytest.mark.parametrize("path", ["data/a.jsonl.gz", "~/a.jsonl.gz", "a b (1).jsonl.gz"])
+def test_one_path_is_as_good_as_a_list_of_it(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert compose("tokenizer", [f"cuts={path}", "output=o"]).cuts == [path.replace("~", "/home/me")]
+    assert compose("train", [*NEEDED["train"], f"data.valid_cuts={path}"]).data.valid_cuts == [
+        path.replace("~", "/home/me")
+    ]
+
+
+def test_one_value_for_a_list_and_a_list_for_one_are_refused_with_what_to_write() -> None:
     assert refusal("train", ["run=r", "data.train_cuts=a,b"]).endswith("written data.train_cuts=[a,b]")
+    assert refusal("train", ["run=r", "data.speed_factors=x"]).endswith("write data.speed_factors=[x]")
+    assert refusal("decode", ["run=r", "output=o", "cuts=[data/a.gz]"]).endswith("write cuts=data/a.gz")
+    assert refusal("decode", ["run=r", "output=o", "cuts=[a,b]"]).endswith("it takes one, not a list")
 
 
 @pytest.mark.parametrize(
@@ -507,6 +528,7 @@ def test_loss_has_the_class_of_its_name(recipe: Path, monkeypatch: pytest.Monkey
 def test_option_of_another_loss_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(LOSSES, "other", OtherLossOptions)
     assert "loss.band" in list_options(TrainConfig)
+    assert list_options(TrainConfig)["loss.name"].choices == tuple(LOSSES)
     assert refusal("train", ["run=r", "loss=full", "loss.band=3"]).startswith("loss.band=3: unknown option")
 
 
@@ -567,3 +589,42 @@ def test_nearest_prefers_the_last_component() -> None:
     assert nearest("lr", names) == ["optim.lr"]
     assert nearest("model.layer", names) == ["model.layers"]
     assert nearest("zzz", names) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "given", "said", "remedy"),
+    [
+        (
+            "decode",
+            "decode.lm_weight=0.5",
+            "decode.lm_weight=0.5: has no effect without decode.lm=…",
+            "decode.lm=x.arpa",
+        ),
+        ("train", "decode.phrase_boost=2", "has no effect without decode.phrases=…", "decode.phrases=p.txt"),
+        ("train", "data.noise.snr_db=[5,10]", "has no effect without data.noise.cuts=…", "data.noise.cuts=[n]"),
+        ("train", "optim.eden_steps=9", "has no effect without optim.schedule=eden", "optim=scaled_adam"),
+        ("train", "data.rooms.longest_t60=1", "without data.rooms.probability=…", "data.rooms.probability=0.1"),
+        ("transcribe", "piece_seconds=5", "piece_seconds=5.0: has no effect without streaming=false", None),
+        ("align", "checkpoint=last", "without aligner=ctc or transducer", "aligner=transducer"),
+        ("export", "left_context=64", "left_context=64: has no effect without streaming=true", "streaming=true"),
+        ("manifest", "seed=3", "seed=3: has no effect without split=…", "split=dev:0.1"),
+    ],
+)
+def test_an_option_that_can_do_nothing_is_refused_where_it_is_given(command, given, said, remedy):
+    words = [*NEEDED[command], "streaming=true" if remedy is None else given]
+    with pytest.raises(InputError) as refused:
+        compose(command, [*words, given])
+    assert said in str(refused.value)
+    compose(command, [*words, given, remedy] if remedy else [*NEEDED[command], given])
+
+
+def test_what_only_a_config_holds_is_not_refused_for_having_no_effect(tmp_path):
+    (tmp_path / "mine.yaml").write_text("defaults: [decode, _self_]\ndecode: {lm_weight: 0.5}\n")
+    assert compose("decode", NEEDED["decode"], tmp_path, "mine").decode.lm_weight == 0.5
+
+
+def test_a_sweep_may_hold_combinations_in_which_an_option_has_no_effect():
+    words = [*NEEDED["train"], "optim.eden_steps=10,20"]
+    assert len(compose_sweep("train", [*words, "optim.schedule=cosine,eden"]).values) == 2
+    with pytest.raises(InputError, match="optim.eden_steps=10.0: has no effect without optim.schedule=eden"):
+        compose_sweep("train", words)

@@ -64,3 +64,10 @@ def test_documents_name_extras_that_pip_can_find():
     assert not [text for text in texts if "asr-transducer[" in text]
     named = {name for text in texts for name in re.findall(r"'\.\[(\w+)\]'", text)}
     assert {"slurm", "dask", "align"} <= named <= set(EXTRAS)
+
+
+def test_a_run_that_cannot_be_written_is_told_in_words(tiny_corpus, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    data = [f"data.train_cuts={tiny_corpus.train}", f"data.valid_cuts={tiny_corpus.dev}"]
+    err = message(capsys, "train", f"run={tmp_path / 'file'}", *data, f"data.tokenizer={tiny_corpus.tokenizer}")
+    assert f"{tmp_path / 'file'}: is a file, where a directory is to be; name another" in err

@@ -54,12 +54,16 @@ def test_text_is_added_to_cuts(tiny_corpus, tmp_path, capsys):
 
 def test_refusals(tiny_corpus, tmp_path, capsys):
     text = tmp_path / "text"
-    text.write_text("LOW\nQUIET\n")
+    text.write_text("LOW\nQUIUU\n")
     words = [f"tokenizer={tiny_corpus.tokenizer}", f"output={tmp_path / 'lm.arpa'}"]
     for given, expected in [
         ([], "nothing to train on: give cuts=[...], text=FILE or both"),
-        ([f"text={text}"], f"{text}: line 2: character 'Q' of 'QUIET' is not in the tokenizer's vocabulary"),
+        (
+            [f"text={text}"],
+            f"not in the tokenizer's vocabulary: 'U' 3 times, first in {text}: line 2; 'Q' 1 times",
+        ),
         ([f"text={tmp_path / 'no'}"], "no: cannot read it"),
+        ([f"text={tmp_path}"], f"{tmp_path}: is a directory; name a file"),
         ([f"cuts=[{tmp_path / 'no'}]"], "no such manifest"),
         ([f"text={tiny_corpus.dev.with_name('dev-0.flac')}"], "not UTF-8 text"),
         ([f"text={text}", "order=0"], "order=0: must be >= 1"),
@@ -75,3 +79,13 @@ def test_blank_text_is_refused(tiny_corpus, tmp_path, capsys):
     Path(tmp_path / "text").write_text("\n \n")
     words = [f"text={tmp_path / 'text'}", f"tokenizer={tiny_corpus.tokenizer}", f"output={tmp_path / 'lm.arpa'}"]
     assert "at least one sentence" in lm(capsys, *words)[2]
+
+
+def test_text_is_spelled_as_the_tokenizer_has_it(tiny_corpus, tmp_path, capsys):
+    (tmp_path / "text").write_text("Low, high!\n--\ntop\n")
+    words = [f"text={tmp_path / 'text'}", f"tokenizer={tiny_corpus.tokenizer}", f"output={tmp_path / 'lm.arpa'}"]
+    said = lm(capsys, *words)[2]
+    assert all(f"{character!r} " in said for character in "ow,higt!-p")
+    (tmp_path / "text").write_text("Low, high!\ntop\n")
+    status, out, _ = lm(capsys, *words, "case=upper", "punctuation=remove")
+    assert (status, "on the text (2 sentences," in out) == (0, True)

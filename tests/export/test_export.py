@@ -142,6 +142,7 @@ def test_what_a_directory_of_an_export_holds(offline, online, streaming_run):
     trained = load_trained(str(streaming_run), "auto", torch.device("cpu"))
     assert description["digest"] == trained.digest
     assert trained.digest in (offline / "README.md").read_text()
+    assert "pip install sherpa-onnx soundfile" in (offline / "README.md").read_text()
     assert (offline / "tokens.txt").read_text().splitlines()[0] == "<blk> 0"
     assert json.loads((online / "export.json").read_text())["left_context"] == 8
 
@@ -197,6 +198,30 @@ def test_an_export_that_is_not_the_model_is_not_left_behind(streaming_run, tiny_
     assert "the export is not the model" in said
     assert "nothing was written" in said
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("asked", [[], ["--int8"]])
+def test_int8_weights_that_change_too_much_are_left_out_unless_asked_for(
+    asked, streaming_run, tiny_corpus, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("asr.export.directory.MOST_CHANGED", -1.0)  # even no change is too much
+    output = tmp_path / "export"
+    words = [f"run={streaming_run}", f"cuts={tiny_corpus.dev}", f"output={output}", "utterances=2", *asked]
+    assert main(["export", *words]) == (2 if asked else 0)
+    said = capsys.readouterr()
+    if asked:
+        assert "nothing was written; int8=null writes what passes" in said.err
+        assert list(tmp_path.iterdir()) == []
+        return
+    line = next(line for line in said.out.splitlines() if line.startswith("int8: "))
+    assert line.startswith("int8: left out, for int8 weights change 0 of ")
+    assert line in (output / "README.md").read_text()
+    assert sorted(path.name for path in output.glob("*.onnx")) == ["decoder.onnx", "encoder.onnx", "joiner.onnx"]
+
+
+def test_a_format_without_int8_weights_is_refused_where_they_are_wanted(streaming_run, tiny_corpus, tmp_path, capsys):
+    words = [f"run={streaming_run}", f"cuts={tiny_corpus.dev}", f"output={tmp_path / 'export'}"]
+    assert "int8=true: format=torch has none" in refusal(capsys, *words, "--int8", "format=torch")
 
 
 def test_audio_in_which_nothing_is_recognised_checks_nothing(streaming_run, tmp_path, capsys):

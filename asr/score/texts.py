@@ -1,0 +1,55 @@
+"""What `asr transcribe` wrote, beside reference texts that lie in plain text files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from asr.errors import InputError
+from asr.files import read_lines
+from asr.score.wer import Utterance
+
+
+def pair_texts(hypotheses: Path, reference: Path) -> tuple[list[Utterance], list[str]]:
+    """Each reference with the hypothesis of its name, and the names of the references that have none.
+
+    Of one file each the names do not matter. Raises InputError where no two go together.
+    """
+    found, wanted = read_texts(hypotheses), read_texts(reference)
+    if len(found) == len(wanted) == 1 and not reference.is_dir():
+        found = dict(zip(wanted, found.values()))
+    both = [Utterance(name, text, found[name]) for name, text in wanted.items() if name in found]
+    if not both:
+        names = f"{', '.join([*found][:3])} here, {', '.join([*wanted][:3])} there"
+        raise InputError(f"{hypotheses}, {reference}: no files of one name ({names}); call a reference NAME.txt")
+    return both, [name for name in wanted if name not in found]
+
+
+def read_texts(path: Path) -> dict[str, str]:
+    """Texts by name: of a folder's files NAME.txt and NAME.json, of the lines of a file of JSON, or of one whole file.
+
+    Raises InputError where there are none.
+    """
+    if path.is_dir():
+        files = [one for ending in ("txt", "json") for one in sorted(path.rglob(f"*.{ending}"))]
+        texts = {str(one.relative_to(path).with_suffix("")): text for one in files for _, text in texts_of(one)}
+    else:
+        texts = dict(texts_of(path))
+    if not texts:
+        raise InputError(f"{path}: holds no text; name a file, or a folder of files NAME.txt or NAME.json")
+    return texts
+
+
+def texts_of(path: Path) -> Iterator[tuple[str, str]]:
+    """The names and texts in a file: one a line of `asr transcribe format=json`, or the whole of it."""
+    if path.suffix not in (".json", ".jsonl"):
+        yield path.stem, " ".join(line for _, line in read_lines(path))
+        return
+    for number, line in read_lines(path):
+        try:
+            row = json.loads(line)
+            yield Path(row["file"]).stem, row["text"]
+        except (ValueError, KeyError, TypeError):
+            where = f"{path}: line {number}"
+            raise InputError(f"{where}: no line of `asr transcribe format=json`, with file and text") from None
