@@ -17,7 +17,7 @@ def version() -> str:
         return asr.__version__
     words = ["git", "-C", str(root), "describe", "--always", "--exclude=*", "--abbrev=12", "--dirty=, with changes"]
     try:
-        told = subprocess.run(words, capture_output=True, text=True, timeout=SECONDS, check=True).stdout.strip()
+        told = subprocess.run(words, capture_output=True, encoding="utf-8", timeout=SECONDS, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return asr.__version__
-    return f"{asr.__version__}, commit {told}"
+    return f"{asr.__version__}, commit {told.strip()}"

@@ -34,6 +34,6 @@ def test_damaged_gzip_is_refused(tmp_path, damage):
 
 
 def test_what_is_no_file(tmp_path):
-    for path in (tmp_path, tmp_path / "no"):
-        with pytest.raises(InputError, match="cannot read it"):
+    for path, said in ((tmp_path, "is a directory; name a file"), (tmp_path / "no", "cannot read it")):
+        with pytest.raises(InputError, match=said):
             list(read_lines(path))

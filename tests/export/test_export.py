@@ -2,6 +2,7 @@
 
 import copy
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -176,13 +177,23 @@ def refusal(capsys, *words):
     return capsys.readouterr().err.strip()
 
 
-def test_an_export_that_is_not_the_model_is_not_left_behind(streaming_run, tiny_corpus, tmp_path, monkeypatch, capsys):
-    written = {}
+@pytest.fixture
+def in_memory(monkeypatch):
+    """Parts that are not converted, of files that are empty; their first weights are moved by `in_memory.by`."""
+    written, moved = {}, SimpleNamespace(by=0.0)
+
+    def write(part, path):
+        path.touch()
+        written[path] = part.module
+
+    def write_int8(path, int8):
+        int8.touch()
+        written[int8] = written[path]
 
     def load(path):
         module = copy.deepcopy(written[path])
         with torch.no_grad():
-            next(module.parameters()).add_(1e-2)
+            next(module.parameters()).add_(moved.by)
 
         def run(*inputs):
             with torch.no_grad():
@@ -191,8 +202,13 @@ def test_an_export_that_is_not_the_model_is_not_left_behind(streaming_run, tiny_
 
         return run
 
-    format_ = Format(".onnx", lambda part, path: written.update({path: part.module}), load)
-    monkeypatch.setattr("asr.export.directory.format_called", lambda name: format_)
+    monkeypatch.setattr("asr.export.directory.format_called", lambda name: Format(".onnx", write, load))
+    monkeypatch.setattr("asr.export.onnx_files.write_int8", write_int8)
+    return moved
+
+
+def test_an_export_that_is_not_the_model_is_not_left_behind(in_memory, streaming_run, tiny_corpus, tmp_path, capsys):
+    in_memory.by = 1e-2
     words = [f"run={streaming_run}", f"cuts={tiny_corpus.dev}", f"output={tmp_path / 'export'}"]
     said = refusal(capsys, *words)
     assert "the export is not the model" in said
@@ -202,7 +218,7 @@ def test_an_export_that_is_not_the_model_is_not_left_behind(streaming_run, tiny_
 
 @pytest.mark.parametrize("asked", [[], ["--int8"]])
 def test_int8_weights_that_change_too_much_are_left_out_unless_asked_for(
-    asked, streaming_run, tiny_corpus, tmp_path, monkeypatch, capsys
+    asked, in_memory, streaming_run, tiny_corpus, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr("asr.export.directory.MOST_CHANGED", -1.0)  # even no change is too much
     output = tmp_path / "export"
@@ -224,7 +240,7 @@ def test_a_format_without_int8_weights_is_refused_where_they_are_wanted(streamin
     assert "int8=true: format=torch has none" in refusal(capsys, *words, "--int8", "format=torch")
 
 
-def test_audio_in_which_nothing_is_recognised_checks_nothing(streaming_run, tmp_path, capsys):
+def test_audio_in_which_nothing_is_recognised_checks_nothing(in_memory, streaming_run, tmp_path, capsys):
     soundfile.write(tmp_path / "silence.wav", np.zeros(2 * RATE), RATE)
     cut = Recording.from_file(tmp_path / "silence.wav").to_cut()
     cut.supervisions = [SupervisionSegment("silence", "silence", start=0.0, duration=2.0, text="LOW")]
