@@ -72,10 +72,8 @@ def run(*words: str) -> None:
 
 def decoded(given: argparse.Namespace, output: Path, search: str, *streaming: str) -> dict[str, Found]:
     """What `asr decode` hears, by utterance."""
-    width = (
-        ["decode.beam=4", "decode.topology=modified"] if search == "decode=beam" else ["decode.max_symbols_per_frame=1"]
-    )
-    run("decode", f"run={given.run}", f"cuts={given.cuts}", f"output={output}", search, *width, *streaming)
+    more = ["decode.beam=4"] if search == "decode=beam" else ["decode.max_symbols_per_frame=1"]
+    run("decode", f"run={given.run}", f"cuts={given.cuts}", f"output={output}", search, *more, *streaming)
     rows = map(json.loads, (output / "hypotheses.jsonl").read_text().splitlines())
     return {row["id"]: Found(row["hypothesis"], row.get("times", [])) for row in rows}
 
