@@ -141,6 +141,7 @@ BAD = {
     "rate a fraction": (SAMPLES, {"sampling_rate": 16000.5}, "sampling_rate=16000.5: must be a whole number"),
     "rate absurd": (SAMPLES, {"sampling_rate": 10**9}, "sampling_rate=1000000000: must be a whole number"),
     "not finite": (SAMPLES + np.nan, {"sampling_rate": RATE}, "audio with NaN or infinite values"),
+    "integers in floats": (np.float32([0, 12000, -9000] * 4000), {"sampling_rate": RATE}, "divide by 32768"),
     "too large for float32": (SAMPLES + 1e300, {"sampling_rate": RATE}, "audio with NaN or infinite values"),
     "absurd": (SAMPLES + 1e30, {"sampling_rate": RATE}, "audio with a sample of 1e+30"),
     "no samples": (SAMPLES[:0], {"sampling_rate": RATE}, "holds no samples"),

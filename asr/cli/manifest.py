@@ -11,7 +11,15 @@ from asr.config import ManifestConfig
 from asr.data.corpus import write_cuts
 from asr.data.sources.cuts import make_cuts
 from asr.data.sources.read import read_rows
-from asr.data.sources.remarks import characters, described, of_channels, of_characters, of_lengths, of_parts
+from asr.data.sources.remarks import (
+    characters,
+    described,
+    of_channels,
+    of_characters,
+    of_columns,
+    of_lengths,
+    of_parts,
+)
 from asr.data.sources.row import Fault, Source
 from asr.data.sources.split import divide, parse_split
 from asr.data.sources.text import Spelling
@@ -36,6 +44,7 @@ def main(config: ManifestConfig) -> None:
     if not cuts:
         raise InputError(f"{config.input}: none of {len(rows)} rows can be used, {sorted(source.faults)[0]}")
     warn(of_channels(cuts))
+    warn(of_columns(source.unused))
     if shares:
         warn(of_parts(cuts, len(shares) + 1, source.unused))
     parts = divide(cuts, shares, config.seed) if shares else {"": cuts}

@@ -10,8 +10,8 @@ from pathlib import Path
 from asr.config import DecodeOptions, TranscribeConfig
 from asr.data.audio import AudioFile
 from asr.data.audio_files import as_paths, list_files, names_of, without_white_space
-from asr.decode.formats import FORMATS, SUFFIX
-from asr.decode.transcribe import transcripts_journal
+from asr.decode.formats import FORMATS, file_name
+from asr.decode.transcribe import refuse_replacing, transcripts_journal
 from asr.errors import InputError, PartlyDone, naming
 from asr.files import write_atomically
 from asr.journal import AGAIN
@@ -26,7 +26,7 @@ def main(config: TranscribeConfig) -> None:
     """
     files = list_files(config.files)
     check_output(config, len(files))
-    names_of(files)  # or raise before the work
+    refuse_replacing(config, names_of(files))  # or raise before the work, as names that are not told apart do
     model = load(config.run, config.checkpoint, config.device)
     faults = parts = 0
     with as_paths(files) as paths:
@@ -85,7 +85,7 @@ def put_out(config: TranscribeConfig, transcript: Transcript, name: str, ctm_id:
         print(f"{transcript.name}: {fault}", file=sys.stderr)
     content = FORMATS[config.format](transcript, ctm_id)
     if config.output:
-        path = Path(config.output) / f"{name}.{SUFFIX.get(config.format, config.format)}"
+        path = Path(config.output) / file_name(name, config.format)
         write_atomically(path, content.encode())
         print(path)
     else:

@@ -33,6 +33,7 @@ from asr.data.sound import ALLOWED_SECONDS, Sound
 from asr.errors import InputError
 from asr.frames import FRAME_SECONDS, WINDOW_SECONDS
 
+LOUDEST = 64.0  # that floats may be: recordings exceed 1 by little, integers in floats by far more
 WINDOW_SAMPLES = round(WINDOW_SECONDS * SAMPLING_RATE)  # that a feature frame is computed from
 LOOKED_AT_BYTES = 1024  # of a file that is no audio, to say what it is
 IN_MEMORY_SECONDS = 60  # of a recording that is not copied to a file
@@ -90,7 +91,10 @@ def as_array(samples: object) -> np.ndarray:
 
 
 def as_float(samples: np.ndarray) -> np.ndarray:
-    """Samples (n,) as float32 in [−1, 1], as libsndfile reads them. Raises InputError for another type."""
+    """Samples (n,) as float32 in [−1, 1], as libsndfile reads them.
+
+    Raises InputError for another type, and for floats that are integers by their size.
+    """
     kind = samples.dtype.kind, samples.dtype.itemsize
     if kind == ("u", 1):
         return (samples.astype(np.float32) - 128) / 128
@@ -98,6 +102,9 @@ def as_float(samples: np.ndarray) -> np.ndarray:
         return (samples / 2.0 ** (8 * samples.dtype.itemsize - 1)).astype(np.float32)
     if kind[0] != "f":
         raise InputError(f"samples of type {samples.dtype}: give floats in [−1, 1], or integers of type int16 or int32")
+    loudest = float(np.abs(samples).max(initial=0))
+    if LOUDEST < loudest <= 2.0**31:
+        raise InputError(f"floats up to {loudest:.0f}: divide by 32768, so that they lie in [−1, 1], or give integers")
     with np.errstate(over="ignore"):  # what becomes infinite is refused later
         return samples.astype(np.float32, copy=False)
 

@@ -14,6 +14,11 @@ from asr.decode.transcript import Transcript
 SUFFIX = {"text": "txt"}  # of the others: their name
 
 
+def file_name(name: str, form: str) -> str:
+    """Of the transcript of the audio called `name`."""
+    return f"{name}.{SUFFIX.get(form, form)}"
+
+
 def as_json(transcript: Transcript, name: str) -> str:
     """File, text, and words with start and end (seconds) and confidence."""
     words = [

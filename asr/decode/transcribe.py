@@ -14,13 +14,17 @@ from asr.data.audio import Heard
 from asr.data.batch import Skipped
 from asr.data.pauses import Lengths, cut_at_pauses
 from asr.decode.decoder import Decoder
+from asr.decode.formats import file_name
 from asr.decode.results import decode_to, results_journal, search_settings
 from asr.decode.transcript import Reading, Transcript, as_word, in_one
 from asr.decode.words import recognised_words
+from asr.errors import InputError
 from asr.files import require_directory
 from asr.journal import Journal, content_of
 from asr.progress import progress
 from asr.score.wer import Utterance
+
+JOURNAL = ".transcribe.journal"  # in the output directory
 
 
 def piece_lengths(decoder: Decoder, longest: float | None) -> Lengths:
@@ -30,6 +34,20 @@ def piece_lengths(decoder: Decoder, longest: float | None) -> Lengths:
     return replace(lengths, longest=longest).within(min(longest, decoder.options.max_seconds))
 
 
+def refuse_replacing(config: TranscribeConfig, names: Mapping[str, str]) -> None:
+    """Raise InputError where a transcript would take the place of one that lies beside its audio: it may be the user's.
+
+    names: what transcripts are called, by file. Those of a run that was interrupted there may be replaced.
+    """
+    output = Path(config.output)
+    if not config.output or (output / JOURNAL).exists():
+        return
+    for file, name in names.items():
+        path = output / file_name(name, config.format)
+        if path.exists() and path.parent.resolve() == Path(file).parent.resolve():
+            raise InputError(f"{path}: is there, beside its audio, and may be somebody's own: name another output=")
+
+
 def transcripts_journal(config: TranscribeConfig, decoder: Decoder, files: Sequence[str]) -> Journal[list[Utterance]]:
     """What an interrupted run into the same directory has found, by all that the texts depend on."""
     settings = {
@@ -37,7 +55,7 @@ def transcripts_journal(config: TranscribeConfig, decoder: Decoder, files: Seque
         "pieces": [*astuple(piece_lengths(decoder, config.piece_seconds))],
         **search_settings(config, decoder.trained),
     }
-    journal = results_journal(Path(config.output) / ".transcribe.journal", settings)
+    journal = results_journal(Path(config.output) / JOURNAL, settings)
     require_directory(Path(config.output))
     journal.open()
     return journal

@@ -41,6 +41,7 @@ from asr.runs.package import (
 )
 from asr.runs.trained import Trained, objective_weights
 
+EXPORTED = "*.onnx", "*.pt2", "README.md", "bpe.vocab", "export.json", "tokenizer/*", "tokens.txt"
 EXPORT = "export.json"  # what tells that a directory is an export, and of which weights
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the time of every file in a zip file, the first that there can be
 
@@ -115,8 +116,18 @@ def files_of(config: PackageConfig, trained: Trained, facts: Facts) -> Iterator[
     for score in facts.scores:
         yield f"scores/{score.name}/wer.txt", "".join(f"{line}\n" for line in score.lines).encode()
     for export in facts.exports:
-        for file in sorted(one for one in export.path.rglob("*") if one.is_file() and not one.is_symlink()):
+        for file in files_of_export(export.path):
             yield f"exports/{export.name}/{file.relative_to(export.path).as_posix()}", file.read_bytes()
+
+
+def files_of_export(directory: Path) -> list[Path]:
+    """The files that `asr export` writes; what else lies there, audio that was tried say, is nobody's business."""
+    return [
+        path
+        for pattern in EXPORTED
+        for path in sorted(directory.glob(pattern))
+        if path.is_file() and not path.is_symlink()
+    ]
 
 
 def contiguous(weights: dict[str, Any]) -> dict[str, Any]:

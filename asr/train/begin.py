@@ -10,6 +10,7 @@ import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 import torch
 from torch import Tensor
@@ -203,5 +204,9 @@ def doubts(initial: Trained, config: TrainConfig, shared: int, pieces: int) -> I
     for name, before, now in other_options(initial, config):
         if name in UNSEEN:
             yield f"model.{name}={shown(now)}, but {shown(before)} in {config.train.init}: weights compute otherwise"
+    for name in ("arcs.name", "topology"):
+        before, now = (attrgetter(name)(one.loss) for one in (initial.config, config))
+        if before != now:
+            yield f"loss.{name}={now}, but {before} in {config.train.init}: its labels will not be where it had them"
     if shared <= 2 < pieces:  # blank and <unk>
         yield f"no piece of the tokenizer is one of {config.train.init}'s: are the transcripts in another case?"

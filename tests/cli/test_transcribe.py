@@ -139,6 +139,18 @@ def test_standard_input_and_a_directory(run, speech, tmp_path, capfd, monkeypatc
     assert (status, "empty: a directory without audio" in err) == (2, True)
 
 
+def test_a_transcript_of_the_user_s_beside_the_audio_is_not_replaced(run, speech, tmp_path, capfd):
+    (tmp_path / "x.wav").write_bytes(encoded(speech, "WAV"))
+    (tmp_path / "x.txt").write_text("as it was said")
+    words = ["transcribe", tmp_path, f"run={run}", "device=cpu"]
+    status, _, err = asr(capfd, *words, f"output={tmp_path}")
+    assert (status, f"{tmp_path / 'x.txt'}: is there, beside its audio" in err) == (2, True)
+    assert (tmp_path / "x.txt").read_text() == "as it was said"
+    for _ in range(2):  # elsewhere, and of another kind, one's own results may be replaced
+        assert asr(capfd, *words, f"output={tmp_path / 'o'}")[0] == 0
+    assert asr(capfd, *words, f"output={tmp_path}", "format=json")[0] == 0
+
+
 def test_files_of_the_same_name_are_told_apart(run, speech, tmp_path, capfd):
     for name in ("in/a/x.wav", "in/b/x.wav", "in/b/y.wav"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

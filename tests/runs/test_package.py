@@ -41,6 +41,7 @@ def run(tmp_path_factory):
         about = {"digest": digest, "format": "onnx", "streaming": False}
         (directory / name / "export.json").write_text(json.dumps(about))
         (directory / name / "encoder.onnx").write_bytes(b"weights")
+        (directory / name / "mine.mp3").write_bytes(b"somebody's voice, with which the export was tried")
     return directory
 
 

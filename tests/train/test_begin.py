@@ -173,6 +173,12 @@ def test_what_fits_and_may_be_a_mistake_is_told(tmp_path):
     _, told, _ = begun(path, char_tokenizer("abc"), small_config(causal=True))
     assert told.pieces == (3, 6)  # the space is one
     assert [*told.doubts] == [f"model.causal=true, but false in {path}: weights compute otherwise"]
+    config = small_config()
+    config.loss.topology = "modified"
+    _, told, _ = begun(path, OLD, config)
+    assert [*told.doubts] == [
+        f"loss.topology=modified, but regular in {path}: its labels will not be where it had them"
+    ]
 
 
 # As a training

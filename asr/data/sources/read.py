@@ -129,7 +129,8 @@ def require_encoding(source: Source, rows: int) -> None:
     wrong = sum(fault.reason.startswith(NOT_UTF_8) for fault in source.faults)
     if wrong >= FEWEST_WRONG_LINES and wrong > SHARE_OF_WRONG_LINES * (wrong + rows):
         what = f"{wrong} lines are not UTF-8, so all of it is in another encoding; convert it"
-        raise InputError(f"{source.path}: {what}: iconv -f cp1252 -t UTF-8 OLD > NEW, or from latin1, cp1250, …")
+        remedy = "iconv -f cp1252 -t UTF-8 OLD > NEW (Turkish: cp1254, Polish: cp1250, …), and look at the letters then"
+        raise InputError(f"{source.path}: {what}: {remedy}")
 
 
 def require_text(path: Path) -> None:

@@ -41,6 +41,12 @@ def of_characters(parts: Mapping[str, Sequence[DataCut]]) -> Iterator[str]:
             yield f"in {name}, and not in {REST}: {missing} (another seed= may divide better)"
 
 
+def of_columns(unused: Sequence[str]) -> Iterator[str]:
+    """Columns of a table that nothing is made of; times under names of their own are easily missed."""
+    if unused:
+        yield f"columns that nothing is made of: {', '.join(unused)} (times are read from `start` and `end`)"
+
+
 def of_parts(cuts: list[DataCut], parts: int, unused: Sequence[str]) -> Iterator[str]:
     """Where parts will have speakers in common."""
     unit = divisible(cuts, parts)
