@@ -21,7 +21,7 @@ from asr.data.batch import Skipped
 from asr.data.features import check_features, load_samples, one_line
 from asr.data.lhotse_audio import as_sound
 from asr.errors import InputError
-from asr.files import replace_directory, sync, write_atomically
+from asr.files import replace_directory, sync, write_atomically, writing
 
 _SHARD = re.compile(r"(cuts|recording|features)\.(\d{6})\.(jsonl\.gz|tar)")
 _SETTINGS = "settings.json"
@@ -50,7 +50,10 @@ def write_shard(shard: Shard) -> list[Skipped]:
     field = {"features": "numpy"} if shard.cuts[0].has_features else {"recording": shard.audio}
     suffix = f".{shard.number:06d}"
     skipped: list[Skipped] = []
-    with tempfile.TemporaryDirectory(dir=shard.directory, prefix="unfinished-") as temporary:
+    with (
+        writing(shard.directory),
+        tempfile.TemporaryDirectory(dir=shard.directory, prefix="unfinished-", ignore_cleanup_errors=True) as temporary,
+    ):
         with as_sound(), SharWriter(temporary, field, None, warn_unused_fields=False, shard_suffix=suffix) as writer:
             for cut in readable(shard.cuts, skipped):
                 writer.write(cut)

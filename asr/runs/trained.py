@@ -55,6 +55,7 @@ def load_config(run: RunDirectory) -> TrainConfig:
         raise InputError(
             f"run={run.path}: no config.yaml there, so it is not a run directory of `asr train`, nor a package"
         )
+    run.check_config()
     try:
         config = from_yaml(run.config.read_text(encoding="utf-8"), "train")
     except InputError as error:
@@ -81,6 +82,7 @@ def resolve(run: RunDirectory, checkpoint: str) -> str:
     """
     if checkpoint != AUTO:
         return checkpoint
+    state.require_metrics(run.checkpoints)
     chosen = state.best(run.checkpoints)
     rates = {"best": state.metrics_of(chosen)} if chosen else {}
     rates |= {name: metrics for name, metrics in validated_averages(run).items() if state.unit_of(metrics)}
@@ -157,7 +159,8 @@ def load_trained(path: str, checkpoint: str, device: torch.device) -> Trained:
     has_lora = config.train.lora.rank > 0
     weights = [load_weights(chosen, checkpoint, tokenizer, extra, has_lora) for chosen in paths]
     model = Transducer(config.model, tokenizer.vocab_size, extra)
-    model.load_state_dict(state.average(weights))
+    with state.understood(paths[-1]):
+        model.load_state_dict(state.average(weights))
     names = " + ".join(names_of(paths, checkpoint))
     return Trained(
         model.to(device).eval(), tokenizer, config, names, digest_of_all(paths), paths[-1], piece_lengths(run, config)
@@ -193,11 +196,13 @@ def load_weights(
     """
     part = EMA if checkpoint == EMA else "model"
     loaded = state.load(path, [part])
-    weights: dict[str, Tensor] = loaded.parts[part]["weights"] if checkpoint == EMA else loaded.parts[part]
-    if has_lora:
-        weights = merged(weights, path)
-    known = loaded.info.get("tokenizer", pieces_digest(tokenizer))  # older checkpoints do not tell
-    size = len(weights["joiner.output.weight"]) - extra_outputs
+    with state.understood(path):
+        weights: dict[str, Tensor] = loaded.parts[part]["weights"] if checkpoint == EMA else loaded.parts[part]
+        state.require_finite(weights)
+        if has_lora:
+            weights = merged(weights, path)
+        known = loaded.info.get("tokenizer", pieces_digest(tokenizer))  # older checkpoints do not tell
+        size = len(weights["joiner.output.weight"]) - extra_outputs
     if known != pieces_digest(tokenizer) or size != tokenizer.vocab_size:
         differs = f"{size} pieces, it has {tokenizer.vocab_size}" if size != tokenizer.vocab_size else "other pieces"
         raise InputError(
@@ -225,6 +230,7 @@ def select(directory: Path, checkpoint: str, average_last: int) -> list[Path]:
     if checkpoint == AVERAGE:
         return found[-average_last:]
     if checkpoint == "best":
+        state.require_metrics(directory)
         return [state.best(directory) or found[-1]]
     if directory / checkpoint in found:
         return [directory / checkpoint]
