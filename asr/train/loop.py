@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import signal
 import sys
 import time
 from collections import defaultdict
@@ -78,7 +79,8 @@ class Trainer:
         self.bad_steps = 0
         self.rate = 0.0
         self.left_out = 0  # utterances, on the way to the group of this step
-        self.asked_to_stop = self.stopping = False
+        self.asked_to_stop = self.stopping = 0  # the signal that asked this process, and that all have agreed on
+        self.doing = "what comes before the first step"  # that a stop would have to wait for
         self.told: dict[str, object] = {}  # what else checkpoints tell
         self.validation_due = False  # of this step
         self.saved_step: int | None = None
@@ -87,9 +89,12 @@ class Trainer:
         self.logger = logging.getLogger("asr")
         self.skips = SkipLog(self.logger)
 
-    def stop(self) -> None:
-        """Ask for a checkpoint and the end of training after the current step."""
-        self.asked_to_stop = True
+    def stop(self, number: int = signal.SIGINT) -> None:
+        """Ask for a checkpoint and the end of training after the current step, on behalf of a signal.
+
+        Of several the lowest counts: what a group is sent, workers pass on as SIGTERM.
+        """
+        self.asked_to_stop = min(self.asked_to_stop or number, number)
 
     def fit(self) -> bool:
         """Train. Returns whether all was done, or stops early where `stop` was called.
@@ -155,6 +160,7 @@ class Trainer:
 
     def take(self, batches: Iterator[Batch]) -> list[Batch]:
         """This process's batches of one step, of which something could be read in some process."""
+        self.doing = f"the data of step {self.step + 1} are here"
         began, self.left_out = self.position.epoch, 0
         while True:
             group = list(islice(batches, self.options.accumulate))
@@ -171,6 +177,7 @@ class Trainer:
 
     def train_step(self, group: list[Batch]) -> None:
         """One optimiser step on the mean loss per label of the `group` of every process."""
+        self.doing = f"step {self.step + 1}"
         position = end_of(group)
         self.rate = set_learning_rate(self.optimizer, self.step, self.options.steps, self.optim, position.epoch)
         self.optimizer.zero_grad(set_to_none=True)
@@ -239,7 +246,7 @@ class Trainer:
         shared = self.ranks.share((sum(batch.seconds for batch in group), waited, self.asked_to_stop))
         audio, waits, stops = zip(*shared)
         window.add(self.window, {"audio": sum(audio), "waited": max(waits), "seconds": seconds})
-        self.stopping = any(stops)
+        self.stopping = min(filter(None, stops), default=0)
 
     def log(self, bar: tqdm[Any]) -> None:
         """Write the window's means to metrics.jsonl, TensorBoard and the console, and empty it."""
@@ -283,6 +290,7 @@ class Trainer:
 
     def validate_and_complete(self) -> None:
         """Validate, and add the metrics to the checkpoint of this step."""
+        self.doing = f"a batch of the validation of step {self.step}, which is done again then"
         with whole(self.share):
             metrics = self.validate(self.step)
         self.validation_due = False
@@ -295,6 +303,7 @@ class Trainer:
 
         An interim one between the steps that `save_every` asks for, and where a validation is to complete it.
         """
+        self.doing = f"the checkpoint of step {self.step} is written"
         interim = self.validation_due or self.step % self.options.save_every != 0
         parts = {name: gathered(part.state_dict(), self.ranks.leads) for name, part in self.parts.items()}
         if not self.ranks.leads:
@@ -307,6 +316,7 @@ class Trainer:
             "bad_steps": self.bad_steps,
             "rate": self.rate,
             "validation_due": self.validation_due,
+            "metrics": self.run.written,
             **self.told,
         }
         state.save(self.run.checkpoints, state.Checkpoint(self.step, {}, parts, info), interim)
@@ -328,10 +338,16 @@ class Trainer:
     def restore(self, checkpoint: state.Checkpoint, elsewhere: bool = False) -> None:
         """Go on from a checkpoint; `elsewhere`: at the next epoch, since its place is in another stream of batches.
 
-        Raises InputError where its steps were of another number of batches.
+        Raises InputError where its steps were of another number of batches, or it is of something else.
         """
+        with state.understood(self.run.checkpoints / state.checkpoint_name(checkpoint.step, interim=False)):
+            self.take_over(checkpoint, elsewhere)
+
+    def take_over(self, checkpoint: state.Checkpoint, elsewhere: bool) -> None:
+        """`restore`, with the errors that foreign contents make."""
         check_batches_per_step(checkpoint.info.get("batches_per_step", self.options.accumulate), self.batches_per_step)
         asked = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
+        state.require_finite(checkpoint.parts["model"])
         for name, part in self.parts.items():
             saved = checkpoint.parts[name]
             is_optimizer = part is self.optimizer

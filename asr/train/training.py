@@ -14,8 +14,8 @@ from asr.config import TrainConfig
 from asr.config.schema import to_yaml
 from asr.data.tokenizer import Tokenizer, load_tokenizer, pieces_digest
 from asr.device import choose_device
-from asr.errors import InputError
-from asr.files import write_atomically
+from asr.errors import InputError, Stopped
+from asr.journal import AGAIN
 from asr.options import require_needed
 from asr.progress import told_if_slow
 from asr.runs.directory import RunDirectory, silent_logger
@@ -35,7 +35,8 @@ from asr.train.resume import (
     find_checkpoint,
     write_record,
 )
-from asr.train.signals import stop_on_signals
+from asr.train.signals import stopping_on_signals
+from asr.train.stuck import giving_up_readers
 from asr.train.task import compile_layers, make_task
 from asr.version import version
 
@@ -77,7 +78,7 @@ def train_in(run: RunDirectory, config: TrainConfig, ranks: Ranks) -> None:
             estimate_normalization(task.model, data)
     trainer = Trainer(
         task,
-        lambda start: data.batches(start, lambda: trainer.asked_to_stop),
+        lambda start: data.batches(start, lambda: bool(trainer.asked_to_stop)),
         lambda step: observer(step, trainer),
         run,
         config.train,
@@ -92,6 +93,8 @@ def train_in(run: RunDirectory, config: TrainConfig, ranks: Ranks) -> None:
         trainer.told |= {name: checkpoint.info[name] for name in checkpoint.info.keys() & {"init"}}
         check_steps(run, checkpoint.step, config.train.steps)
         trainer.restore(checkpoint, elsewhere=resumption.of_stream)
+        if ranks.leads and run.has_lost(checkpoint.info.get("metrics", {})):
+            damaged.append(f"{run.metrics}: is not what it was at step {checkpoint.step}: lines were lost, or changed")
     check_same_step(ranks.share(trainer.step), run)
     if ranks.leads:
         tokenizer.save(run.tokenizer)
@@ -99,7 +102,7 @@ def train_in(run: RunDirectory, config: TrainConfig, ranks: Ranks) -> None:
         if begun is not None:
             begun.write(run)
         config.train.change = False  # asked for this once
-        write_atomically(run.config, to_yaml(config).encode())
+        run.write_config(to_yaml(config))
     logger = run.open_logs(trainer.step, trainer.again) if ranks.leads else silent_logger()
     for message in damaged:
         logger.warning("%s", message)
@@ -121,19 +124,17 @@ def train_in(run: RunDirectory, config: TrainConfig, ranks: Ranks) -> None:
     if (config.loss.uses_alignment or config.train.frame_weight) and ranks.leads:
         warn_of_unaligned(data)
     observer.begin()
-    before = stop_on_signals(trainer)
-    try:
-        done = trainer.fit()
-        if done:
-            observer.validate_averages(trainer)
-    finally:
-        trainer.skips.total()
-        run.close()
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with stopping_on_signals(trainer), giving_up_readers(trainer, config.data.timeout):
+        try:
+            done = trainer.fit()
+            if done:
+                observer.validate_averages(trainer)
+        finally:
+            trainer.skips.total()
+            run.close()
     logger.info("%s at step %d; checkpoints in %s", "done" if done else "stopped", trainer.step, run.checkpoints)
     if not done:
-        raise KeyboardInterrupt("run the same command again to go on" * ranks.leads)
+        raise Stopped(AGAIN * ranks.leads, trainer.stopping or trainer.asked_to_stop or signal.SIGINT)
 
 
 def tokenizer_of(config: TrainConfig, run: RunDirectory, initial: Trained | None) -> Tokenizer:
