@@ -186,5 +186,9 @@ def _death(worker: BaseProcess, draw: Draw) -> str:
 
 def named(draw: Draw) -> str:
     """The cuts of a draw, in words."""
-    ids = [cut.id for cut in draw.cuts]
-    return ", ".join(ids[:SHOWN]) + (f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else "")
+    return shortened([cut.id for cut in draw.cuts])
+
+
+def shortened(names: Sequence[str]) -> str:
+    """The first of many names, in words."""
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

@@ -9,6 +9,7 @@ exp/NAME/
     data.json       how many utterances the manifests hold, and a digest of them
     init.json       which trained model the training began from, if from one, and what of it was carried over
     changes.jsonl   options that were changed on the way, where there are any
+    bad-batches/    those of which no step could be taken, where there are any: see asr.train.bad
     tensorboard/    the same numbers as curves
     train.log       what the console showed
     lock            which process trains here, while it does: see asr.runs.lock
@@ -51,6 +52,7 @@ class RunDirectory:
         self.data = path / "data.json"
         self.init = path / "init.json"
         self.changes = path / "changes.jsonl"
+        self.bad_batches = path / "bad-batches"
         self.tensorboard = path / "tensorboard"
         self.log = path / "train.log"
         self._writer: SummaryWriter | None = None

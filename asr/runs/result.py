@@ -63,7 +63,7 @@ def read_result(path: Path) -> Result:
     run = RunDirectory(path)
     config = load_config(run)
     asked = flatten(dataclasses.asdict(config)).items()
-    options = {name: shown(value) for name, value in asked if name not in ("run", "train.change")}
+    options = {name: shown(value) for name, value in asked if name not in ("run", "train.change", "replay")}
     metrics = [*read_metrics(run.metrics)]
     validations = state.comparable(section(metrics, "validation"))
     return Result(

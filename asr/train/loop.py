@@ -19,11 +19,12 @@ from tqdm import tqdm
 from asr.config import OptimOptions, TrainOptions
 from asr.data.augment import seed_torch
 from asr.data.batch import Batch, Position
+from asr.data.loader import shortened
 from asr.errors import InputError, Stopped
 from asr.progress import told_if_slow
 from asr.runs import state
 from asr.runs.directory import RunDirectory
-from asr.train import window
+from asr.train import bad, window
 from asr.train.average import MovingAverage
 from asr.train.distributed import ALONE, Ranks
 from asr.train.faults import explained
@@ -32,7 +33,6 @@ from asr.train.shard import align_buffers, divided_for, divided_like, gathered, 
 from asr.train.skips import SkipLog
 from asr.train.task import Share, Task
 
-PATIENCE = 20  # consecutive steps without a finite gradient after which training gives up
 FIRST_BATCH = "waiting for the first batch: the data workers start, and read the manifests"
 FIRST_STEP = "in the first step: what is compiled for it is kept for the next training, where it can be"
 
@@ -183,13 +183,13 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         align_buffers(self.share)
         labels = max(sum(self.ranks.share(sum(int(batch.label_lengths.sum()) for batch in group))), 1)
-        sums, faults = self.backward(group, labels)
-        shared = self.ranks.share((dict(sums), faults))
+        sums, own_faults = self.backward(group, labels)
+        shared = self.ranks.share((dict(sums), list(own_faults.values())))
         faults = [fault for _, faults in shared for fault in faults]
         clipped = torch.nn.utils.clip_grad_norm_(self.task.parameters(), self.optim.clip_norm or math.inf)
         norm = float(gathered(clipped))
         if faults or not math.isfinite(norm):
-            self.leave_out("; ".join(faults) or f"gradient norm is {norm}")
+            self.leave_out(group, own_faults, faults, norm)
         else:
             self.between_steps = False
             self.optimizer.step()
@@ -204,21 +204,21 @@ class Trainer:
         self.validation_due = self.step == self.options.steps or self.step % self.options.validate_every == 0
         self.between_steps = True
 
-    def backward(self, group: list[Batch], labels: int) -> tuple[dict[str, float], list[str]]:
+    def backward(self, group: list[Batch], labels: int) -> tuple[dict[str, float], dict[int, str]]:
         """Add this process's part to the gradient of the loss per one of `labels` labels.
 
-        Returns the sums of its terms, and what was wrong with batches.
+        Returns the sums of its terms, and what was wrong with batches, by their place in the group.
         """
         sums: dict[str, float] = defaultdict(float)
-        faults = []
+        faults = {}
         for index, batch in enumerate(group):
-            number = self.step * self.batches_per_step + index * self.ranks.size + self.ranks.rank
-            seed_torch("step", self.options.seed, number)
+            seed_torch("step", self.options.seed, self.number_of(index))
             with self.ranks.accumulating(self.share, last=index == len(group) - 1):
                 out, fault = self.forward(batch.to(self.device))
                 loss = out.per_utterance.sum() / labels
                 (loss * self.ranks.size).backward()  # of which the mean is taken
-            faults += [fault] * bool(fault)
+            if fault:
+                faults[index] = fault
             terms = {name: value.sum() / labels for name, value in out.parts.items()}
             nodes = {"nodes": out.nodes, "kept_nodes": out.kept}
             utterances = {"widened": out.widened / batch.views, "unaligned": out.unaligned / batch.views}
@@ -232,13 +232,26 @@ class Trainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
             return self.share(batch)
 
-    def leave_out(self, fault: str) -> None:
-        """Count a step that is not taken. Raises InputError where there are too many in a row."""
+    def number_of(self, index: int) -> int:
+        """The number of a batch of this step in the stream, which its random draws follow from."""
+        return self.step * self.batches_per_step + index * self.ranks.size + self.ranks.rank
+
+    def leave_out(self, group: list[Batch], own_faults: dict[int, str], faults: list[str], norm: float) -> None:
+        """Count a step that is not taken, and keep the batches at fault, of which each process has its own; all, where
+        only their gradient tells. Raises InputError where there are too many such steps in a row."""
         self.bad_steps += 1
+        ids = [one for ids in self.ranks.share([one for batch in group for one in batch.ids]) for one in ids]
+        fault = "; ".join(faults) or f"gradient norm is {norm}, of {shortened(ids)}"
         self.logger.warning("step %d: %s; step not taken", self.step + 1, fault)
-        if self.bad_steps >= PATIENCE:
+        for index, batch in enumerate(group):
+            if len(batch) and (index in own_faults or not faults):
+                kept = bad.keep(self.run, bad.Kept(batch, self.step + 1, self.number_of(index), fault))
+                if kept:
+                    self.logger.info("its batch is kept: see asr train run=%s replay=%s", self.run.path, kept)
+        most = self.options.max_bad_steps
+        if self.bad_steps >= most:
             raise InputError(
-                f"training diverged: no finite gradient for {PATIENCE} steps; lower optim.lr or lengthen the warm-up"
+                f"training diverged: no finite gradient for {most} steps; lower optim.lr or lengthen the warm-up"
             )
 
     def account(self, group: list[Batch], waited: float, seconds: float) -> None:

@@ -36,8 +36,10 @@ MAY_CHANGE = {  # options that a run may be continued with at another value: the
     "train.validate_every",
     "train.save_every",
     "train.average_last",
+    "train.max_bad_steps",
     "train.change",
     "unit",
+    "replay",
 }
 MAY_CHANGE_ALL = ("decode.",)  # sections of such options: how validations search
 BY_CONTENTS = ("data.train_cuts", "data.noise.cuts")  # that manifests hold, wherever they lie
