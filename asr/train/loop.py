@@ -177,7 +177,7 @@ class Trainer:
 
     def train_step(self, group: list[Batch]) -> None:
         """One optimiser step on the mean loss per label of the `group` of every process."""
-        self.doing = f"step {self.step + 1}"
+        self.doing = f"step {self.step + 1}, of {shortened([one for batch in group for one in batch.ids])}"
         position = end_of(group)
         self.rate = set_learning_rate(self.optimizer, self.step, self.options.steps, self.optim, position.epoch)
         self.optimizer.zero_grad(set_to_none=True)

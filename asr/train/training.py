@@ -27,6 +27,7 @@ from asr.train.distributed import Ranks, owned_by_all
 from asr.train.loop import Trainer
 from asr.train.observe import Observer, validation_decoder
 from asr.train.parts import choose_trained
+from asr.train.peers import watching_peers
 from asr.train.resume import (
     check_same_run,
     check_same_step,
@@ -124,7 +125,7 @@ def train_in(run: RunDirectory, config: TrainConfig, ranks: Ranks) -> None:
     if (config.loss.uses_alignment or config.train.frame_weight) and ranks.leads:
         warn_of_unaligned(data)
     observer.begin()
-    with stopping_on_signals(trainer), giving_up_readers(trainer, config.data.timeout):
+    with stopping_on_signals(trainer), giving_up_readers(trainer, config.data.timeout), watching_peers(trainer):
         try:
             done = trainer.fit()
             if done:
