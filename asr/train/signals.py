@@ -43,6 +43,18 @@ def stopping_on_signals(trainer: Trainer) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def ended_by_interrupts() -> Iterator[None]:
+    """In the block Ctrl-C ends the process there and then, as SIGTERM does: a file may be read that never answers."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
 def heard_at_once(numbers: Collection[int], trainer: Trainer) -> Iterator[None]:
     """Have signals told in the log when they come: Python's handlers wait until what computes or reads is through."""
     read, write = os.pipe()

@@ -23,9 +23,9 @@ REFUSED, SIGNALLED = 2, 128  # exit statuses, as `asr.cli.main` has them
 
 
 @contextlib.contextmanager
-def giving_up_readers(trainer: Trainer, timeout: float) -> Iterator[None]:
+def giving_up_readers(trainer: Trainer | None, timeout: float) -> Iterator[None]:
     """In the block, end the process where a cut has been read for `timeout` seconds, or for GRACE_SECONDS and a stop
-    is asked for."""
+    is asked for. trainer: None before there is one."""
     ended = threading.Event()
     watch = threading.Thread(target=watch_over, args=(trainer, timeout, ended), daemon=True)
     watch.start()
@@ -35,11 +35,11 @@ def giving_up_readers(trainer: Trainer, timeout: float) -> Iterator[None]:
         ended.set()
 
 
-def watch_over(trainer: Trainer, timeout: float, ended: threading.Event) -> None:
+def watch_over(trainer: Trainer | None, timeout: float, ended: threading.Event) -> None:
     """Look now and then whether to give up."""
     while not ended.wait(POLL_SECONDS):
         with reading.held:
-            read, number = reading.current, trainer.asked_to_stop
+            read, number = reading.current, trainer.asked_to_stop if trainer else 0
             seconds = time.monotonic() - read.since if read else 0.0
             if read and (seconds >= timeout or (number and seconds >= GRACE_SECONDS)):
                 stopped = f"stopped by {signal.Signals(number).name}, while it was waited for" if number else ""
@@ -51,11 +51,12 @@ def watch_over(trainer: Trainer, timeout: float, ended: threading.Event) -> None
                 )
 
 
-def give_up(trainer: Trainer, message: str, status: int) -> None:
+def give_up(trainer: Trainer | None, message: str, status: int) -> None:
     """Write a checkpoint where one is due, say why, and end."""
     try:
-        trainer.rescue()
-        trainer.run.close()
+        if trainer:
+            trainer.rescue()
+            trainer.run.close()
         print(message, file=sys.stderr, flush=True)
     finally:
         os._exit(status)

@@ -36,7 +36,7 @@ from asr.train.resume import (
     find_checkpoint,
     write_record,
 )
-from asr.train.signals import stopping_on_signals
+from asr.train.signals import ended_by_interrupts, stopping_on_signals
 from asr.train.stuck import giving_up_readers
 from asr.train.task import compile_layers, make_task
 from asr.version import version
@@ -75,7 +75,8 @@ def train_in(run: RunDirectory, config: TrainConfig, ranks: Ranks) -> None:
     data = TrainingData(config, tokenizer, ranks)
     observer = Observer(data, tokenizer, config)
     if checkpoint is None and ranks.leads and (begun is None or begun.needs_statistics):
-        with told("reading the first utterances, for model.normalize", ranks):
+        what = told("reading the first utterances, for model.normalize", ranks)
+        with what, ended_by_interrupts(), giving_up_readers(None, config.data.timeout):
             estimate_normalization(task.model, data)
     trainer = Trainer(
         task,

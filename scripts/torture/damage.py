@@ -23,8 +23,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 import trainings
 from check_resume import metrics
+from safetensors.torch import save
 from trainings import Tally
 
 from asr.cli.main import main as asr
@@ -76,12 +78,19 @@ def make_directory(path: Path, draw: random.Random) -> None:
 
 
 def edit(path: Path, draw: random.Random) -> None:
-    """Change a value of JSON, or a byte of another file, and put the sums right."""
+    """Change a value of JSON, put something else in the place of tensors, or flip a bit, and put the sums right.
+
+    Other tensors of the same shapes are those of another model: that cannot be told.
+    """
     if path.suffix == ".json":
         content = json.loads(path.read_text())
         key = draw.choice(sorted(content))
         content[key] = draw.choice([None, [], {}, "text", -1, 1e300, [[]], {"dict": [["x", {"tensor": "none"}]]}])
         path.write_text(json.dumps(content))
+    elif path.suffix == ".safetensors":
+        torch.save({"weight": torch.ones(3)}, other := path.with_suffix(".pt"))
+        path.write_bytes(draw.choice([other.read_bytes(), b"", path.read_bytes()[:-1], save({"x": torch.ones(3)})]))
+        other.unlink()
     else:
         flip(path, draw)
     if (path.parent / state.SUMS).is_file() and path.name != state.SUMS:
@@ -128,7 +137,7 @@ def fault_of(found: Outcome, sound: Outcome, name: str, run: Path) -> str:
         return "a traceback: " + found.text[-600:]
     if any(status not in (0, 2) for status in found.status):
         return f"statuses {found.status}"
-    named = any(part in found.text for part in (name, Path(name).parent.name if "checkpoints" in name else name))
+    named = any(part in found.text for part in (Path(name).name, *[Path(name).parent.name] * ("checkpoints" in name)))
     if f"step 0 of {STEPS + 2}" in found.text:
         return "begun anew"
     same = (found.weights, found.hypotheses) == (sound.weights, sound.hypotheses)

@@ -11,6 +11,7 @@ half-written left; and with room again the same command has to make of that what
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import itertools
 import os
@@ -120,10 +121,15 @@ def run_in(hardship: Hardship, command: Command, room: Path, kept: Path) -> tupl
 def contents(directory: Path) -> dict[str, str]:
     """The sums of all files that tell no time."""
     return {
-        str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest()
+        str(path.relative_to(directory)): hashlib.sha256(unpacked(path)).hexdigest()
         for path in sorted(directory.rglob("*"))
         if path.is_file() and not IGNORED.search(str(path.relative_to(directory)))
     }
+
+
+def unpacked(path: Path) -> bytes:
+    """The content of a file; of a gzipped one what is in it: Lhotse's tell the time."""
+    return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
 
 
 def fault_of(hardship: Hardship, status: int, text: str, kept: Path) -> str:
