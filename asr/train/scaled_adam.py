@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
 SMALLEST_SCALE, LARGEST_SCALE = 1e-5, 3.0  # RMS: what a step is in proportion to at least, what is learnt at most
 
@@ -47,17 +48,17 @@ class ScaledAdam(torch.optim.Optimizer):
         """One step for all parameters that have a gradient. There is no closure."""
         assert closure is None
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
+            trained = [parameter for parameter in group["params"] if parameter.grad is not None]
+            for parameter in trained:
+                begin(parameter, self.state[parameter])
+            if trained and trained[0].device.type == "cuda":
+                self.advance_together(trained, group)
+            else:
+                for parameter in trained:
                     self.advance(parameter, parameter.grad, self.state[parameter], group)
 
     def advance(self, parameter: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         """The step of one tensor."""
-        if not state:
-            state["step"] = 0
-            state |= {name: torch.zeros_like(parameter) for name in "mv"}
-            state |= {name: parameter.new_zeros(()) for name in "nw"}
-        state["step"] += 1
         rate, scale_rate = group["lr"], group["scale_lr"] * group["lr"]
         direction = adam_direction(gradient, state, "m", "v", group)
         if parameter.numel() == 1:
@@ -68,6 +69,65 @@ class ScaledAdam(torch.optim.Optimizer):
         most = (LARGEST_SCALE / scale - 1).clamp(min=0)
         stretch = stretch.clamp(min=SMALLEST_SCALE / scale - 1).minimum(most)
         parameter.mul_(1 + stretch).sub_(rate * scale * direction)
+
+    @torch.no_grad()
+    def advance_together(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        """`advance` for many tensors of one device, laid end to end: on a GPU each of its operations is a launch, which
+        takes longer than the operation. Sums over a tensor are made in float64.
+        """
+        states = [self.state[parameter] for parameter in parameters]
+        device = parameters[0].device
+        sizes_K = torch.tensor([parameter.numel() for parameter in parameters], device=device)
+        total = sum(parameter.numel() for parameter in parameters)
+
+        def of_each(values_K: Tensor) -> Tensor:
+            return values_K.repeat_interleave(sizes_K, output_size=total)
+
+        def sums(values: Tensor) -> Tensor:
+            return torch.segment_reduce(values.double(), "sum", lengths=sizes_K, unsafe=True).to(values.dtype)
+
+        beta1, beta2 = group["betas"]
+        rate, scale_rate = group["lr"], group["scale_lr"] * group["lr"]
+        theta, gradient = joined(parameters), joined([parameter.grad for parameter in parameters])
+        moments = {name: joined([state[name] for state in states]) for name in "mvnw"}
+        alone_K = sizes_K == 1
+        derivative_K = sums(gradient * theta).masked_fill(alone_K, 0.0)
+        for mean, square, value in (("m", "v", gradient), ("n", "w", derivative_K)):
+            moments[mean].mul_(beta1).add_(value, alpha=1 - beta1)
+            moments[square].mul_(beta2).addcmul_(value, value, value=1 - beta2)
+        counts = [state["step"] for state in states]
+        correction_K = theta.new_tensor([(1 - beta2**count) ** 0.5 / (1 - beta1**count) for count in counts])
+        direction = moments["m"] / (moments["v"].sqrt() + group["eps"])
+        scale_K = (sums(theta.square()) / sizes_K).sqrt().clamp(min=SMALLEST_SCALE)
+        stretch_K = -scale_rate * correction_K * moments["n"] / (moments["w"].sqrt() + group["eps"])
+        most_K = (LARGEST_SCALE / scale_K - 1).clamp(min=0)
+        stretch_K = stretch_K.maximum(SMALLEST_SCALE / scale_K - 1).minimum(most_K)
+        stretch_K = stretch_K.masked_fill(alone_K, 0.0)
+        step_K = correction_K * (rate * scale_K).masked_fill(alone_K, scale_rate)
+        theta.mul_(of_each(1 + stretch_K)).sub_(of_each(step_K) * direction)
+        write_back(theta, parameters)
+        for name, values in moments.items():
+            write_back(values, [state[name] for state in states])
+
+
+def begin(parameter: Tensor, state: dict[str, Any]) -> None:
+    """Count a step of a tensor, whose state is empty before the first."""
+    if not state:
+        state["step"] = 0
+        state |= {name: torch.zeros_like(parameter) for name in "mv"}
+        state |= {name: parameter.new_zeros(()) for name in "nw"}
+    state["step"] += 1
+
+
+def joined(tensors: Sequence[Tensor | None]) -> Tensor:
+    """All entries of some tensors, one after the other."""
+    flat: Tensor = _flatten_dense_tensors(tensors)  # type: ignore[no-untyped-call]
+    return flat
+
+
+def write_back(values: Tensor, tensors: list[Tensor]) -> None:
+    """The opposite of `joined`: into these tensors."""
+    torch._foreach_copy_(tensors, _unflatten_dense_tensors(values, tensors))  # type: ignore[no-untyped-call]
 
 
 def adam_direction(gradient: Tensor, state: dict[str, Any], mean: str, square: str, group: dict[str, Any]) -> Tensor:
