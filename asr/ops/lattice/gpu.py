@@ -157,7 +157,7 @@ def forward_backward(
     climbs = next((arc for arc, (frames, _) in enumerate(moves) if frames == 0), -1)
     price = alpha.new_tensor([edges])  # as an argument it would be float32
     options = {"MOVES": moves, "CLIMBS": climbs, "EDGES": math.isfinite(edges)}
-    options["BLOCK"] = triton.next_power_of_2(int(nodes.count_R.max()))
+    options["BLOCK"] = triton.next_power_of_2(nodes.widest)
     grid = (len(total),)
     _forward[grid](*shape, weights, price, alpha, total, len(nodes), **options)
     _backward[grid](*shape, weights, price, alpha, total, beta, by_arc, len(nodes), **options)
