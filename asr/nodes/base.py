@@ -51,8 +51,9 @@ class Nodes:
 
     def each(self, change: Callable[[Tensor], Tensor]) -> Nodes:
         """The same nodes with their tensors changed."""
-        tensors = self.frames_B, self.label_lengths_B, self.row_offsets, self.first_R, self.node_offsets
-        return Nodes(*map(change, tensors), self.size, self.widest, self.longest)
+        frames_B, label_lengths_B = change(self.frames_B), change(self.label_lengths_B)
+        rows = change(self.row_offsets), change(self.first_R), change(self.node_offsets)
+        return Nodes(frames_B, label_lengths_B, *rows, self.size, self.widest, self.longest)
 
     @property
     def count_R(self) -> Tensor:

@@ -20,8 +20,9 @@ from asr.nodes.base import Nodes
 
 @triton.jit
 def _logadd(a, b):
-    high = tl.maximum(a, b)
-    low = tl.minimum(a, b)
+    # Plain maximum and minimum drop a NaN, whose utterance would get a finite loss and gradients of NaN.
+    high = tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)
+    low = tl.minimum(a, b, propagate_nan=tl.PropagateNan.ALL)
     return tl.where(low == -float("inf"), high, high + tl.log(1.0 + tl.exp(low - high)))
 
 
@@ -159,6 +160,7 @@ def forward_backward(
     options = {"MOVES": moves, "CLIMBS": climbs, "EDGES": math.isfinite(edges)}
     options["BLOCK"] = triton.next_power_of_2(nodes.widest)
     grid = (len(total),)
-    _forward[grid](*shape, weights, price, alpha, total, len(nodes), **options)
-    _backward[grid](*shape, weights, price, alpha, total, beta, by_arc, len(nodes), **options)
+    with torch.cuda.device_of(total):  # kernels go to the current device, whatever that of their tensors is
+        _forward[grid](*shape, weights, price, alpha, total, len(nodes), **options)
+        _backward[grid](*shape, weights, price, alpha, total, beta, by_arc, len(nodes), **options)
     return total, by_arc
