@@ -156,7 +156,7 @@ def forward_backward(
     total = alpha.new_empty(len(nodes.frames_B))
     shape = (nodes.row_offsets, nodes.label_lengths_B.contiguous(), nodes.first_R.contiguous(), nodes.node_offsets)
     climbs = next((arc for arc, (frames, _) in enumerate(moves) if frames == 0), -1)
-    price = alpha.new_tensor([edges])  # as an argument it would be float32
+    price = alpha.new_full((1,), edges)  # as an argument it would be float32
     options = {"MOVES": moves, "CLIMBS": climbs, "EDGES": math.isfinite(edges)}
     options["BLOCK"] = triton.next_power_of_2(nodes.widest)
     grid = (len(total),)
