@@ -164,6 +164,23 @@ def test_products_that_are_summed_up_are_not_rounded_to_halves():
     assert relative_error(a @ b, found) > 1e-4
 
 
+@pytest.mark.parametrize(
+    "lacking",
+    [
+        RuntimeError("Failed to find C compiler. Please specify via CC environment variable."),
+        subprocess.CalledProcessError(1, ["gcc", "main.c"]),
+    ],
+)
+def test_a_machine_on_which_no_kernel_can_be_started_is_told_what_it_lacks(lacking, monkeypatch):
+    class Kernel:
+        def __getitem__(self, grid):
+            raise lacking
+
+    monkeypatch.setattr("asr.ops.joint.gpu._hidden", Kernel())
+    with pytest.raises(InputError, match="install gcc and python3-dev"):
+        Batch(24, 13, torch.float32).evaluated("fused", None)
+
+
 def test_no_node_at_all():
     batch = Batch(24, 13, torch.float32)
     batch.index = batch.index.take(torch.zeros(0, dtype=torch.long, device=KERNEL_DEVICE))

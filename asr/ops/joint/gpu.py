@@ -24,6 +24,7 @@ import triton.language as tl
 from torch import Tensor, nn
 
 from asr.ops.joint.chunked import PackedIndex, slices
+from asr.ops.launch import launching
 
 BUFFER_ENTRIES = 2**25  # of the largest buffer: products that take longer than the launches between them
 ALIGNMENT = 64  # V is padded to a multiple, so that rows of logits begin on a cache line: 500 halves are 7.8 of them
@@ -154,7 +155,7 @@ class FusedJoint:
         size = len(index.target_N)
         work = Workspace(self.linear, self.dtype, self.chunk_nodes, size, encoder_rows, predictor_rows)
         log_probs_CN = torch.empty(2, size, dtype=work.sum_dtype, device=encoder_rows.device)
-        with torch.cuda.device_of(encoder_rows):
+        with launching(encoder_rows):
             for part in slices(size, work.chunk):
                 work.evaluate(index, part)
                 work.over_logits(_arcs, part, index.target_N[part], *log_probs_CN[:, part])
@@ -164,7 +165,7 @@ class FusedJoint:
         self, index: PackedIndex, encoder_rows: Tensor, predictor_rows: Tensor, by_CN: Tensor
     ) -> list[Tensor]:
         """The gradients of encoder rows, predictor rows, and those parameters of W and b that are trained."""
-        with torch.cuda.device_of(encoder_rows):  # kernels go to the current device, whatever that of their tensors is
+        with launching(encoder_rows):
             return self.gradients_here(index, encoder_rows, predictor_rows, by_CN)
 
     def gradients_here(

@@ -16,6 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from asr.nodes.base import Nodes
+from asr.ops.launch import launching
 
 
 @triton.jit
@@ -160,7 +161,7 @@ def forward_backward(
     options = {"MOVES": moves, "CLIMBS": climbs, "EDGES": math.isfinite(edges)}
     options["BLOCK"] = triton.next_power_of_2(nodes.widest)
     grid = (len(total),)
-    with torch.cuda.device_of(total):  # kernels go to the current device, whatever that of their tensors is
+    with launching(total):
         _forward[grid](*shape, weights, price, alpha, total, len(nodes), **options)
         _backward[grid](*shape, weights, price, alpha, total, beta, by_arc, len(nodes), **options)
     return total, by_arc
