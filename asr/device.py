@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import warnings
 from collections.abc import Iterator
 
 import torch
@@ -27,6 +29,19 @@ def choose_device(name: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"device={name}, but torch sees no GPU: use device=cpu or auto")
     return device
+
+
+def make_reproducible(device: torch.device) -> None:
+    """Choose, on a GPU, the ways of computing that give the same bits every time, where torch has one.
+
+    It has none for the gradient of CTC, which has yet given the same bits in every run that was tried (docs/losses.md).
+    """
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        # Which is for finding faults, and takes time.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        warnings.filterwarnings("ignore", "ctc_loss_backward_gpu does not have a deterministic implementation")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -42,6 +42,7 @@ class ScaledAdam(torch.optim.Optimizer):
         eps: float = 1e-8,
     ) -> None:
         super().__init__(parameters, {"lr": lr, "betas": betas, "scale_lr": scale_lr, "eps": eps})
+        self.laid: dict[int, LaidOut] = {}  # by the first of the parameters
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -75,39 +76,69 @@ class ScaledAdam(torch.optim.Optimizer):
         """`advance` for many tensors of one device, laid end to end: on a GPU each of its operations is a launch, which
         takes longer than the operation. Sums over a tensor are made in float64.
         """
-        states = [self.state[parameter] for parameter in parameters]
-        device = parameters[0].device
-        sizes_K = torch.tensor([parameter.numel() for parameter in parameters], device=device)
-        total = sum(parameter.numel() for parameter in parameters)
-
-        def of_each(values_K: Tensor) -> Tensor:
-            return values_K.repeat_interleave(sizes_K, output_size=total)
-
-        def sums(values: Tensor) -> Tensor:
-            return torch.segment_reduce(values.double(), "sum", lengths=sizes_K, unsafe=True).to(values.dtype)
-
+        laid = self.laid_out(parameters)
         beta1, beta2 = group["betas"]
         rate, scale_rate = group["lr"], group["scale_lr"] * group["lr"]
         theta, gradient = joined(parameters), joined([parameter.grad for parameter in parameters])
-        moments = {name: joined([state[name] for state in states]) for name in "mvnw"}
-        alone_K = sizes_K == 1
-        derivative_K = sums(gradient * theta).masked_fill(alone_K, 0.0)
+        derivative_K = laid.sums(gradient * theta).masked_fill(laid.alone_K, 0.0)
         for mean, square, value in (("m", "v", gradient), ("n", "w", derivative_K)):
-            moments[mean].mul_(beta1).add_(value, alpha=1 - beta1)
-            moments[square].mul_(beta2).addcmul_(value, value, value=1 - beta2)
-        counts = [state["step"] for state in states]
-        correction_K = theta.new_tensor([(1 - beta2**count) ** 0.5 / (1 - beta1**count) for count in counts])
-        direction = moments["m"] / (moments["v"].sqrt() + group["eps"])
-        scale_K = (sums(theta.square()) / sizes_K).sqrt().clamp(min=SMALLEST_SCALE)
-        stretch_K = -scale_rate * correction_K * moments["n"] / (moments["w"].sqrt() + group["eps"])
+            laid.moments[mean].mul_(beta1).add_(value, alpha=1 - beta1)
+            laid.moments[square].mul_(beta2).addcmul_(value, value, value=1 - beta2)
+        m, v, n, w = laid.moments.values()
+        counts = [self.state[parameter]["step"] for parameter in parameters]
+        corrections = [(1 - beta2**count) ** 0.5 / (1 - beta1**count) for count in counts]
+        same = len(set(counts)) == 1  # then there is nothing to wait for
+        correction: Tensor | float = corrections[0] if same else theta.new_tensor(corrections)
+        scale_K = (laid.sums(theta.square()) / laid.sizes_K).sqrt().clamp(min=SMALLEST_SCALE)
         most_K = (LARGEST_SCALE / scale_K - 1).clamp(min=0)
-        stretch_K = stretch_K.maximum(SMALLEST_SCALE / scale_K - 1).minimum(most_K)
-        stretch_K = stretch_K.masked_fill(alone_K, 0.0)
-        step_K = correction_K * (rate * scale_K).masked_fill(alone_K, scale_rate)
-        theta.mul_(of_each(1 + stretch_K)).sub_(of_each(step_K) * direction)
+        stretch_K = -scale_rate * correction * n / (w.sqrt() + group["eps"])
+        stretch_K = stretch_K.maximum(SMALLEST_SCALE / scale_K - 1).minimum(most_K).masked_fill(laid.alone_K, 0.0)
+        step_K = correction * (rate * scale_K).masked_fill(laid.alone_K, scale_rate)
+        theta.mul_(laid.of_each(1 + stretch_K)).sub_(laid.of_each(step_K) * m / (v.sqrt() + group["eps"]))
         write_back(theta, parameters)
-        for name, values in moments.items():
-            write_back(values, [state[name] for state in states])
+
+    def laid_out(self, parameters: list[Tensor]) -> LaidOut:
+        """What `advance_together` keeps from step to step, made anew where the state has been loaded, or other
+        parameters have a gradient.
+        """
+        states = [self.state[parameter] for parameter in parameters]
+        key = id(parameters[0])
+        laid = self.laid.get(key)
+        if laid is None or not laid.is_of(states):
+            laid = self.laid[key] = LaidOut(parameters, states)
+        return laid
+
+
+class LaidOut:
+    """The state of K tensors of `ScaledAdam`, laid end to end; each state holds views of it from now on.
+
+    moments: m, v of all entries, n, w of each tensor. sizes_K: entries of each. alone_K: whether it has one entry.
+    """
+
+    def __init__(self, parameters: list[Tensor], states: list[dict[str, Any]]) -> None:
+        sizes = [parameter.numel() for parameter in parameters]
+        self.total = sum(sizes)
+        self.sizes_K = torch.tensor(sizes).to(parameters[0].device)
+        self.alone_K = self.sizes_K == 1
+        self.moments = {}
+        for name in "mvnw":
+            parts = [state[name] for state in states]
+            self.moments[name] = joined(parts)
+            for state, part in zip(states, apart(self.moments[name], parts)):
+                state[name] = part
+        self.parts = [state["m"] for state in states]
+
+    def is_of(self, states: list[dict[str, Any]]) -> bool:
+        """Whether it is these states that hold views of this one."""
+        return len(states) == len(self.parts) and all(state["m"] is part for state, part in zip(states, self.parts))
+
+    def of_each(self, values_K: Tensor) -> Tensor:
+        """For every entry the value of its tensor."""
+        return values_K.repeat_interleave(self.sizes_K, output_size=self.total)
+
+    def sums(self, values: Tensor) -> Tensor:
+        """Of the entries of each tensor (K,)."""
+        return torch.segment_reduce(values.double(), "sum", lengths=self.sizes_K, unsafe=True).to(values.dtype)
 
 
 def begin(parameter: Tensor, state: dict[str, Any]) -> None:
@@ -125,9 +156,15 @@ def joined(tensors: Sequence[Tensor | None]) -> Tensor:
     return flat
 
 
+def apart(values: Tensor, tensors: list[Tensor]) -> tuple[Tensor, ...]:
+    """The opposite of `joined`: views of the shapes of these tensors."""
+    parts: tuple[Tensor, ...] = _unflatten_dense_tensors(values, tensors)  # type: ignore[no-untyped-call]
+    return parts
+
+
 def write_back(values: Tensor, tensors: list[Tensor]) -> None:
-    """The opposite of `joined`: into these tensors."""
-    torch._foreach_copy_(tensors, _unflatten_dense_tensors(values, tensors))  # type: ignore[no-untyped-call]
+    """Copy values that are laid end to end into these tensors."""
+    torch._foreach_copy_(tensors, apart(values, tensors))
 
 
 def adam_direction(gradient: Tensor, state: dict[str, Any], mean: str, square: str, group: dict[str, Any]) -> Tensor:

@@ -133,8 +133,9 @@ def test_occupations_of_arcs_that_skip_frames(seed, arcs, backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_durations_of_blank_1_and_labels_0_are_the_regular_topology(backend):
     torch.manual_seed(0)
+    device = torch.device(KERNEL_DEVICE if backend == "triton" else "cpu")
     nodes = all_nodes(torch.tensor([5, 3]), torch.tensor([3, 4]))
-    regular = torch.randn(2, len(nodes)).double()
+    regular = torch.randn(2, len(nodes), dtype=torch.float64, device=device)
     arcs = tdt_arcs("regular", 4, [0, 1])
     assert arcs.moves == ((1, 0), (0, 1), (1, 1))
     forced = torch.cat((regular, torch.full_like(regular[:1], -math.inf if backend != "reference" else -1e30)))

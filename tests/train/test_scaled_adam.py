@@ -1,5 +1,6 @@
 """ScaledAdam against its formulas in plain numbers, and what it is for: no step depends on how large a tensor is."""
 
+import copy
 import math
 
 import pytest
@@ -140,18 +141,21 @@ def test_tensors_that_are_advanced_together_make_the_steps_that_they_make_alone(
         for parameter in trained:
             begin(parameter, second.state[parameter])
         second.advance_together(trained, second.param_groups[0])
+        if step == 9:
+            second.load_state_dict(copy.deepcopy(second.state_dict()))
     assert all((parameter - start).abs().max() > 1e-7 for parameter, start in zip(alone, starts))
     torch.testing.assert_close(together, alone, rtol=1e-12, atol=1e-15)
     torch.testing.assert_close(second.state_dict(), first.state_dict(), rtol=1e-12, atol=1e-15)
 
 
 def test_together_sixteen_layers_take_few_launches():
-    """Of operations, and the ten that read or write all tensors take one for every 50 to 128; alone it is 37 each."""
+    """Of operations, and the three that read or write all tensors take one for every 50 to 128; alone it is 37 each."""
     parameters = [torch.nn.Parameter(torch.randn(3)) for _ in range(560)]
     optimizer = ScaledAdam(parameters, **SETTINGS)
     for parameter in parameters:
         parameter.grad = torch.ones(3)
         begin(parameter, optimizer.state[parameter])
+    optimizer.advance_together(parameters, optimizer.param_groups[0])
     with Launches() as launches:
         optimizer.advance_together(parameters, optimizer.param_groups[0])
-    assert launches.count <= 70
+    assert launches.count <= 60
