@@ -33,7 +33,7 @@ def choose_device(name: str) -> torch.device:
 def make_reproducible(device: torch.device) -> None:
     """Choose, on a GPU, the ways of computing that give the same bits every time, where torch has one.
 
-    It has none for the gradient of CTC, which has yet given the same bits in every run that was tried (docs/losses.md).
+    It has none for the gradient of CTC, which has yet given the same bits in every run that was tried (docs/gpu.md).
     cuBLAS gives the same bits with a workspace of its own for each stream, as torch gives it; torch does not go by that
     but by a variable, CUBLAS_WORKSPACE_CONFIG, which it then reads anew for every product: these took three times as
     long, and a step twice.
