@@ -19,6 +19,8 @@ from asr.ops import compiled
 
 Array = np.ndarray
 
+WORTH_A_THREAD = 1 << 28  # multiplications in the joiner, some 10 ms
+
 
 def is_kept() -> bool:
     """Whether the next process finds what this one compiles: or each would take longer than the search it is for."""
@@ -124,7 +126,8 @@ class CompiledGreedySession:
         paths.count_B[:] = paths.unseen_B[:] = 0
         given = search.weights, search.table, search.tables(), search.max_symbols_per_frame
         of_part = rows_BTJ, begin_B, self.read_B, paths, labels
-        in_threads(lambda first, step: kernel.search(*given, *of_part, first, step), batch // kernel.LANES)
+        work = int((self.read_B - begin_B).sum()) * search.weights.joiner_KJ.size // WORTH_A_THREAD
+        in_threads(lambda first, step: kernel.search(*given, *of_part, first, step), min(work, batch // kernel.LANES))
         for found, count, *columns in zip(self.found, paths.count_B, *labels):
             for values, column in zip((found.tokens, found.frames, found.confidences), columns):
                 values += column[:count].tolist()

@@ -78,6 +78,15 @@ class Labels(NamedTuple):
     confidence_BN: Array
 
 
+class Lanes(NamedTuple):
+    """What there is of each lane: the predictor's output before and after its projection, the joiner's, the logits."""
+
+    embedded_LD: Array
+    predicted_LJ: Array
+    hidden_LJ: Array
+    logits_LK: Array
+
+
 @compiled(fastmath=("contract",))
 def _exp(x: float) -> float:
     """e^x, to 1e-11 of it, by operations of which LLVM makes vectors, as it does not of calls."""
@@ -286,6 +295,39 @@ def _fill(lanes: Array, begin: int, step: int, paths: Paths, room: int, end_B: A
 
 
 @compiled()
+def _predict(weights: Weights, paths: Paths, lanes: Array, buffers: Lanes) -> None:
+    """The predictor's output of all lanes."""
+    for lane in range(LANES):
+        if lanes[lane] >= 0:
+            _embed(weights.by_place_CVD, paths.context_BC[lanes[lane]], buffers.embedded_LD[lane])
+    _linear(buffers.embedded_LD, weights.predictor_JD, weights.predictor_J, buffers.predicted_LJ)
+
+
+@compiled()
+def _join(weights: Weights, rows_BTJ: Array, begin_B: Array, paths: Paths, lanes: Array, buffers: Lanes) -> None:
+    """The logits of all lanes' nodes."""
+    for lane in range(LANES):
+        b = lanes[lane]
+        if b >= 0:
+            row_J = rows_BTJ[b, paths.frame_B[b] - begin_B[b]]
+            _hidden(row_J, buffers.predicted_LJ[lane], buffers.hidden_LJ[lane])
+    _linear(buffers.hidden_LJ, weights.joiner_KJ, weights.joiner_K, buffers.logits_LK)
+
+
+@compiled()
+def _buffers(weights: Weights) -> Lanes:
+    """Room for what there is of each lane."""
+    outputs, joiner_dim = weights.joiner_KJ.shape
+    dtype = weights.joiner_KJ.dtype
+    return Lanes(
+        np.zeros((LANES, weights.predictor_JD.shape[1]), dtype),
+        np.zeros((LANES, joiner_dim), dtype),
+        np.zeros((LANES, joiner_dim), dtype),
+        np.zeros((LANES, outputs)),
+    )
+
+
+@compiled()
 def search(
     weights: Weights,
     arcs: Arcs,
@@ -306,29 +348,18 @@ def search(
     to labels, and where these lead, by state.
     """
     room = labels.token_BN.shape[1]
-    outputs, joiner_dim = weights.joiner_KJ.shape
-    dtype = weights.joiner_KJ.dtype
-    embedded_LD = np.zeros((LANES, weights.predictor_JD.shape[1]), dtype)
-    predicted_LJ, hidden_LJ = np.zeros((LANES, joiner_dim), dtype), np.zeros((LANES, joiner_dim), dtype)
-    logits_LK = np.zeros((LANES, outputs))
+    buffers, lanes = _buffers(weights), np.full(LANES, -1)
     norm_H, weight_A = np.empty(len(arcs.begin_H)), np.empty(len(arcs.frames_A))
-    lanes = np.full(LANES, -1)
     following, busy, changed = _fill(lanes, first, step, paths, room, end_B)
     while busy:
         if changed:
-            for lane in range(LANES):
-                if lanes[lane] >= 0:
-                    _embed(weights.by_place_CVD, paths.context_BC[lanes[lane]], embedded_LD[lane])
-            _linear(embedded_LD, weights.predictor_JD, weights.predictor_J, predicted_LJ)
-        for lane in range(LANES):
-            b = lanes[lane]
-            if b >= 0:
-                _hidden(rows_BTJ[b, paths.frame_B[b] - begin_B[b]], predicted_LJ[lane], hidden_LJ[lane])
-        _linear(hidden_LJ, weights.joiner_KJ, weights.joiner_K, logits_LK)
+            _predict(weights, paths, lanes, buffers)
+        _join(weights, rows_BTJ, begin_B, paths, lanes, buffers)
         changed = False
         for lane in range(LANES):
             if lanes[lane] >= 0:
-                emits = _step(arcs, tables, limit, logits_LK[lane], norm_H, weight_A, paths, labels, lanes[lane])
+                logits_K = buffers.logits_LK[lane]
+                emits = _step(arcs, tables, limit, logits_K, norm_H, weight_A, paths, labels, lanes[lane])
                 changed = changed or emits
         following, busy, filled = _fill(lanes, following, step, paths, room, end_B)
         changed = changed or filled
