@@ -31,7 +31,8 @@ class CompiledGreedySearch:
     """What `GreedySearch` finds, of the same arguments, by `asr.decode.greedy_kernel`.
 
     What is found in an utterance is the same to the last bit whatever it is searched beside, and in whatever parts it
-    is read. Raises InputError where the joiner has other outputs than the arcs.
+    is read. The model's weights are copied when this is made. Raises InputError where the joiner has other outputs than
+    the arcs.
     """
 
     def __init__(
@@ -65,7 +66,8 @@ def weights_of(model: Transducer, arcs: ArcSet, blank_penalty: float) -> kernel.
     bias_K[list(arcs.blanks)] -= blank_penalty
     projection = model.predictor_projection
     arrays = model.predictor.by_place(), projection.weight, projection.bias, model.joiner.output.weight, bias_K
-    return kernel.Weights(*(array.detach().contiguous().numpy() for array in arrays))
+    # Copies: the storage of what numpy has seen can no longer be resized, as it is where weights are divided.
+    return kernel.Weights(*(array.detach().clone(memory_format=torch.contiguous_format).numpy() for array in arrays))
 
 
 def table_of(arcs: ArcSet, outputs: int, labels: int) -> kernel.Arcs:

@@ -366,3 +366,10 @@ def test_what_is_not_compiled_is_searched_as_it_is_written(monkeypatch):
         assert type(greedy_search(model, 2, arcs, scorers)) is kind
     monkeypatch.setattr("asr.decode.greedy_compiled.is_kept", lambda: False)
     assert type(greedy_search(random_model(0), 2, standard)) is GreedySearch
+
+
+def test_weights_that_a_compiled_search_has_read_may_be_divided_over_processes_afterwards():
+    model = random_model(0)
+    CompiledGreedySearch(model, 2, standard_arcs())
+    for parameter in model.parameters():
+        parameter.untyped_storage().resize_(0)
