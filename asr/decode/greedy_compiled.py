@@ -48,6 +48,12 @@ class CompiledGreedySearch:
         self.scorers, self.scorer = list(scorers), ScorerSum(scorers, torch.device("cpu"))
         self.weights = weights_of(model, arcs, blank_penalty)
         self.table = table_of(arcs, len(model.joiner.output.bias), model.vocab_size)
+        self.compile()
+
+    def compile(self) -> None:
+        """Compile, or read what was compiled, now: it is not what the first utterance takes."""
+        nothing = np.zeros((0, 0, self.weights.joiner_KJ.shape[1]), self.weights.joiner_KJ.dtype)
+        CompiledGreedySession(self, 0).go_on(nothing, np.zeros(0, np.int64))
 
     def begin(self, batch: int) -> Session:
         """See `Search`."""
