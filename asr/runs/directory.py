@@ -20,12 +20,13 @@ import json
 import logging
 import math
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from asr.console import VisibleLines
 from asr.files import write_atomically
 
 if TYPE_CHECKING:
@@ -68,10 +69,10 @@ class RunDirectory:
         for name, value in metrics.items():
             self._writer.add_scalar(f"{prefix}/{name}", value, step)
 
-    def write_examples(self, step: int, text: str) -> None:
-        """Show a few hypotheses in TensorBoard."""
+    def write_examples(self, step: int, lines: Iterable[str]) -> None:
+        """Show a few hypotheses in TensorBoard, which takes lines that are not indented for Markdown, or HTML."""
         assert self._writer is not None, "open_logs comes first"
-        self._writer.add_text("validation/examples", text, step)
+        self._writer.add_text("validation/examples", "".join(f"    {line}\n" for line in lines), step)
 
     def write_figure(self, step: int, name: str, figure: Figure) -> None:
         """Show a picture in TensorBoard."""
@@ -116,8 +117,8 @@ def make_logger(path: Path) -> logging.Logger:
         logger.removeHandler(old)
         old.close()
     console, file = _AboveProgressBar(), logging.FileHandler(path, encoding="utf-8")
-    console.setFormatter(logging.Formatter("%(message)s"))
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    console.setFormatter(VisibleLines("%(message)s"))
+    file.setFormatter(VisibleLines("%(asctime)s %(levelname)s %(message)s"))
     logger.addHandler(console)
     logger.addHandler(file)
     return logger

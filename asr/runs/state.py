@@ -13,6 +13,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,16 +21,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load as parse_tensors
 from safetensors.torch import save as serialize_tensors
 from torch import Tensor
 
 from asr.errors import InputError
-from asr.files import sync
+from asr.files import read_regular, sync
 from asr.score.wer import RATES, Unit
 
 SUMS = "SHA256SUMS"
 STATE = "state.json"
+KINDS = {"step": int, "metrics": dict, "parts": dict, "info": dict}  # of what it holds
+MOST_TEXT, MOST_TENSORS = 2**28, 2**38  # bytes of a file
 
 
 @dataclass
@@ -97,7 +101,7 @@ def complete(directory: Path, step: int, metrics: dict[str, float]) -> Path:
     """
     interim, final = directory / checkpoint_name(step, True), directory / checkpoint_name(step, False)
     sums = read_sums(interim)
-    state = json.loads(read_verified(interim, [STATE])[STATE])
+    state = read_state(interim)
     state["metrics"], state["info"]["validation_due"] = metrics, False
     contents = {STATE: state_file(state)}
     with written_whole(final) as temporary:
@@ -174,12 +178,50 @@ def state_file(state: dict[str, Any]) -> bytes:
     return (json.dumps(state, indent=1) + "\n").encode()
 
 
+def as_tensors(data: bytes, where: object) -> dict[str, Tensor]:
+    """The tensors of a safetensors file. Raises InputError, naming `where` it is, for anything else, as a pickle."""
+    try:
+        return parse_tensors(data)
+    except (SafetensorError, ValueError, RuntimeError, TypeError, KeyError) as error:
+        raise InputError(f"{where} holds no tensors ({error}): remove the checkpoint") from error
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """What `state.json` of a checkpoint holds, all of it of the right type. Raises InputError where it is not."""
+    try:
+        state = json.loads(read_verified(path, [STATE])[STATE])
+        right = all(isinstance(state[name], kind) for name, kind in KINDS.items()) and not isinstance(
+            state["step"], bool
+        )
+        numbers = all(isinstance(one, (int, float)) for one in state["metrics"].values())
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        right = numbers = False
+    if not (right and numbers and state["step"] == step_of(path) and all(map(is_plain, state["parts"]))):
+        raise InputError(f"{path / STATE} describes no checkpoint of step {step_of(path)}: remove the checkpoint")
+    return dict(state)
+
+
+def is_plain(name: str) -> bool:
+    """Whether this is the name of a file in the directory of whoever names it."""
+    return re.fullmatch(r"\w[\w.-]*", name) is not None
+
+
 def read_sums(path: Path) -> dict[str, str]:
     """The SHA-256 of each file of a checkpoint, as it was written. Raises InputError where there are none."""
     try:
-        lines = (path / SUMS).read_text(encoding="utf-8").removesuffix("\n").split("\n")
-        return {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
-    except (FileNotFoundError, ValueError) as error:  # not OSError: an unreadable disk is no damage
+        lines = read_regular(path / SUMS, MOST_TEXT).decode().removesuffix("\n").split("\n")
+        sums = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
+        if others := [name for name in sums if not is_plain(name)]:
+            raise InputError(
+                f"{path}: {SUMS} names {others[0]}, which is no file of a checkpoint: remove the checkpoint"
+            )
+        return sums
+    except (
+        FileNotFoundError,
+        NotADirectoryError,
+        IsADirectoryError,
+        ValueError,
+    ) as error:  # not OSError: an unreadable disk is no damage
         raise InputError(f"{path}: incomplete checkpoint ({error})") from error
 
 
@@ -187,8 +229,13 @@ def read_verified(path: Path, names: Iterable[str] | None = None) -> dict[str, b
     """Files of a checkpoint (None: all), each with the right sum. Raises InputError naming the one that is not."""
     sums = read_sums(path)
     try:
-        files = {name: (path / name).read_bytes() for name in (sums if names is None else names)}
-    except FileNotFoundError as error:  # not OSError: an unreadable disk is no damage
+        wanted = sums if names is None else names
+        files = {name: read_regular(path / name, MOST_TEXT if name == STATE else MOST_TENSORS) for name in wanted}
+    except (
+        FileNotFoundError,
+        NotADirectoryError,
+        IsADirectoryError,
+    ) as error:  # not OSError: an unreadable disk is no damage
         raise InputError(f"{path}: incomplete checkpoint ({error})") from error
     for name, data in files.items():
         if hashlib.sha256(data).hexdigest() != sums.get(name):
@@ -200,10 +247,16 @@ def read_verified(path: Path, names: Iterable[str] | None = None) -> dict[str, b
 
 def load(path: Path, parts: Iterable[str] | None = None) -> Checkpoint:
     """Read a checkpoint, or only some of its parts, after checking their sums: files of others may be absent."""
-    state = json.loads(read_verified(path, [STATE])[STATE])
+    state = read_state(path)
     wanted = list(state["parts"] if parts is None else parts)
     files = read_verified(path, [part_file(name) for name in wanted])
-    loaded = {name: join_tensors(state["parts"][name], parse_tensors(files[part_file(name)])) for name in wanted}
+    try:
+        tensors = {name: as_tensors(files[part_file(name)], path / part_file(name)) for name in wanted}
+        loaded = {name: join_tensors(state["parts"][name], tensors[name]) for name in wanted}
+        if not all(isinstance(part, dict) for part in loaded.values()):
+            raise TypeError("a part is none")
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: {STATE} and the tensors do not belong together ({error}): remove it") from error
     return Checkpoint(state["step"], state["metrics"], loaded, state["info"])
 
 
@@ -249,7 +302,7 @@ def newest_sound(directory: Path, damaged: list[str]) -> Checkpoint | None:
 def metrics_of(path: Path) -> dict[str, float]:
     """Validation metrics of a checkpoint; {} where there are none or they cannot be read."""
     try:
-        metrics: dict[str, float] = json.loads(read_verified(path, [STATE])[STATE])["metrics"]
+        metrics: dict[str, float] = read_state(path)["metrics"]
     except InputError:
         return {}
     return metrics

@@ -64,8 +64,8 @@ class TrainingData:
             bool(config.loss.labels_take_frames),
             self.limit,
         )
-        self.train_cuts = open_cuts(config.data.train_cuts).filter(self.admission)
-        self.valid_cuts = open_cuts(config.data.valid_cuts)
+        self.train_cuts = open_cuts(config.data.train_cuts, config.data.root).filter(self.admission)
+        self.valid_cuts = open_cuts(config.data.valid_cuts, config.data.root)
         augmentation = Augmentation(config.data.spec_augment, config.train.seed)
         waves = make_waves(config.data, config.train.seed)
         if waves:
