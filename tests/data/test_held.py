@@ -27,12 +27,8 @@ def test_a_root_is_left_by_dots_and_by_links_alone(tmp_path):
     (root / "within").symlink_to(root / "below")
     inside = [str(root / "a.wav"), str(root / "below" / ".." / "a.wav"), str(root / "within" / "a.wav")]
     assert outside(iter(inside), str(root)) == ""
-    for name in (
-        str(root / ".." / "a.wav"),
-        str(root / "link" / "a.wav"),
-        "/etc/passwd",
-        str(tmp_path / "root2" / "x"),
-    ):
+    out = [root / ".." / "a.wav", root / "link" / "a.wav", "/etc/passwd", tmp_path / "root2" / "x"]
+    for name in map(str, out):
         assert outside(iter([*inside, name]), str(root)) == name
 
 
@@ -47,12 +43,6 @@ def test_all_that_a_row_names_is_held_against_the_root(tiny_corpus):
 
 def test_fields_of_ones_own_may_hold_anything_else():
     row = {"id": "x", "type": "MonoCut", "start": 0, "duration": 1, "channel": 0}
-    for custom in (
-        None,
-        {},
-        {"source": "pipe: dreams", "type": "command"},
-        {"sources": ["a"]},
-        {"sources": [{"a": 1}]},
-    ):
-        faults = read_row(json.dumps(row | {"custom": custom})).faults
-        assert faults == [] or custom == {"sources": [{"a": 1}]}
+    owned = {"source": "pipe: dreams", "type": "command"}
+    for custom in (None, {}, owned, {"sources": ["a"]}, {"sources": [{"source": "a"}]}):
+        assert read_row(json.dumps(row | {"custom": custom})).faults == []
