@@ -71,6 +71,20 @@ class PreflightConfig(TrainConfig):
 
 
 @dataclass
+class ValidateConfig(TrainConfig):
+    """`asr validate`: find all that is wrong with manifests and their audio, before a training does."""
+
+    run: str = path_option("", "not used: the options of a training will do")
+    cuts: list[str] = path_option([], "more manifests, each a part of its own, as test sets are")
+    audio: bool = option(True, "read all audio, too; false: rows, times and transcripts alone")
+    jobs: int = option(2, "processes that read audio; 0: this one", low=0, high=1000)
+    fix: str = path_option(
+        "",
+        "where to write what is sound: NAME.jsonl.gz, or of several manifests a directory for as many of their names",
+    )
+
+
+@dataclass
 class DecodeConfig:
     """`asr decode`: decode a CutSet with a trained model, and score it."""
 
@@ -344,6 +358,7 @@ COMMANDS: dict[str, type] = {
     "splice": SpliceConfig,
     "features": FeaturesConfig,
     "shar": SharConfig,
+    "validate": ValidateConfig,
     "preflight": PreflightConfig,
     "train": TrainConfig,
     "decode": DecodeConfig,
