@@ -168,7 +168,7 @@ def _check_names(values: Mapping[Any, Any], prefix: str, command: str, options: 
             if isinstance(value, dict) and typing.get_origin(options[name].type) is not dict:
                 raise InputError(f"{name}={shown(value)}: no section; needs {_described(options[name])}")
         elif not is_section(name, options):
-            raise unknown(f"{name}={shown(value)}", name, command, options)
+            raise unknown(f"{name}={shown(value)}", name, command, list_options(COMMANDS[command]))
         elif not isinstance(value, dict):
             raise InputError(f"{name}={shown(value)}: a section; set options in it, as {name}.OPTION=VALUE")
         else:

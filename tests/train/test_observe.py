@@ -132,6 +132,7 @@ def test_refused_utterances_are_named_and_counted_when_they_are_met(tiny_corpus,
     first_step = next(number for number, line in enumerate(log) if "step 1/3" in line)
     assert any(f"skipped {cuts[0].id}: 80 labels need 80 frames" in line for line in log[:first_step])
     assert sum(f"skipped {cuts[0].id}:" in line for line in log) == 1
+    assert any("1 of 24 utterances of data.train_cuts are left out" in line for line in log[:first_step])
     assert log[-2].endswith("skipped 2 utterances")
     assert sum(line["train/skipped"] for line in lines(run, "train/") if line["train/epoch"] == 0) == 2
 
