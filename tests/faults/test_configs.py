@@ -13,7 +13,7 @@ sys.modules["configs"] = configs
 SPEC.loader.exec_module(configs)
 
 
-@pytest.mark.parametrize(("draw", "count"), [("refused_words", 15), ("refused_text", 10), ("taken", 10)])
+@pytest.mark.parametrize(("draw", "count"), [("refused_words", 12), ("refused_text", 4), ("taken", 5)])
 def test_what_is_wrong_is_refused_in_one_line_that_helps_and_what_is_right_is_taken(draw, count):
     rng = random.Random(draw)
     drawn = [getattr(configs, draw)(rng) for _ in range(count)]
