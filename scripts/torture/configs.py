@@ -12,6 +12,7 @@ of random values, must be taken.
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import string
 import sys
@@ -27,7 +28,7 @@ from asr.config import COMMANDS, LOSSES, SEARCHES, TrainConfig
 from asr.config.arcs import ARCS
 from asr.config.schema import from_yaml, list_options, to_yaml
 from asr.errors import InputError
-from asr.options import MISSING, Option
+from asr.options import MISSING, Option, flatten
 
 SECONDS = 1.0
 GIVEN = {"run": "x", "cuts": "x", "output": "x", "aligner": "ctc", "words": "x", "audio": "x", "input": "x"}
@@ -100,6 +101,8 @@ def out_of_range(rng: random.Random, command: str, option: Option) -> Mistake | 
 def wrong_choice(rng: random.Random, command: str, option: Option) -> Mistake | None:
     """A choice with a wrong letter."""
     if not option.choices or typing.get_origin(option.type) is list or option.name.endswith("name"):
+        return None
+    if option.name not in flatten(dataclasses.asdict(COMMANDS[command]())):  # of a loss that is not chosen
         return None
     right = rng.choice(option.choices)
     wrong = misspelt(rng, right)

@@ -286,7 +286,7 @@ def _deep(world: World) -> None:
 @case("manifest: gigabytes in a line")
 def _bomb(world: World) -> None:
     path = world.home / "cuts.jsonl.gz"
-    with gzip.open(path, "wb", 1) as file:
+    with untimed(), gzip.open(path, "wb", 1) as file:
         for _ in range(300):
             file.write(b" " * 10**7)
     train(world, f"data.train_cuts=[{path}]")
@@ -377,7 +377,7 @@ def shar(world: World, change: Callable[[tarfile.TarFile], None], mode: str = "w
     held = row("x", "", "shar")
     with gzip.open(directory / "cuts.000000.jsonl.gz", "wt") as file:
         file.write(json.dumps(held) + "\n")
-    with tarfile.open(directory / "recording.000000.tar", mode) as tar:  # type: ignore[call-overload]
+    with untimed(), tarfile.open(directory / "recording.000000.tar", mode) as tar:  # type: ignore[call-overload]
         change(tar)
     from asr.data.features import load_samples
     from asr.data.manifest import open_cuts
@@ -680,7 +680,7 @@ def repacked(world: World, change: Callable[[dict[str, bytes]], None], level: in
         files = {name: archive.read(name) for name in archive.namelist() if name != "SHA256SUMS"}
     change(files)
     sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in files.items())
-    with zipfile.ZipFile(world.home / "x.zip", "w", level) as archive:
+    with untimed(), zipfile.ZipFile(world.home / "x.zip", "w", level) as archive:
         for name, data in {**files, "SHA256SUMS": files.get("SHA256SUMS", sums.encode())}.items():
             archive.writestr(name, data)
     loaded(world.home / "x.zip")
@@ -889,6 +889,15 @@ def recipe(name: str) -> Any:
 
 
 # How a case goes
+
+
+@contextlib.contextmanager
+def untimed() -> Iterator[None]:
+    """Within this a file is made, which is not what has 10 s."""
+    left = signal.alarm(0)
+    yield
+    if left:
+        signal.alarm(SECONDS)
 
 
 def must_refuse(work: Callable[[], Any]) -> None:
