@@ -17,6 +17,14 @@ SLOW = {  # which the script does
     "shar: gigabytes that are compressed",
     "package: weights of gigabytes",
     "corpus: an id that leads outside",
+    "config directory: a launcher in a group",
+    "config directory: a launcher",
+    "config directory: a sweeper",
+    "config directory: _target_",
+    "config: directions for Hydra",
+    "config: the environment, in a path",
+    "config: another model than its weights",
+    "transcripts: one that clears the screen is trained on",
 }
 
 
