@@ -20,9 +20,11 @@ from typing import Any
 import hydra
 import yaml  # type: ignore[import-untyped]
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException, HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -31,10 +33,11 @@ from asr.config.loss import load_installed
 from asr.config.saved import parse, read_text
 from asr.config.schema import finished, first_line, is_section, list_options, one_line, typed, unknown
 from asr.errors import InputError, naming
-from asr.options import Option, choose, require_effect, shown, with_home, without_effect
+from asr.options import Option, choose, flatten, require_effect, shown, with_home, without_effect
 
 HOME_IN_LIST = re.compile(r"(?<=[\[,])\s*~[^,\]]*")  # a path that begins with the home directory, not quoted
 
+RUNS = "callbacks", "env", "hydra_logging", "job_logging", "launcher", "sweeper"  # sections of what Hydra runs, and how
 TRAIN = "train"
 RUN_CONFIG = "config.yaml"  # of a run directory
 
@@ -215,7 +218,26 @@ def hydra_at_home(command: str, config_dir: Path | None, config_name: str | None
         yield name, search_path
 
 
-# Options
+def require_own(command: str, overrides: Sequence[str], config_dir: Path | None, config_name: str | None) -> None:
+    """Raise InputError where a config directory tells Hydra what to run: that is for the command line to say."""
+    ours = [word for word in overrides if word.lstrip("+").startswith("hydra")]
+    found, wanted = of_hydra(command, overrides, config_dir, config_name), of_hydra(command, ours, None, None)
+    for name in (name for name in found if found[name] != wanted.get(name)):
+        raise InputError(f"hydra.{name}={shown(found[name])}: is set in {config_dir}; give it on the command line")
+
+
+def of_hydra(
+    command: str, overrides: Sequence[str], config_dir: Path | None, config_name: str | None
+) -> dict[str, Any]:
+    """What Hydra would run beside the trainings, and how, by full name."""
+    with hydra_at_home(command, config_dir, config_name) as (name, search_path):
+        try:
+            running = GlobalHydra.instance().hydra
+            assert running is not None
+            composed = running.compose_config(name, [search_path, *overrides], RunMode.MULTIRUN).hydra
+        except (HydraException, OmegaConfBaseException) as error:
+            raise InputError(f"--multirun: {' '.join(str(error).split())}") from error
+    return flatten({name: OmegaConf.to_container(composed[name]) for name in RUNS})
 
 
 # Command line

@@ -15,27 +15,22 @@ import traceback
 from collections.abc import Callable, Iterable, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig
 
 from asr.cli import compare, train
-from asr.cli.compose import compose_sweep, hydra_at_home, quoted
+from asr.cli.compose import compose_sweep, hydra_at_home, quoted, require_own
 from asr.config import CompareConfig, TrainConfig
 from asr.config.schema import checked
 from asr.errors import InputError
-from asr.options import flatten, shown
 from asr.runs.result import read_result
 from asr.train.distributed import join_tasks
 
 COMMAND = "train"
 LAUNCHER = "hydra/launcher=", "hydra.launcher."  # what overrides of Hydra itself begin with
-RUNS = "callbacks", "env", "hydra_logging", "job_logging", "launcher", "sweeper"  # sections of what Hydra runs, and how
 LONGEST_NAME = 255  # bytes, on the file systems of Linux
 # A training's directory has a config and a log of its own.
 QUIET = "hydra.output_subdir=null", "hydra.sweep.subdir=.", "hydra/job_logging=none", "hydra/hydra_logging=none"
@@ -88,33 +83,12 @@ def launch(
     job: Callable[[DictConfig], float], overrides: list[str], config_dir: Path | None, config_name: str | None
 ) -> None:
     """Have Hydra's launcher call `job` with the config of every combination."""
-    require_own(overrides, config_dir, config_name)
+    require_own(COMMAND, overrides, config_dir, config_name)
     with hydra_at_home(COMMAND, config_dir, config_name) as (name, search_path):
         try:
             GlobalHydra.instance().hydra.multirun(name, job, [search_path, *overrides])  # type: ignore[union-attr]
         except (HydraException, RuntimeError) as error:  # of the launcher: no Slurm here, a job that was killed
-            message = " ".join(str(error).split())
-            raise InputError(f"--multirun: {message}") from error
-
-
-def require_own(overrides: Sequence[str], config_dir: Path | None, config_name: str | None) -> None:
-    """Raise InputError where a config directory tells Hydra what to run: that is for the command line to say."""
-    ours = [word for word in overrides if word.lstrip("+").startswith("hydra")]
-    found, wanted = of_hydra(overrides, config_dir, config_name), of_hydra(ours, None, None)
-    for name in (name for name in found if found[name] != wanted.get(name)):
-        raise InputError(f"hydra.{name}={shown(found[name])}: is set in {config_dir}; give it on the command line")
-
-
-def of_hydra(overrides: Sequence[str], config_dir: Path | None, config_name: str | None) -> dict[str, Any]:
-    """What Hydra would run beside the trainings, and how, by full name."""
-    with hydra_at_home(COMMAND, config_dir, config_name) as (name, search_path):
-        try:
-            hydra = GlobalHydra.instance().hydra
-            assert hydra is not None
-            composed = hydra.compose_config(name, [search_path, *overrides], RunMode.MULTIRUN).hydra
-        except (HydraException, OmegaConfBaseException) as error:
             raise InputError(f"--multirun: {' '.join(str(error).split())}") from error
-    return flatten({name: OmegaConf.to_container(composed[name]) for name in RUNS})
 
 
 def train_one(raw: DictConfig, base: Path, swept: frozenset[str]) -> float:
