@@ -6,7 +6,6 @@ before any of it is built.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from pathlib import Path
 from typing import Any
@@ -22,24 +21,15 @@ MOST_BYTES = 2**20
 MOST_VALUES = 20_000  # repeated ones counted as often as they are
 DEEPEST = 30  # sections and lists in each other
 MOST_SHOWN = 200  # characters of what is wrong
-SEAL = "# SHA-256 of all above: "
-SEALED = re.compile(rf"^{SEAL}(\w+)\s*\Z", re.MULTILINE)
 INTERPOLATION = re.compile(r"(?<!\\)(?:\\\\)*\$\{")
 
 
-def sealed(text: str) -> str:
-    """The text of a config with its sum in a comment at the end, so that a bit that changes is noticed."""
-    return f"{text}{SEAL}{hashlib.sha256(text.encode()).hexdigest()}\n"
-
-
 def read_text(path: Path) -> str:
-    """The text of a config. Raises InputError where it is no text, too much of it, or not what its sum says."""
+    """The text of a config. Raises InputError where it is no text, or too much of it."""
     try:
         text = read_regular(path, MOST_BYTES).decode()
     except UnicodeDecodeError as error:
         raise InputError(f"not UTF-8 text (byte {error.start})") from None
-    if (seal := SEALED.search(text)) and hashlib.sha256(text[: seal.start()].encode()).hexdigest() != seal[1]:
-        raise InputError("was changed since it was written; restore it, or take its last line away if that was meant")
     require_small(text)
     return text
 

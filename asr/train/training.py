@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from asr.config import TrainConfig
-from asr.config.saved import sealed
 from asr.config.schema import to_yaml
 from asr.data.batch import Skipped
 from asr.data.tokenizer import Tokenizer, load_tokenizer, pieces_digest
@@ -103,7 +102,7 @@ def train_in(run: RunDirectory, config: TrainConfig, ranks: Ranks) -> None:
         if begun is not None:
             begun.write(run)
         config.train.change = False  # asked for this once
-        write_atomically(run.config, sealed(to_yaml(config)).encode())
+        write_atomically(run.config, to_yaml(config).encode())
     logger = run.open_logs(trainer.step, trainer.again) if ranks.leads else silent_logger()
     for message in damaged:
         logger.warning("%s", message)
