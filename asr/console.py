@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -63,12 +64,27 @@ def lasting_stderr() -> Iterator[None]:
     """While the block runs, messages on stderr end nothing: not when the reader of a pipe goes (`2>&1 | tee log` and
     Ctrl-C), not when the terminal is closed, and not where there is no stderr."""
     before = sys.stderr
-    sys.stderr = cast(TextIO, Lasting(before or io.StringIO()))
+    with of_its_own(before or io.StringIO()) as stream:
+        sys.stderr = cast(TextIO, Lasting(stream))
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            sys.stderr = before
+
+
+@contextlib.contextmanager
+def of_its_own(stream: TextIO) -> Iterator[TextIO]:
+    """The same console by another descriptor: the first is silenced while libraries decode audio, maybe for ever."""
     try:
-        yield
-    finally:
-        sys.stderr.flush()
-        sys.stderr = before
+        descriptor = os.dup(2) if stream.fileno() == 2 else -1
+    except (OSError, ValueError):  # it is no file, as in a notebook
+        descriptor = -1
+    if descriptor < 0:
+        yield stream
+        return
+    with contextlib.suppress(OSError), open(descriptor, "w", 1, stream.encoding, stream.errors) as own:
+        yield own
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 from collections.abc import Iterator
 
 
@@ -32,7 +33,11 @@ def not_installed(what: str, extra: str) -> InputError:
 
 
 class Stopped(KeyboardInterrupt):
-    """Work was given up because a signal had asked for it.
+    """Work was given up because a signal had asked for it. number: the signal's.
 
     Not an `Exception`, so that what reads data does not take it for damage.
     """
+
+    def __init__(self, message: str = "", number: int = signal.SIGINT) -> None:
+        super().__init__(*[message] * bool(message))
+        self.number = number

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import errno
 import gzip
 import os
 import shutil
@@ -19,22 +20,64 @@ from asr.errors import InputError
 _GZIP_MAGIC = b"\x1f\x8b"
 NOT_UTF_8 = "not UTF-8"  # how the reason against a line that is not text begins
 MOST_LINE = 2**26  # bytes, of text that has lines
+# What keeps files from being written, and nothing from being read; None: numpy has only words for it.
+NO_ROOM = errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG, errno.EROFS, None
+READING = errno.ENOENT, errno.EISDIR
 _UTF_16 = codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def writing(path: Path, size: int | None = None) -> Iterator[None]:
+    """Raises InputError, with the path, its disk's free bytes and the remedy, where the block cannot write there.
+
+    size: bytes that are to be written, where that is known. What the block cannot read stays what it is.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in READING or (error.errno not in NO_ROOM and str(path.parent) not in str(error.filename)):
+            raise
+        raise InputError(cannot_write(path, error.strerror or str(error), error.errno, size)) from error
+
+
+def cannot_write(path: Path, reason: str, number: int | None = None, size: int | None = None) -> str:
+    """Why nothing more can be written to a file, and what to do."""
+    told = f"{path}: cannot be written ({reason})"
+    needed = "" if size is None else f"{size:,} bytes are needed, "
+    if number == errno.EFBIG:
+        return f"{told}: {needed}raise the limit on the size of files (ulimit -f)"
+    if number in NO_ROOM and number != errno.EROFS:
+        return f"{told}: {needed}{free_bytes(path):,} bytes are free; make room, and run again"
+    return f"{told}: name another place, or let it be written to"
+
+
+def free_bytes(path: Path) -> int:
+    """Of the disk that a file is, or is to be, on."""
+    place = next(place for place in path.absolute().parents if place.exists())
+    return shutil.disk_usage(place).free
+
+
+def require_space(path: Path, size: int) -> None:
+    """Raise InputError unless there is room for `size` bytes more where `path` is to be written."""
+    if free_bytes(path) < size:
+        raise InputError(cannot_write(path, os.strerror(errno.ENOSPC), errno.ENOSPC, size))
+
+
+@contextlib.contextmanager
+def replacing(path: Path, size: int | None = None) -> Iterator[Path]:
     """Yields a temporary path beside `path` that takes its place if the block ends well, else goes.
 
-    A reader, or a killed process, finds the old file or the new one, whole.
+    A reader, or a killed process, finds the old file or the new one, whole. Raises InputError as `writing` does.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing(path, size):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            temporary.replace(path)
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
 
 def remove_unfinished(directory: Path, name: str, process: object) -> None:
@@ -47,7 +90,7 @@ def remove_unfinished(directory: Path, name: str, process: object) -> None:
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace the content of `path`, in a way that survives a power cut, too."""
-    with replacing(path) as temporary:
+    with replacing(path, len(content)) as temporary:
         temporary.write_bytes(content)
         sync(temporary)
 

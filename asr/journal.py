@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from asr.errors import InputError
-from asr.files import remove_unfinished, write_atomically
+from asr.files import remove_unfinished, write_atomically, writing
 
 Result = TypeVar("Result")
 
@@ -47,14 +47,14 @@ class Journal(Generic[Result]):
                 result = self.from_row(row)
                 if result is not None:
                     self.done[row["id"]], rows[row["id"]] = result, row
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(self.path, as_lines([{"settings": settings, "process": os.getpid()}, *rows.values()]))
 
     def add(self, results: Mapping[str, Result]) -> None:
         """Write the results of a piece of work, all at once."""
         self.done.update(results)
-        with self.path.open("ab") as file:
-            file.write(as_lines([{"id": name, **self.to_row(result)} for name, result in results.items()]))
+        lines = as_lines([{"id": name, **self.to_row(result)} for name, result in results.items()])
+        with writing(self.path, len(lines)), self.path.open("ab") as file:
+            file.write(lines)
 
     def close(self) -> None:
         """Remove it: the work is done, and its results are elsewhere."""

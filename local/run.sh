@@ -26,6 +26,11 @@ data=data # where manifests are, and what is made of them
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 recipe=$(cd "$(dirname "$0")" && pwd)
+[ -x "$root/.venv/bin/asr" ] && PATH="$root/.venv/bin:$PATH"
+
+# Once more, as a child of what passes signals on to all that runs here, and ends it when this shell is gone.
+[ -n "${ASR_SUPERVISED-}" ] || ASR_SUPERVISED=yes exec python "$root/local/supervise.py" bash "$0" "$@"
+unset ASR_SUPERVISED
 
 fail() {
     echo "run.sh: error: $*" >&2
@@ -95,7 +100,7 @@ asr() {
     )
     [ "$threads" -ge 1 ] || threads=1
     OMP_NUM_THREADS=${OMP_NUM_THREADS:-$threads} NUMBA_NUM_THREADS=${NUMBA_NUM_THREADS:-$threads} \
-        torchrun "${meeting[@]}" --nproc-per-node "$nproc" -m asr.cli.main "$@"
+        python -m asr.cli.torchrun "${meeting[@]}" --nproc-per-node "$nproc" -m asr.cli.main "$@"
 }
 
 # stage_is N TITLE: whether stage N is to be run; announces it.
@@ -185,5 +190,4 @@ decode_once() {
     fi
 }
 
-[ -x "$root/.venv/bin/asr" ] && PATH="$root/.venv/bin:$PATH"
 command -v asr >/dev/null || fail "asr is not installed: run bash scripts/setup.sh, or pip install ."

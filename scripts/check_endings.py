@@ -211,16 +211,15 @@ def several(workers: int, processes: int) -> bool:
     return processes > 1
 
 
-STOPPED = (130,)
 WAYS = {
     "done": Way(says="done at step 6", options=("train.steps=6",), status=(0,)),
-    "SIGTERM": Way(send(signal.SIGTERM), "stopped at step", status=STOPPED),
-    "Ctrl-C": Way(interrupt, "stopped at step", status=STOPPED),
-    "SIGHUP": Way(send(signal.SIGHUP), "stopped at step", status=STOPPED),
+    "SIGTERM": Way(send(signal.SIGTERM), "stopped at step", status=(143,)),
+    "Ctrl-C": Way(interrupt, "stopped at step", status=(130,)),
+    "SIGHUP": Way(send(signal.SIGHUP), "stopped at step", status=(129,)),
     "terminal closed": Way(
-        close_console, console="terminal", status=STOPPED, applies=lambda w, processes: processes == 1
+        close_console, console="terminal", status=(129,), applies=lambda w, processes: processes == 1
     ),
-    "reader gone, then Ctrl-C": Way(lose_reader, console="pipe", status=STOPPED),
+    "reader gone, then Ctrl-C": Way(lose_reader, console="pipe", status=(130,)),
     "refused": Way(says="error: data.max_seconds=-1", options=("data.max_seconds=-1",), status=(2,), checkpoint=False),
     "diverged": Way(says="training diverged", options=("optim.lr=1e30", "optim.warmup_steps=0", "train.log_every=100")),
     "out of memory": Way(exhaust_memory, "out of memory|annot allocate memory|MemoryError", last_step=False),

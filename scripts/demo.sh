@@ -4,6 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bash scripts/setup.sh
+[ -n "${ASR_SUPERVISED-}" ] || ASR_SUPERVISED=yes exec .venv/bin/python local/supervise.py bash scripts/demo.sh
+unset ASR_SUPERVISED
 bash recipes/digits/run.sh
 
 run=recipes/digits/exp/transducer

@@ -7,6 +7,7 @@ import dataclasses
 import importlib
 import io
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
@@ -16,16 +17,16 @@ from typing import Any, NoReturn, get_args, get_type_hints
 from asr import __version__
 from asr.config import COMMANDS
 from asr.console import lasting_stderr, visible_stdout
-from asr.errors import InputError, PartlyDone
+from asr.errors import InputError, PartlyDone, Stopped
 from asr.options import choose, flatten, range_text, shown, type_name
 
 # The option that takes words without `=`, and what help calls them.
 _POSITIONAL = {"transcribe": ("files", "[FILE ...]"), "plot": ("pictures", "lattice"), "compare": ("runs", "RUN ...")}
-_INTERRUPTED = 130  # what shells report for a program ended by Ctrl-C: 128 + SIGINT
+_SIGNALLED = 128  # and the signal's number: what shells report for a program that one has ended
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command line and return the exit status: 0 done, 1 failed or done in part, 2 refused, 130 interrupted."""
+    """Run one command line and return the exit status: 0 done, 1 failed or in part done, 2 refused, 128 + a signal."""
     _print_utf8()
     words = list(sys.argv[1:] if argv is None else argv)
     program = f"asr {words[0]}" if words and words[0] in COMMANDS else "asr"
@@ -43,9 +44,9 @@ def _status_of(program: str, words: list[str]) -> int:
     except PartlyDone as error:
         return _complain(f"{program}: {error}", 1)
     except KeyboardInterrupt as interrupt:
-        return _complain(
-            f"{program}: interrupted; {interrupt}" if str(interrupt) else f"{program}: interrupted", _INTERRUPTED
-        )
+        number = interrupt.number if isinstance(interrupt, Stopped) else signal.SIGINT
+        said = f"{program}: interrupted; {interrupt}" if str(interrupt) else f"{program}: interrupted"
+        return _complain(said, _SIGNALLED + number)
     except BrokenPipeError:
         # The reader has gone (`asr ... | head`). What is still buffered must not fail when Python exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -56,6 +56,7 @@ class TrainConfig:
     train: TrainOptions = field(default_factory=TrainOptions)
     decode: DecodeOptions = field(default_factory=GreedyOptions)
     unit: str = unit_option()
+    replay: str = path_option("", "file of the run's bad-batches/: compute its loss and gradient, and train nothing")
 
     @property
     def views(self) -> int:

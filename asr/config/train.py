@@ -89,6 +89,7 @@ class TrainOptions:
     log_every: int = option(20, "steps between two lines of metrics", low=1)
     validate_every: int = option(500, "steps between two validations (of a checkpoint each)", low=1)
     save_every: int = option(500, "steps between two checkpoints", low=1)
+    max_bad_steps: int = option(20, "steps in a row without a finite gradient after which training gives up", low=1)
     average_last: int = option(5, "checkpoints that are kept, and averaged by `checkpoint=average`", low=1)
     init: str = path_option("", "run directory, or package, whose weights to begin with; pieces are told by their text")
     init_checkpoint: str = option("auto", "which of its checkpoints, as `checkpoint` of asr decode")

@@ -9,6 +9,7 @@ import argparse
 import gzip
 import hashlib
 import http.client
+import io
 import json
 import sys
 import tarfile
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from asr.console import visible
 from asr.errors import InputError
-from asr.files import replacing
+from asr.files import replacing, writing
 from asr.options import with_home
 from asr.progress import progress
 
@@ -99,7 +100,7 @@ def extract(archive: Path, directory: Path) -> Path:
     with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".extract-") as temporary:
         contents = Path(temporary) / "contents"
         try:
-            with tarfile.open(archive) as tar:
+            with tarfile.open(archive) as tar, writing(directory):
                 tar.extractall(contents, filter="data")
         except (tarfile.TarError, EOFError, OSError) as error:
             raise InputError(f"{archive}: cannot unpack it ({error}); remove it and run again") from error
@@ -191,8 +192,10 @@ def write_flac(path: Path, samples: np.ndarray, sampling_rate: int) -> None:
     """Write int16 ``samples`` of shape (n,) as 16-bit FLAC."""
     import soundfile
 
-    with replacing(path) as temporary:
-        soundfile.write(temporary, samples, sampling_rate, format="FLAC", subtype="PCM_16")
+    packed = io.BytesIO()  # libsndfile has no words for a disk that is full
+    soundfile.write(packed, samples, sampling_rate, format="FLAC", subtype="PCM_16")
+    with replacing(path, len(packed.getbuffer())) as temporary:
+        temporary.write_bytes(packed.getbuffer())
 
 
 def _download_rest(url: str, part: Path) -> None:
@@ -216,7 +219,8 @@ def _append(response: http.client.HTTPResponse, part: Path, done: int) -> None:
     with part.open("r+b" if done else "wb") as file:
         file.seek(done)
         for block in progress(blocks, int(length or 0) // _BLOCK, part.stem, "MiB"):
-            file.write(block)
+            with writing(part, total):
+                file.write(block)
     if total is not None and part.stat().st_size < total:
         raise ConnectionError(f"it ended after {part.stat().st_size} of {total} bytes")
 

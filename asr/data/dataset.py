@@ -16,6 +16,7 @@ from asr.config import SpecAugmentOptions
 from asr.data.augment import keyed_random, spec_augment
 from asr.data.batch import Batch, Position, Skipped
 from asr.data.features import load_features, make_fbank
+from asr.data.reading import reading
 from asr.data.scripts import joined
 from asr.data.tokenizer import Tokenizer
 from asr.data.waves import WaveAugmentation
@@ -101,12 +102,17 @@ class SpeechDataset(torch.utils.data.Dataset[Batch]):
         Raises InputError where they cannot be read, or the transcript is not of what is heard.
         """
         check_supervisions(cut)
-        alter = partial(self.waves, epoch=position.epoch, cut_id=cut.id) if self.waves and position else None
-        with one_thread():
-            features = load_features(cut, self.fbank, alter)
+        with reading(cut.id):
+            features = self.features_of(cut, position)
         if len(features) < self.timing.window:
             raise InputError(f"{len(features)} feature frames, the encoder needs {self.timing.window}")
         return features
+
+    def features_of(self, cut: Cut, position: Position | None) -> Tensor:
+        """Features (T,F) of one cut, however few."""
+        alter = partial(self.waves, epoch=position.epoch, cut_id=cut.id) if self.waves and position else None
+        with one_thread():
+            return load_features(cut, self.fbank, alter)
 
     def augment(self, features: Tensor, position: Position | None, cut_id: str, view: int) -> Tensor:
         """A view of an utterance's features (T,F): augmented in training."""

@@ -10,7 +10,6 @@ import os
 import pickle
 import signal
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,10 +22,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from asr.data.batch import Batch
 from asr.data.dataset import Draw, SpeechDataset
 from asr.errors import InputError
+from asr.orphans import when_orphaned
 
 POLL_SECONDS = 1.0  # between two looks at whether to wait on for a batch
 SHOWN = 5  # cuts of a batch that a message names
-# They reach the whole process group; the process that trains decides when its workers end.
+# They reach the whole process group, or a worker alone; the process that trains decides when its workers end.
 SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR2") if hasattr(signal, name)]
 
 
@@ -151,7 +151,7 @@ def started(dataset: Packed, sampler: Noted, workers: int) -> Iterator[tuple[Ite
 
 
 def _end(processes: Sequence[BaseProcess]) -> None:
-    # At once, and whatever they do: they have nothing to lose, and ignore whatever asks.
+    # At once, and whatever they do: they have nothing to lose, and end for nothing else.
     for process in processes:
         process.kill()
     for process in processes:
@@ -159,18 +159,20 @@ def _end(processes: Sequence[BaseProcess]) -> None:
 
 
 def _start_worker(worker: int) -> None:
+    parent = os.getppid()
+
+    def pass_on(number: int, frame: object) -> None:
+        if os.getppid() == parent:
+            os.kill(parent, signal.SIGTERM)
+
     for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+        if signal.getsignal(number) != signal.SIG_IGN:  # as `nohup` leaves SIGHUP
+            signal.signal(number, pass_on)
+    signal.set_wakeup_fd(-1)  # that the process has which trains
     torch.set_num_threads(1)
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-
-
-def _end_with(parent: int) -> None:
     # torch has a worker notice it, too, but then wait until its last batch is read, which nobody does any more. It
     # keeps the connections open that it was forked with, and other training processes do not hear of the death.
-    while os.getppid() == parent:
-        time.sleep(POLL_SECONDS)
-    os._exit(1)
+    when_orphaned(lambda: os._exit(1))
 
 
 def _death(worker: BaseProcess, draw: Draw) -> str:
@@ -184,5 +186,9 @@ def _death(worker: BaseProcess, draw: Draw) -> str:
 
 def named(draw: Draw) -> str:
     """The cuts of a draw, in words."""
-    ids = [cut.id for cut in draw.cuts]
-    return ", ".join(ids[:SHOWN]) + (f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else "")
+    return shortened([cut.id for cut in draw.cuts])
+
+
+def shortened(names: Sequence[str]) -> str:
+    """The first of many names, in words."""
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

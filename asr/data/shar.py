@@ -6,10 +6,14 @@ shards: ``cuts.000000.jsonl.gz`` beside ``recording.000000.tar`` or ``features.0
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
 import re
 import shutil
+import sys
 import tempfile
+import traceback
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +25,7 @@ from asr.data.batch import Skipped
 from asr.data.features import load_samples, read_stored
 from asr.data.lhotse_audio import as_sound
 from asr.errors import InputError
-from asr.files import read_regular, replace_directory, sync, write_atomically
+from asr.files import read_regular, replace_directory, sync, write_atomically, writing
 
 _SHARD = re.compile(r"(cuts|recording|features)\.(\d{6})\.(jsonl\.gz|tar)")
 _SETTINGS = "settings.json"
@@ -51,10 +55,17 @@ def write_shard(shard: Shard) -> list[Skipped]:
 
     Raises InputError where nothing can be read.
     """
+    with writing(shard.directory), torn_tars_unheard():
+        return write_whole(shard)
+
+
+def write_whole(shard: Shard) -> list[Skipped]:
+    """`write_shard`; raises OSError where the disk takes no more."""
     field = {"features": "numpy"} if shard.cuts[0].has_features else {"recording": shard.audio}
     suffix = f".{shard.number:06d}"
     skipped: list[Skipped] = []
-    with tempfile.TemporaryDirectory(dir=shard.directory, prefix="unfinished-") as temporary:
+    unfinished = tempfile.TemporaryDirectory(dir=shard.directory, prefix="unfinished-", ignore_cleanup_errors=True)
+    with unfinished as temporary:
         with as_sound(), SharWriter(temporary, field, None, warn_unused_fields=False, shard_suffix=suffix) as writer:
             for cut in readable(shard.cuts, skipped):
                 writer.write(cut)
@@ -64,6 +75,20 @@ def write_shard(shard: Shard) -> list[Skipped]:
             sync(path)
             path.rename(shard.directory / path.name)
     return skipped
+
+
+@contextlib.contextmanager
+def torn_tars_unheard() -> Iterator[None]:
+    """Have the tar files of a block that cannot write collected here, and in silence: each wants to end itself, in
+    vain, and Python would print a traceback of it."""
+    try:
+        yield
+    except OSError as error:
+        before, sys.unraisablehook = sys.unraisablehook, lambda _: None
+        traceback.clear_frames(error.__traceback__)
+        gc.collect()
+        sys.unraisablehook = before
+        raise
 
 
 def readable(cuts: Iterable[Cut], skipped: list[Skipped]) -> Iterator[Cut]:

@@ -15,6 +15,7 @@ from lhotse.cut.data import DataCut
 from asr.data.batch import Skipped
 from asr.data.features import SAMPLING_RATE, extract, load_samples, make_fbank, require_recording
 from asr.errors import InputError
+from asr.files import writing
 from asr.frames import FRAME_SECONDS
 
 
@@ -65,7 +66,7 @@ def store_chunk(task: Task) -> tuple[list[Cut], list[Skipped]]:
     torch.set_num_threads(1)
     fbank = make_fbank(task.mel_bins)
     stored, skipped = [], []
-    with NumpyFilesWriter(str(task.store.unfinished)) as writer:
+    with writing(task.store.unfinished), NumpyFilesWriter(str(task.store.unfinished)) as writer:
         for cut in task.cuts:
             try:
                 computed = [compute(at_speed(cut, factor), fbank) for factor in task.factors]

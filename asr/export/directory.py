@@ -23,7 +23,7 @@ from asr.export import onnx_files
 from asr.export.parity import HIDDEN_TOLERANCE, MOST_CHANGED, Exported, Parity, Run, compare
 from asr.export.readme import readme
 from asr.export.sherpa import Form, Part, bpe_vocab, check_model, make_parts, tokens_txt
-from asr.files import replace_directory, require_directory
+from asr.files import replace_directory, require_directory, writing
 from asr.runs.trained import Trained
 
 DESCRIPTION = "export.json"  # tells a directory that may be replaced from others
@@ -139,10 +139,11 @@ def new_directory(output: Path) -> Iterator[Path]:
     require_directory(output.absolute().parent)
     temporary = output.absolute().with_name(f".{output.name}.new")
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
     try:
-        yield temporary
-        replace_directory(temporary, output.absolute())
+        with writing(output.absolute()):
+            temporary.mkdir()
+            yield temporary
+            replace_directory(temporary, output.absolute())
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

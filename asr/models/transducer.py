@@ -117,22 +117,20 @@ def memory_bytes() -> float:
 
 
 def fill(model: Transducer, weights: Mapping[str, Tensor], where: object) -> None:
-    """Give a model the weights of a state dict. Raises InputError where they are another model's, or not finite."""
+    """Give a model the weights of a state dict. Raises InputError where they are another model's."""
     try:
         model.load_state_dict(dict(weights))
     except (RuntimeError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split()).partition(": ")[2][:MOST_SHOWN]
         raise InputError(f"{where}: not the weights of this model ({reason}); see to its config.yaml") from error
-    for name, value in model.state_dict().items():
-        if value.is_floating_point() and not value.isfinite().all():
-            raise InputError(f"{where}: {name} is not finite; use another checkpoint")
 
 
 def require_fitting(options: ModelOptions, weights: Mapping[str, Tensor], where: object) -> None:
     """Raise InputError where a model with these options would be of another size than weights: before it is built."""
     layers = {name.split(".")[2] for name in weights if name.startswith("encoder.layers.")}
-    shapes = {name: list(weights[name].shape) if name in weights else None for name in ENDS}
-    wanted = dict(zip(ENDS, ([options.joiner_dim, options.encoder_dim], [options.joiner_dim, options.predictor_dim])))
-    if len(layers) != options.layers or shapes != wanted:
-        what = f"{len(layers)} layers, not {options.layers}; {shapes}, not {wanted}"
-        raise InputError(f"{where}: not the weights of this model ({what}); see to its config.yaml")
+    found = [len(layers), *(list(weights[name].shape) if name in weights else None for name in ENDS)]
+    wanted = [options.layers, [options.joiner_dim, options.encoder_dim], [options.joiner_dim, options.predictor_dim]]
+    for name, there, here in zip(("layers", *ENDS), found, wanted):
+        if there != here:
+            differs = f"{name}: {there}, not {here}"
+            raise InputError(f"{where}: not the weights of this model ({differs}); see to its config.yaml")

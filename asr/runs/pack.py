@@ -22,7 +22,7 @@ from asr.config.schema import to_yaml
 from asr.data.pauses import ANY
 from asr.data.tokenizer import pieces_digest
 from asr.errors import InputError
-from asr.files import replace_directory, replacing, require_directory, require_writable, sync
+from asr.files import replace_directory, replacing, require_directory, require_writable, sync, writing
 from asr.options import replace_paths
 from asr.runs import state
 from asr.runs.card import Export, Facts, Score, card
@@ -209,9 +209,10 @@ def new_directory(output: Path) -> Iterator[Writer]:
 
     def write(name: str, content: bytes) -> None:
         path = temporary / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-        sync(path)
+        with writing(path, len(content)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+            sync(path)
 
     try:
         yield write

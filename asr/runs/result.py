@@ -63,7 +63,7 @@ def read_result(path: Path) -> Result:
     run = RunDirectory(path)
     config = load_config(run)
     asked = flatten(dataclasses.asdict(config)).items()
-    options = {name: shown(value) for name, value in asked if name not in ("run", "train.change")}
+    options = {name: shown(value) for name, value in asked if name not in ("run", "train.change", "replay")}
     metrics = [*read_metrics(run.metrics)]
     validations = state.comparable(section(metrics, "validation"))
     return Result(
@@ -111,17 +111,20 @@ def not_scored(path: Path) -> dict[str, str]:
 def changes(run: RunDirectory) -> Iterator[str]:
     """The options that were changed on the way, as "optim.lr=0.0005 from step 350 on"."""
     for line in read_metrics(run.changes):
-        values: Mapping[str, Any] = line["changed"]
+        values: Mapping[str, Any] = line.get("changed", {})
         yield ", ".join(f"{name}={shown(now)}" for name, (_, now) in values.items()) + f" from step {line['step']} on"
 
 
 def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of JSON of a run's metrics or changes, but one that was cut short."""
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    """The lines of JSON of a run's metrics or changes, up to one that was cut short, or is something else."""
+    for line in path.read_bytes().splitlines() if path.is_file() else []:
         try:
-            yield json.loads(line)
+            row = json.loads(line)
         except ValueError:
             return
+        if not isinstance(row, dict) or "step" not in row:
+            return
+        yield row
 
 
 def read_rate(path: Path) -> Rate:

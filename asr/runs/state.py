@@ -26,14 +26,18 @@ from safetensors.torch import load as parse_tensors
 from safetensors.torch import save as serialize_tensors
 from torch import Tensor
 
+from asr.device import is_out_of_memory
 from asr.errors import InputError
-from asr.files import read_regular, sync
+from asr.files import cannot_write, read_regular, require_space, sync
 from asr.score.wer import RATES, Unit
 
 SUMS = "SHA256SUMS"
 STATE = "state.json"
-KINDS = {"step": int, "metrics": dict, "parts": dict, "info": dict}  # of what it holds
 MOST_TEXT, MOST_TENSORS = 2**28, 2**38  # bytes of a file
+NAME = re.compile(r"(step|stop)-(\d{8,})")  # of a regular and of an interim checkpoint, not of a copy beside it
+ABSENT = FileNotFoundError, IsADirectoryError, NotADirectoryError  # not OSError: an unreadable disk is no damage
+# What contents raise that are whole, and yet are not those of a checkpoint: somebody has edited them, and the sums.
+FOREIGN = KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError, SafetensorError
 
 
 @dataclass
@@ -86,11 +90,11 @@ def save(directory: Path, checkpoint: Checkpoint, interim: bool = False) -> Path
     """
     contents = serialize(checkpoint)
     final = directory / checkpoint_name(checkpoint.step, interim)
-    with written_whole(final) as temporary:
+    with written_whole(final, sum(map(len, contents.values()))) as temporary:
         write_files(temporary, contents, sums_of(contents))
     for other in resumable(directory):
         if step_of(other) > checkpoint.step:  # unsound, or training would have gone on from there
-            shutil.rmtree(other)
+            remove(other)
     return final
 
 
@@ -101,14 +105,14 @@ def complete(directory: Path, step: int, metrics: dict[str, float]) -> Path:
     """
     interim, final = directory / checkpoint_name(step, True), directory / checkpoint_name(step, False)
     sums = read_sums(interim)
-    state = read_state(interim)
+    state = json.loads(read_verified(interim, [STATE])[STATE])
     state["metrics"], state["info"]["validation_due"] = metrics, False
     contents = {STATE: state_file(state)}
     with written_whole(final) as temporary:
         for name in sums.keys() - contents:
             link_or_copy(interim / name, temporary / name)
         write_files(temporary, contents, sums | sums_of(contents))
-    shutil.rmtree(interim)
+    remove(interim)
     return final
 
 
@@ -118,23 +122,24 @@ def checkpoint_name(step: int, interim: bool) -> str:
 
 
 @contextlib.contextmanager
-def written_whole(final: Path) -> Iterator[Path]:
+def written_whole(final: Path, size: int | None = None) -> Iterator[Path]:
     """A temporary directory that becomes `final` when the block has ended well.
 
-    Raises InputError where the file system takes no more.
+    size: bytes that are to be written. Raises InputError where the file system does not take them.
     """
     temporary = final.with_name(f".{final.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
     try:
+        clear(final.parent)
+        require_space(final, size or 0)
         temporary.mkdir(parents=True)
         yield temporary
         sync(temporary)
         if final.exists():  # unsound, or it would not be written again
-            shutil.rmtree(final)
+            remove(final)
         os.rename(temporary, final)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)  # on a full disk it would keep the room
-        raise InputError(f"{final}: cannot be written ({error.strerror}); see to the disk and run again") from error
+        raise InputError(cannot_write(final, error.strerror or str(error), error.errno, size)) from error
     sync(final.parent)
 
 
@@ -182,60 +187,30 @@ def as_tensors(data: bytes, where: object) -> dict[str, Tensor]:
     """The tensors of a safetensors file. Raises InputError, naming `where` it is, for anything else, as a pickle."""
     try:
         return parse_tensors(data)
-    except (SafetensorError, ValueError, RuntimeError, TypeError, KeyError) as error:
+    except FOREIGN as error:
         raise InputError(f"{where} holds no tensors ({error}): remove the checkpoint") from error
-
-
-def read_state(path: Path) -> dict[str, Any]:
-    """What `state.json` of a checkpoint holds, all of it of the right type. Raises InputError where it is not."""
-    try:
-        state = json.loads(read_verified(path, [STATE])[STATE])
-        right = all(isinstance(state[name], kind) for name, kind in KINDS.items()) and not isinstance(
-            state["step"], bool
-        )
-        numbers = all(isinstance(one, (int, float)) for one in state["metrics"].values())
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        right = numbers = False
-    if not (right and numbers and state["step"] == step_of(path) and all(map(is_plain, state["parts"]))):
-        raise InputError(f"{path / STATE} describes no checkpoint of step {step_of(path)}: remove the checkpoint")
-    return dict(state)
-
-
-def is_plain(name: str) -> bool:
-    """Whether this is the name of a file in the directory of whoever names it."""
-    return re.fullmatch(r"\w[\w.-]*", name) is not None
 
 
 def read_sums(path: Path) -> dict[str, str]:
     """The SHA-256 of each file of a checkpoint, as it was written. Raises InputError where there are none."""
     try:
         lines = read_regular(path / SUMS, MOST_TEXT).decode().removesuffix("\n").split("\n")
-        sums = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
-        if others := [name for name in sums if not is_plain(name)]:
-            raise InputError(
-                f"{path}: {SUMS} names {others[0]}, which is no file of a checkpoint: remove the checkpoint"
-            )
-        return sums
-    except (
-        FileNotFoundError,
-        NotADirectoryError,
-        IsADirectoryError,
-        ValueError,
-    ) as error:  # not OSError: an unreadable disk is no damage
+        return {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
+    except (*ABSENT, ValueError) as error:
         raise InputError(f"{path}: incomplete checkpoint ({error})") from error
 
 
 def read_verified(path: Path, names: Iterable[str] | None = None) -> dict[str, bytes]:
     """Files of a checkpoint (None: all), each with the right sum. Raises InputError naming the one that is not."""
     sums = read_sums(path)
+    if any(Path(name).name != name for name in sums):
+        raise InputError(f"{path / SUMS} names files that are not in the checkpoint; remove it")
     try:
-        wanted = sums if names is None else names
+        wanted = [*(sums if names is None else names)]
+        if any(Path(name).name != name for name in wanted):
+            raise InputError(f"{path / STATE} names files that are not in the checkpoint; remove it")
         files = {name: read_regular(path / name, MOST_TEXT if name == STATE else MOST_TENSORS) for name in wanted}
-    except (
-        FileNotFoundError,
-        NotADirectoryError,
-        IsADirectoryError,
-    ) as error:  # not OSError: an unreadable disk is no damage
+    except ABSENT as error:
         raise InputError(f"{path}: incomplete checkpoint ({error})") from error
     for name, data in files.items():
         if hashlib.sha256(data).hexdigest() != sums.get(name):
@@ -246,18 +221,49 @@ def read_verified(path: Path, names: Iterable[str] | None = None) -> dict[str, b
 
 
 def load(path: Path, parts: Iterable[str] | None = None) -> Checkpoint:
-    """Read a checkpoint, or only some of its parts, after checking their sums: files of others may be absent."""
-    state = read_state(path)
-    wanted = list(state["parts"] if parts is None else parts)
-    files = read_verified(path, [part_file(name) for name in wanted])
-    try:
-        tensors = {name: as_tensors(files[part_file(name)], path / part_file(name)) for name in wanted}
-        loaded = {name: join_tensors(state["parts"][name], tensors[name]) for name in wanted}
+    """Read a checkpoint, or only some of its parts, after checking their sums: files of others may be absent.
+
+    Raises InputError where it is damaged, or not one of this program's.
+    """
+    with understood(path):
+        state = json.loads(read_verified(path, [STATE])[STATE])
+        if any(Path(name).name != name for name in state["parts"]):
+            raise ValueError("parts that are elsewhere")
+        wanted = list(state["parts"] if parts is None else parts)
+        files = read_verified(path, [part_file(name) for name in wanted])
+        loaded = {name: join_tensors(state["parts"][name], parse_tensors(files[part_file(name)])) for name in wanted}
         if not all(isinstance(part, dict) for part in loaded.values()):
-            raise TypeError("a part is none")
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: {STATE} and the tensors do not belong together ({error}): remove it") from error
-    return Checkpoint(state["step"], state["metrics"], loaded, state["info"])
+            raise TypeError("a part that is none")
+        checkpoint = Checkpoint(state["step"], as_metrics(state["metrics"]), loaded, {**state["info"]})
+        if checkpoint.step != step_of(path):
+            raise ValueError(f"of step {checkpoint.step}")
+    return checkpoint
+
+
+@contextlib.contextmanager
+def understood(path: Path) -> Iterator[None]:
+    """Raises InputError for contents of a checkpoint that are none."""
+    try:
+        yield
+    except FOREIGN as error:
+        if is_out_of_memory(error):
+            raise
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(f"{path}: its contents are not those of a checkpoint ({what}); remove it") from error
+
+
+def require_finite(weights: Mapping[str, Tensor]) -> None:
+    """Raise ValueError for weights with which nothing would be recognised; training makes none."""
+    for name, value in weights.items():
+        if not torch.isfinite(value).all():
+            raise ValueError(f"{name} is not finite")
+
+
+def as_metrics(values: Any) -> dict[str, float]:
+    """Metrics of a checkpoint. Raises ValueError where they are something else."""
+    if not isinstance(values, dict) or not all(isinstance(one, (int, float)) for one in values.values()):
+        raise ValueError("metrics that are no numbers")
+    return values
 
 
 def part_file(name: str) -> str:
@@ -275,13 +281,14 @@ def weights_only(path: Path) -> bool:
 
 
 def checkpoints(directory: Path) -> list[Path]:
-    """Checkpoints of a run, oldest first; unfinished ones do not count."""
-    return sorted(directory.glob("step-*"))
+    """Checkpoints of a run, oldest first; unfinished ones do not count, nor do copies of other names."""
+    return sorted((path for path in directory.glob("step-*") if NAME.fullmatch(path.name)), key=step_of)
 
 
 def resumable(directory: Path) -> list[Path]:
     """Regular and interim checkpoints, oldest first, of one step the regular one last."""
-    return sorted([*directory.glob("stop-*"), *checkpoints(directory)], key=step_of)
+    interim = [path for path in directory.glob("stop-*") if NAME.fullmatch(path.name)]
+    return sorted([*interim, *checkpoints(directory)], key=step_of)
 
 
 def step_of(path: Path) -> int:
@@ -299,13 +306,27 @@ def newest_sound(directory: Path, damaged: list[str]) -> Checkpoint | None:
     return None
 
 
+def read_metrics(path: Path) -> dict[str, float]:
+    """Validation metrics of a checkpoint; {} where there are none. Raises InputError where they cannot be read."""
+    with understood(path):
+        return as_metrics(json.loads(read_verified(path, [STATE])[STATE])["metrics"])
+
+
 def metrics_of(path: Path) -> dict[str, float]:
     """Validation metrics of a checkpoint; {} where there are none or they cannot be read."""
     try:
-        metrics: dict[str, float] = read_state(path)["metrics"]
+        return read_metrics(path)
     except InputError:
         return {}
-    return metrics
+
+
+def require_metrics(directory: Path) -> None:
+    """Raise InputError unless the metrics of all checkpoints can be read: of those left, none need be the best."""
+    for path in checkpoints(directory):
+        try:
+            read_metrics(path)
+        except InputError as error:
+            raise InputError(f"which checkpoint is the best cannot be told: {error}, or name another") from error
 
 
 def best(directory: Path) -> Path | None:
@@ -355,14 +376,27 @@ def size_of(metrics: Mapping[str, float]) -> float:
     return metrics.get("utterances", 0) + metrics.get("skipped", 0)
 
 
+def remove(path: Path) -> None:
+    """Delete a checkpoint, or what has its name. Interrupted, it leaves no half of one under that name."""
+    unfinished = path.with_name(f".{path.name}.old.tmp")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    os.rename(path, unfinished)
+    shutil.rmtree(unfinished) if unfinished.is_dir() else unfinished.unlink()
+
+
 def prune(directory: Path, keep_last: int) -> None:
     """Delete all checkpoints but the last `keep_last`, the best and the newest, and what interrupted saves left."""
     kept = {*checkpoints(directory)[-keep_last:], best(directory), *resumable(directory)[-1:]}
     for path in resumable(directory):
         if path not in kept:
-            shutil.rmtree(path)
+            remove(path)
+    clear(directory)
+
+
+def clear(directory: Path) -> None:
+    """Delete what interrupted saves and deletions have left: it may be what fills the disk."""
     for path in directory.glob(".st*.tmp"):
-        shutil.rmtree(path)
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def average(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:

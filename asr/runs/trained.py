@@ -55,6 +55,7 @@ def load_config(run: RunDirectory) -> TrainConfig:
         raise InputError(
             f"run={run.path}: no config.yaml there, so it is not a run directory of `asr train`, nor a package"
         )
+    run.check_config()
     try:
         config = from_yaml(read_text(run.config), "train")
     except InputError as error:
@@ -81,6 +82,7 @@ def resolve(run: RunDirectory, checkpoint: str) -> str:
     """
     if checkpoint != AUTO:
         return checkpoint
+    state.require_metrics(run.checkpoints)
     chosen = state.best(run.checkpoints)
     rates = {"best": state.metrics_of(chosen)} if chosen else {}
     rates |= {name: metrics for name, metrics in validated_averages(run).items() if state.unit_of(metrics)}
@@ -174,6 +176,8 @@ def load_package(package: Package, checkpoint: str, device: torch.device) -> Tra
     config.run = str(package.path)
     tokenizer = parse_tokenizer(lambda name: package.read(f"{TOKENIZER}/{name}"), package.path / TOKENIZER)
     weights = package.tensors(MODEL)
+    with state.understood(package.path):
+        state.require_finite(weights)
     try:
         model = built(config, tokenizer, [weights], [package.path / MODEL])
     except InputError as error:
@@ -209,13 +213,13 @@ def load_weights(
     """
     part = EMA if checkpoint == EMA else "model"
     loaded = state.load(path, [part])
-    weights = loaded.parts[part].get("weights") if checkpoint == EMA else loaded.parts[part]
-    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise InputError(f"{path}: {state.STATE} describes no weights: remove the checkpoint")
-    if has_lora:
-        weights = merged(weights, path)
-    known = loaded.info.get("tokenizer", pieces_digest(tokenizer))  # older checkpoints do not tell
-    size = len(weights.get("joiner.output.weight", ())) - extra_outputs
+    with state.understood(path):
+        weights: dict[str, Tensor] = loaded.parts[part]["weights"] if checkpoint == EMA else loaded.parts[part]
+        state.require_finite(weights)
+        if has_lora:
+            weights = merged(weights, path)
+        known = loaded.info.get("tokenizer", pieces_digest(tokenizer))  # older checkpoints do not tell
+        size = len(weights["joiner.output.weight"]) - extra_outputs
     if known != pieces_digest(tokenizer) or size != tokenizer.vocab_size:
         differs = f"{size} pieces, it has {tokenizer.vocab_size}" if size != tokenizer.vocab_size else "other pieces"
         raise InputError(
@@ -242,6 +246,7 @@ def select(directory: Path, checkpoint: str, average_last: int) -> list[Path]:
     if checkpoint == AVERAGE:
         return found[-average_last:]
     if checkpoint == "best":
+        state.require_metrics(directory)
         return [state.best(directory) or found[-1]]
     if directory / checkpoint in found:
         return [directory / checkpoint]

@@ -1,6 +1,6 @@
 """Several processes that train one model, as `torchrun` starts them.
 
-    torchrun --nproc-per-node 2 -m asr.cli.main train …
+    python -m asr.cli.torchrun --nproc-per-node 2 -m asr.cli.main train …
 
 Each process takes every size-th batch of the one stream of training batches, so no process ever has more to do than
 another, and all average their gradients in every step (`DistributedDataParallel`, or `fully_shard`; NCCL between GPUs,
@@ -10,6 +10,7 @@ gloo between CPUs). Whatever else they have to agree on is a small object that e
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from asr.errors import InputError
+from asr.orphans import when_orphaned
 from asr.runs.lock import owned
 from asr.train.shard import shard
 
@@ -102,6 +104,7 @@ def joined(device: str) -> Iterator[Ranks]:
     on_gpu = device != "cpu" and torch.cuda.is_available()
     if on_gpu:
         claim_gpu(local_rank)
+    when_orphaned(lambda: os.kill(os.getpid(), signal.SIGTERM))  # torchrun was killed: no other will end this one
     distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=TIMEOUT)
     try:
         group = distributed.new_group(backend="gloo", timeout=TIMEOUT)  # so that agreeing never waits for a GPU

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import signal
 import sys
 import time
 from collections import defaultdict
@@ -18,11 +19,12 @@ from tqdm import tqdm
 from asr.config import OptimOptions, TrainOptions
 from asr.data.augment import seed_torch
 from asr.data.batch import Batch, Position
+from asr.data.loader import shortened
 from asr.errors import InputError, Stopped
 from asr.progress import told_if_slow
 from asr.runs import state
 from asr.runs.directory import RunDirectory
-from asr.train import window
+from asr.train import bad, window
 from asr.train.average import MovingAverage
 from asr.train.distributed import ALONE, Ranks
 from asr.train.faults import explained
@@ -31,7 +33,6 @@ from asr.train.shard import align_buffers, divided_for, divided_like, gathered, 
 from asr.train.skips import SkipLog
 from asr.train.task import Share, Task
 
-PATIENCE = 20  # consecutive steps without a finite gradient after which training gives up
 FIRST_BATCH = "waiting for the first batch: the data workers start, and read the manifests"
 FIRST_STEP = "in the first step: what is compiled for it is kept for the next training, where it can be"
 
@@ -78,7 +79,8 @@ class Trainer:
         self.bad_steps = 0
         self.rate = 0.0
         self.left_out = 0  # utterances, on the way to the group of this step
-        self.asked_to_stop = self.stopping = False
+        self.asked_to_stop = self.stopping = 0  # the signal that asked this process, and that all have agreed on
+        self.doing = "what comes before the first step"  # that a stop would have to wait for
         self.told: dict[str, object] = {}  # what else checkpoints tell
         self.validation_due = False  # of this step
         self.saved_step: int | None = None
@@ -87,9 +89,12 @@ class Trainer:
         self.logger = logging.getLogger("asr")
         self.skips = SkipLog(self.logger)
 
-    def stop(self) -> None:
-        """Ask for a checkpoint and the end of training after the current step."""
-        self.asked_to_stop = True
+    def stop(self, number: int = signal.SIGINT) -> None:
+        """Ask for a checkpoint and the end of training after the current step, on behalf of a signal.
+
+        Of several the lowest counts: what a group is sent, workers pass on as SIGTERM.
+        """
+        self.asked_to_stop = min(self.asked_to_stop or number, number)
 
     def fit(self) -> bool:
         """Train. Returns whether all was done, or stops early where `stop` was called.
@@ -155,6 +160,7 @@ class Trainer:
 
     def take(self, batches: Iterator[Batch]) -> list[Batch]:
         """This process's batches of one step, of which something could be read in some process."""
+        self.doing = f"the data of step {self.step + 1} are here"
         began, self.left_out = self.position.epoch, 0
         while True:
             group = list(islice(batches, self.options.accumulate))
@@ -171,18 +177,19 @@ class Trainer:
 
     def train_step(self, group: list[Batch]) -> None:
         """One optimiser step on the mean loss per label of the `group` of every process."""
+        self.doing = f"step {self.step + 1}, of {shortened([one for batch in group for one in batch.ids])}"
         position = end_of(group)
         self.rate = set_learning_rate(self.optimizer, self.step, self.options.steps, self.optim, position.epoch)
         self.optimizer.zero_grad(set_to_none=True)
         align_buffers(self.share)
         labels = max(sum(self.ranks.share(sum(int(batch.label_lengths.sum()) for batch in group))), 1)
-        sums, faults = self.backward(group, labels)
-        shared = self.ranks.share((dict(sums), faults))
+        sums, own_faults = self.backward(group, labels)
+        shared = self.ranks.share((dict(sums), list(own_faults.values())))
         faults = [fault for _, faults in shared for fault in faults]
         clipped = torch.nn.utils.clip_grad_norm_(self.task.parameters(), self.optim.clip_norm or math.inf)
         norm = float(gathered(clipped))
         if faults or not math.isfinite(norm):
-            self.leave_out("; ".join(faults) or f"gradient norm is {norm}")
+            self.leave_out(group, own_faults, faults, norm)
         else:
             self.between_steps = False
             self.optimizer.step()
@@ -197,21 +204,21 @@ class Trainer:
         self.validation_due = self.step == self.options.steps or self.step % self.options.validate_every == 0
         self.between_steps = True
 
-    def backward(self, group: list[Batch], labels: int) -> tuple[dict[str, float], list[str]]:
+    def backward(self, group: list[Batch], labels: int) -> tuple[dict[str, float], dict[int, str]]:
         """Add this process's part to the gradient of the loss per one of `labels` labels.
 
-        Returns the sums of its terms, and what was wrong with batches.
+        Returns the sums of its terms, and what was wrong with batches, by their place in the group.
         """
         sums: dict[str, float] = defaultdict(float)
-        faults = []
+        faults = {}
         for index, batch in enumerate(group):
-            number = self.step * self.batches_per_step + index * self.ranks.size + self.ranks.rank
-            seed_torch("step", self.options.seed, number)
+            seed_torch("step", self.options.seed, self.number_of(index))
             with self.ranks.accumulating(self.share, last=index == len(group) - 1):
                 out, fault = self.forward(batch.to(self.device))
                 loss = out.per_utterance.sum() / labels
                 (loss * self.ranks.size).backward()  # of which the mean is taken
-            faults += [fault] * bool(fault)
+            if fault:
+                faults[index] = fault
             terms = {name: value.sum() / labels for name, value in out.parts.items()}
             nodes = {"nodes": out.nodes, "kept_nodes": out.kept}
             utterances = {"widened": out.widened / batch.views, "unaligned": out.unaligned / batch.views}
@@ -225,13 +232,26 @@ class Trainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
             return self.share(batch)
 
-    def leave_out(self, fault: str) -> None:
-        """Count a step that is not taken. Raises InputError where there are too many in a row."""
+    def number_of(self, index: int) -> int:
+        """The number of a batch of this step in the stream, which its random draws follow from."""
+        return self.step * self.batches_per_step + index * self.ranks.size + self.ranks.rank
+
+    def leave_out(self, group: list[Batch], own_faults: dict[int, str], faults: list[str], norm: float) -> None:
+        """Count a step that is not taken, and keep the batches at fault, of which each process has its own; all, where
+        only their gradient tells. Raises InputError where there are too many such steps in a row."""
         self.bad_steps += 1
+        ids = [one for ids in self.ranks.share([one for batch in group for one in batch.ids]) for one in ids]
+        fault = "; ".join(faults) or f"gradient norm is {norm}, of {shortened(ids)}"
         self.logger.warning("step %d: %s; step not taken", self.step + 1, fault)
-        if self.bad_steps >= PATIENCE:
+        for index, batch in enumerate(group):
+            if len(batch) and (index in own_faults or not faults):
+                kept = bad.keep(self.run, bad.Kept(batch, self.step + 1, self.number_of(index), fault))
+                if kept:
+                    self.logger.info("its batch is kept: see asr train run=%s replay=%s", self.run.path, kept)
+        most = self.options.max_bad_steps
+        if self.bad_steps >= most:
             raise InputError(
-                f"training diverged: no finite gradient for {PATIENCE} steps; lower optim.lr or lengthen the warm-up"
+                f"training diverged: no finite gradient for {most} steps; lower optim.lr or lengthen the warm-up"
             )
 
     def account(self, group: list[Batch], waited: float, seconds: float) -> None:
@@ -239,7 +259,7 @@ class Trainer:
         shared = self.ranks.share((sum(batch.seconds for batch in group), waited, self.asked_to_stop))
         audio, waits, stops = zip(*shared)
         window.add(self.window, {"audio": sum(audio), "waited": max(waits), "seconds": seconds})
-        self.stopping = any(stops)
+        self.stopping = min(filter(None, stops), default=0)
 
     def log(self, bar: tqdm[Any]) -> None:
         """Write the window's means to metrics.jsonl, TensorBoard and the console, and empty it."""
@@ -283,6 +303,7 @@ class Trainer:
 
     def validate_and_complete(self) -> None:
         """Validate, and add the metrics to the checkpoint of this step."""
+        self.doing = f"a batch of the validation of step {self.step}, which is done again then"
         with whole(self.share):
             metrics = self.validate(self.step)
         self.validation_due = False
@@ -295,6 +316,7 @@ class Trainer:
 
         An interim one between the steps that `save_every` asks for, and where a validation is to complete it.
         """
+        self.doing = f"the checkpoint of step {self.step} is written"
         interim = self.validation_due or self.step % self.options.save_every != 0
         parts = {name: gathered(part.state_dict(), self.ranks.leads) for name, part in self.parts.items()}
         if not self.ranks.leads:
@@ -307,6 +329,7 @@ class Trainer:
             "bad_steps": self.bad_steps,
             "rate": self.rate,
             "validation_due": self.validation_due,
+            "metrics": self.run.written,
             **self.told,
         }
         state.save(self.run.checkpoints, state.Checkpoint(self.step, {}, parts, info), interim)
@@ -328,10 +351,16 @@ class Trainer:
     def restore(self, checkpoint: state.Checkpoint, elsewhere: bool = False) -> None:
         """Go on from a checkpoint; `elsewhere`: at the next epoch, since its place is in another stream of batches.
 
-        Raises InputError where its steps were of another number of batches.
+        Raises InputError where its steps were of another number of batches, or it is of something else.
         """
+        with state.understood(self.run.checkpoints / state.checkpoint_name(checkpoint.step, interim=False)):
+            self.take_over(checkpoint, elsewhere)
+
+    def take_over(self, checkpoint: state.Checkpoint, elsewhere: bool) -> None:
+        """`restore`, with the errors that foreign contents make."""
         check_batches_per_step(checkpoint.info.get("batches_per_step", self.options.accumulate), self.batches_per_step)
         asked = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
+        state.require_finite(checkpoint.parts["model"])
         for name, part in self.parts.items():
             saved = checkpoint.parts[name]
             is_optimizer = part is self.optimizer

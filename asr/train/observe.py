@@ -140,7 +140,7 @@ def until_stopped(items: Iterable[T], trainer: Trainer) -> Iterator[T]:
     """The items, while nobody asks to stop; raises Stopped then: a validation may take long, and can be repeated."""
     for item in items:
         if trainer.asked_to_stop:
-            raise Stopped
+            raise Stopped(number=trainer.asked_to_stop)
         yield item
 
 

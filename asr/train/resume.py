@@ -11,7 +11,7 @@ from asr.config import TrainConfig
 from asr.data.contents import Contents, read_contents
 from asr.data.tokenizer import Tokenizer, load_tokenizer
 from asr.errors import InputError
-from asr.files import write_atomically
+from asr.files import write_atomically, writing
 from asr.options import flatten, shown
 from asr.runs import state
 from asr.runs.directory import RunDirectory
@@ -37,8 +37,10 @@ MAY_CHANGE = {  # options that a run may be continued with at another value: the
     "train.validate_every",
     "train.save_every",
     "train.average_last",
+    "train.max_bad_steps",
     "train.change",
     "unit",
+    "replay",
 }
 MAY_CHANGE_ALL = ("decode.",)  # sections of such options: how validations search
 BY_CONTENTS = ("data.train_cuts", "data.noise.cuts")  # that manifests hold, wherever they lie
@@ -166,6 +168,11 @@ def find_checkpoint(run: RunDirectory, damaged: list[str]) -> state.Checkpoint |
     to go on before it would delete it.
     """
     checkpoint = state.newest_sound(run.checkpoints, damaged)
+    if checkpoint is None and not damaged and run.last_step() > 1:  # after the first step there is one
+        raise InputError(
+            f"{run.path} has metrics up to step {run.last_step()}, and no checkpoint any more: put them back, or to "
+            "begin anew delete the directory, or give another run="
+        )
     done = checkpoint.step if checkpoint else -1
     for path in state.resumable(run.checkpoints):
         if state.step_of(path) > done and state.weights_only(path):
@@ -205,7 +212,7 @@ def write_record(run: RunDirectory, resumption: Resumption, step: int) -> None:
     """Keep what the training goes on with, and from which step on what was changed."""
     if resumption.changes:
         line = {"step": step, "changed": {one.option: [one.before, one.now] for one in resumption.changes}}
-        with open(run.changes, "a", encoding="utf-8") as file:
+        with writing(run.changes), open(run.changes, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
     text = json.dumps({name: dataclasses.asdict(one) for name, one in resumption.contents.items()}, indent=1)
     write_atomically(run.data, f"{text}\n".encode())

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
-from typing import Any
+import threading
+from collections.abc import Collection, Iterator
 
 from asr.train.loop import Trainer
 
 NAMES = "SIGTERM", "SIGINT", "SIGHUP", "SIGUSR2"
 NO_HANGUP = getattr(signal, "SIGHUP", None), signal.SIG_IGN  # as `nohup` leaves it
+ENOUGH = b"\0"  # no signal's number
 
 
-def stop_on_signals(trainer: Trainer) -> dict[int, Any]:
-    """SIGTERM, SIGHUP, SIGUSR2 and the first Ctrl-C end training after the current step, with a checkpoint.
+@contextlib.contextmanager
+def stopping_on_signals(trainer: Trainer) -> Iterator[None]:
+    """In the block SIGTERM, SIGHUP, SIGUSR2 and the first Ctrl-C end training after a step, with a checkpoint.
 
-    A closed terminal sends SIGHUP, but not to what `nohup` has started; Slurm sends SIGUSR2 before a job's time is up,
-    where submitit has started it. Returns the handlers there were.
+    What it waits for is said at once. A closed terminal sends SIGHUP, but not to what `nohup` has started; Slurm sends
+    SIGUSR2 before a job's time is up, where submitit has started it.
 
     A second Ctrl-C ends it at once; but not with several processes, to which torchrun passes on every Ctrl-C.
     """
@@ -23,9 +28,55 @@ def stop_on_signals(trainer: Trainer) -> dict[int, Any]:
     def stop(number: int, frame: object) -> None:
         if trainer.ranks.size == 1:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        trainer.stop()
+        trainer.stop(number)
 
     present = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]  # Windows lacks some
     wanted = [number for number in present if (number, signal.getsignal(number)) != NO_HANGUP]
-    before = {number: signal.signal(number, stop) for number in wanted}
-    return {number: handler for number, handler in before.items() if handler is not None}  # None: not Python's
+    with heard_at_once(wanted, trainer):
+        before = {number: signal.signal(number, stop) for number in wanted}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                if handler is not None:  # None: not Python's
+                    signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def ended_by_interrupts() -> Iterator[None]:
+    """In the block Ctrl-C ends the process there and then, as SIGTERM does: a file may be read that never answers."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def heard_at_once(numbers: Collection[int], trainer: Trainer) -> Iterator[None]:
+    """Have signals told in the log when they come: Python's handlers wait until what computes or reads is through."""
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    teller = threading.Thread(target=tell, args=(read, numbers, trainer), daemon=True)
+    teller.start()
+    before = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        with contextlib.suppress(BlockingIOError):
+            os.write(write, ENOUGH)
+            teller.join()
+        for file in (read, write):
+            os.close(file)
+
+
+def tell(read: int, numbers: Collection[int], trainer: Trainer) -> None:
+    """Say of the first signal that it was heard, and what the end of the training waits for."""
+    told = False
+    while (byte := os.read(read, 1)) not in (ENOUGH, b""):
+        if byte[0] in numbers and not told:
+            told = True
+            trainer.logger.info("%s: stopping after %s", signal.Signals(byte[0]).name, trainer.doing)

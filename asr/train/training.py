@@ -16,8 +16,8 @@ from asr.data.batch import Skipped
 from asr.data.tokenizer import Tokenizer, load_tokenizer, pieces_digest
 from asr.data.validation import Report, examine
 from asr.device import choose_device
-from asr.errors import InputError
-from asr.files import write_atomically
+from asr.errors import InputError, Stopped
+from asr.journal import AGAIN
 from asr.options import require_needed
 from asr.progress import told_if_slow
 from asr.runs.directory import RunDirectory, silent_logger
@@ -29,6 +29,7 @@ from asr.train.distributed import Ranks, owned_by_all
 from asr.train.loop import Trainer
 from asr.train.observe import Observer, validation_decoder
 from asr.train.parts import choose_trained
+from asr.train.peers import watching_peers
 from asr.train.resume import (
     check_same_run,
     check_same_step,
@@ -37,8 +38,9 @@ from asr.train.resume import (
     find_checkpoint,
     write_record,
 )
-from asr.train.signals import stop_on_signals
+from asr.train.signals import ended_by_interrupts, stopping_on_signals
 from asr.train.skips import SkipLog
+from asr.train.stuck import giving_up_readers
 from asr.train.task import compile_layers, make_task
 from asr.version import version
 
@@ -76,11 +78,12 @@ def train_in(run: RunDirectory, config: TrainConfig, ranks: Ranks) -> None:
     data = TrainingData(config, tokenizer, ranks)
     observer = Observer(data, tokenizer, config)
     if checkpoint is None and ranks.leads and (begun is None or begun.needs_statistics):
-        with told("reading the first utterances, for model.normalize", ranks):
+        what = told("reading the first utterances, for model.normalize", ranks)
+        with what, ended_by_interrupts(), giving_up_readers(None, config.data.timeout):
             estimate_normalization(task.model, data)
     trainer = Trainer(
         task,
-        lambda start: data.batches(start, lambda: trainer.asked_to_stop),
+        lambda start: data.batches(start, lambda: bool(trainer.asked_to_stop)),
         lambda step: observer(step, trainer),
         run,
         config.train,
@@ -95,6 +98,8 @@ def train_in(run: RunDirectory, config: TrainConfig, ranks: Ranks) -> None:
         trainer.told |= {name: checkpoint.info[name] for name in checkpoint.info.keys() & {"init"}}
         check_steps(run, checkpoint.step, config.train.steps)
         trainer.restore(checkpoint, elsewhere=resumption.of_stream)
+        if ranks.leads and run.has_lost(checkpoint.info.get("metrics", {})):
+            damaged.append(f"{run.metrics}: is not what it was at step {checkpoint.step}: lines were lost, or changed")
     check_same_step(ranks.share(trainer.step), run)
     if ranks.leads:
         tokenizer.save(run.tokenizer)
@@ -102,7 +107,7 @@ def train_in(run: RunDirectory, config: TrainConfig, ranks: Ranks) -> None:
         if begun is not None:
             begun.write(run)
         config.train.change = False  # asked for this once
-        write_atomically(run.config, to_yaml(config).encode())
+        run.write_config(to_yaml(config))
     logger = run.open_logs(trainer.step, trainer.again) if ranks.leads else silent_logger()
     for message in damaged:
         logger.warning("%s", message)
@@ -127,19 +132,17 @@ def train_in(run: RunDirectory, config: TrainConfig, ranks: Ranks) -> None:
     if ranks.leads:
         with told("examining the manifests", ranks):
             tell_of_faults(examine(parts_of(config, data.admission, tokenizer), config.data.root), trainer)
-    before = stop_on_signals(trainer)
-    try:
-        done = trainer.fit()
-        if done:
-            observer.validate_averages(trainer)
-    finally:
-        trainer.skips.total()
-        run.close()
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with stopping_on_signals(trainer), giving_up_readers(trainer, config.data.timeout), watching_peers(trainer):
+        try:
+            done = trainer.fit()
+            if done:
+                observer.validate_averages(trainer)
+        finally:
+            trainer.skips.total()
+            run.close()
     logger.info("%s at step %d; checkpoints in %s", "done" if done else "stopped", trainer.step, run.checkpoints)
     if not done:
-        raise KeyboardInterrupt("run the same command again to go on" * ranks.leads)
+        raise Stopped(AGAIN * ranks.leads, trainer.stopping or trainer.asked_to_stop or signal.SIGINT)
 
 
 def tokenizer_of(config: TrainConfig, run: RunDirectory, initial: Trained | None) -> Tokenizer:

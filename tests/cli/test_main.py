@@ -12,7 +12,7 @@ import pytest
 import asr
 from asr.cli.main import main
 from asr.config import COMMANDS, TrainConfig, TranscribeConfig
-from asr.errors import InputError
+from asr.errors import InputError, Stopped
 
 SOURCE = Path(asr.__file__).resolve().parent.parent
 
@@ -168,9 +168,15 @@ def test_errors_of_a_command_are_one_line(monkeypatch: pytest.MonkeyPatch, capsy
     assert one_error(capsys, ["train", "run=r"]) == "asr train: error: no such manifest"
 
 
-def test_interruption(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    command_that_raises(monkeypatch, KeyboardInterrupt())
-    assert one_error(capsys, ["train", "run=r"], 130) == "asr train: interrupted"
+@pytest.mark.parametrize(
+    ("interrupt", "status"),
+    [(KeyboardInterrupt(), 130), (Stopped(), 130), (Stopped(number=15), 143), (Stopped(number=1), 129)],
+)
+def test_interruption(
+    interrupt: KeyboardInterrupt, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command_that_raises(monkeypatch, interrupt)
+    assert one_error(capsys, ["train", "run=r"], status) == "asr train: interrupted"
 
 
 def test_programming_errors_keep_their_trace_and_end_with_a_line(

@@ -20,19 +20,21 @@ if stage_is 2 "train"; then
 fi
 """
 FAKE = '#!/bin/sh\necho "$(basename "$0") $*; threads ${OMP_NUM_THREADS-}"\n'
+FAKE_MODULES = f'#!/bin/sh\n[ "$1" = -m ] || exec {sys.executable} "$@"\n' + FAKE.partition("\n")[2]
 
 
 @pytest.fixture
 def run_sh(tmp_path):
-    """A function that runs a recipe whose `asr` and `torchrun` print how they were called."""
+    """A function that runs a recipe whose `asr` and `python -m` print how they were called."""
     (tmp_path / "local").mkdir()
-    shutil.copy(REPOSITORY / "local" / "run.sh", tmp_path / "local")
+    for name in ("run.sh", "supervise.py"):
+        shutil.copy(REPOSITORY / "local" / name, tmp_path / "local")
     script = tmp_path / "recipes" / "mine" / "run.sh"
     script.parent.mkdir(parents=True)
     script.write_text(RECIPE)
     (tmp_path / "bin").mkdir()
-    for name in ("asr", "torchrun"):
-        (tmp_path / "bin" / name).write_text(FAKE)
+    for name, text in (("asr", FAKE), ("python", FAKE_MODULES)):
+        (tmp_path / "bin" / name).write_text(text)
         (tmp_path / "bin" / name).chmod(0o755)
     environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "OMP_NUM_THREADS": "3"}
 
@@ -53,7 +55,8 @@ def test_one_process_needs_no_torchrun(run_sh):
 def test_several_processes_are_torchruns_and_decoding_is_one(run_sh):
     done = run_sh("--nproc", "4", "--name", "x", "--", "train.steps=5")
     assert done.stdout.splitlines()[1:] == [
-        "torchrun --standalone --nproc-per-node 4 -m asr.cli.main train run=exp/x train.steps=5; threads 3",
+        "python -m asr.cli.torchrun --standalone --nproc-per-node 4 -m asr.cli.main train run=exp/x train.steps=5; "
+        "threads 3",
         "asr decode run=exp/x; threads 3",
     ]
 
@@ -61,8 +64,8 @@ def test_several_processes_are_torchruns_and_decoding_is_one(run_sh):
 def test_several_machines_meet_at_the_first(run_sh):
     done = run_sh("--nproc", "8", "--nnodes", "2", "--node-rank", "1", "--rdzv", "host-0:29400")
     assert done.stdout.splitlines()[1] == (
-        "torchrun --nnodes 2 --node-rank 1 --rdzv-backend static --rdzv-id transducer --rdzv-endpoint host-0:29400 "
-        "--nproc-per-node 8 -m asr.cli.main train run=exp/transducer; threads 3"
+        "python -m asr.cli.torchrun --nnodes 2 --node-rank 1 --rdzv-backend static --rdzv-id transducer "
+        "--rdzv-endpoint host-0:29400 --nproc-per-node 8 -m asr.cli.main train run=exp/transducer; threads 3"
     )
 
 
@@ -161,7 +164,9 @@ def test_processors_are_counted_where_there_is_no_nproc(run_sh, tmp_path):
     (tmp_path / "bin" / "nproc").write_text("#!/bin/sh\nexit 127\n")
     (tmp_path / "bin" / "nproc").chmod(0o755)
     done = run_sh("--nproc", "2")
-    assert done.stdout.splitlines()[1].startswith("torchrun --standalone --nproc-per-node 2"), done.stderr
+    assert done.stdout.splitlines()[1].startswith("python -m asr.cli.torchrun --standalone --nproc-per-node 2"), (
+        done.stderr
+    )
 
 
 def test_help_shows_the_head_of_the_recipe_and_the_options(run_sh, tmp_path):

@@ -32,7 +32,7 @@ from asr.losses.base import LossOutput, NotFiniteError
 from asr.models.subsampling import frame_timing
 from asr.runs import state
 from asr.runs.directory import RunDirectory
-from asr.train.loop import PATIENCE, Trainer
+from asr.train.loop import Trainer
 from asr.train.observe import validation_decoder
 from asr.train.task import make_task
 from asr.train.validate import validate
@@ -308,13 +308,13 @@ def test_training_that_diverged_gives_up(trainer_in):
     trainer = trainer_in("run", batches=bad_from_the_third_on, steps=100)
     with pytest.raises(InputError, match="training diverged"):
         trainer.fit()
-    assert trainer.step == 2 + PATIENCE - 1
+    assert trainer.step == 2 + OPTIONS.max_bad_steps - 1
 
 
 def test_bad_steps_are_counted_across_a_resume(trainer_in):
     options = {"batches": lambda start: stream(start, lambda p: make_batch(p, value=float("nan"))), "steps": 100}
     first = trainer_in("run", **options)
-    stop_after(first, PATIENCE - 1)
+    stop_after(first, OPTIONS.max_bad_steps - 1)
     first.fit()
     with pytest.raises(InputError, match="training diverged"):
         trainer_in("run", **options).fit()

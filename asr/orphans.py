@@ -1,0 +1,25 @@
+"""Processes whose parent is gone: they notice, wherever they are."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+
+POLL_SECONDS = 1.0  # between two looks at the parent
+
+
+def when_orphaned(act: Callable[[], object]) -> None:
+    """Call `act`, in a thread of its own, when the parent that this process has now is gone.
+
+    A look now and then, not PR_SET_PDEATHSIG: that is of Linux alone, and counts the end of the parent's thread, too.
+    Windows names a parent for ever; there nothing happens.
+    """
+    threading.Thread(target=_watch, args=(os.getppid(), act), daemon=True).start()
+
+
+def _watch(parent: int, act: Callable[[], object]) -> None:
+    while os.getppid() == parent:
+        time.sleep(POLL_SECONDS)
+    act()

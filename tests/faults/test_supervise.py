@@ -1,0 +1,83 @@
+"""What a recipe's run.sh has started ends with it, whoever is sent which signal; and ranks end with torchrun."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from torch.distributed.elastic.multiprocessing import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+
+from asr import orphans
+from asr.cli import torchrun
+
+SUPERVISE = Path(__file__).resolve().parents[2] / "local" / "supervise.py"
+# A shell that waits for a child, as run.sh does for `asr`; the child says when it has been asked to end.
+COMMAND = "bash -c 'trap \"echo asked; exit 0\" TERM INT HUP; echo $$ $PPID; while :; do sleep 0.02; done'; exit $?"
+
+
+def lives(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="tells processes by /proc")
+@pytest.mark.parametrize(
+    ("number", "to_shell", "status"),
+    [(signal.SIGHUP, False, 129), (signal.SIGKILL, False, -9), (signal.SIGKILL, True, 137)],
+)
+def test_nobody_is_left(number, to_shell, status):
+    words = [sys.executable, str(SUPERVISE), "bash", "-c", COMMAND]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True) as supervisor:
+        child, shell = map(int, supervisor.stdout.readline().split())
+        os.kill(shell if to_shell else supervisor.pid, number)
+        assert supervisor.stdout.read() == "asked\n"  # until all have closed it
+        assert supervisor.wait() == status
+        assert not lives(child)
+        assert not lives(shell)
+
+
+def test_the_status_of_a_command_is_passed_on():
+    assert subprocess.run([sys.executable, str(SUPERVISE), "bash", "-c", "exit 3"]).returncode == 3
+
+
+# torchrun
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (SignalException("got signal", signal.SIGTERM), 143, ""),
+        (2, 2, ""),
+        (130, 130, ""),
+        (-9, 137, "training process 1 was killed by signal 9\n"),
+        (None, 0, ""),
+    ],
+)
+def test_the_end_of_torchrun_is_a_status_and_no_traceback(error, status, said, monkeypatch, capsys, tmp_path):
+    def run(_):
+        if isinstance(error, int):
+            raise ChildFailedError("asr", {1: ProcessFailure(1, 17, error, str(tmp_path / "none"))})
+        if error:
+            raise error
+
+    monkeypatch.setattr(torchrun, "run", run)
+    assert torchrun.main(["--standalone", "train.py"]) == status
+    assert capsys.readouterr().err == said
+
+
+def test_a_process_hears_that_its_parent_is_gone(monkeypatch):
+    parents, heard = [7, 7, 1], []
+    monkeypatch.setattr(os, "getppid", lambda: parents.pop(0) if len(parents) > 1 else parents[0])
+    monkeypatch.setattr(orphans, "POLL_SECONDS", 0.0)
+    orphans.when_orphaned(lambda: heard.append("gone"))
+    deadline = time.monotonic() + 60
+    while not heard:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    assert heard == ["gone"]
