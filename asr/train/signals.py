@@ -58,7 +58,8 @@ def ended_by_interrupts() -> Iterator[None]:
 def heard_at_once(numbers: Collection[int], trainer: Trainer) -> Iterator[None]:
     """Have signals told in the log when they come: Python's handlers wait until what computes or reads is through."""
     read, write = os.pipe()
-    os.set_blocking(write, False)
+    if hasattr(os, "set_blocking"):  # Windows lacks it, and asks for none, up to Python 3.11
+        os.set_blocking(write, False)
     teller = threading.Thread(target=tell, args=(read, numbers, trainer), daemon=True)
     teller.start()
     before = signal.set_wakeup_fd(write, warn_on_full_buffer=False)

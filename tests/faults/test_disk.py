@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import resource
 import shutil
 from collections import namedtuple
 from pathlib import Path
@@ -21,6 +20,7 @@ from asr.runs.directory import RunDirectory, make_logger
 from asr.runs.pack import new_directory, zip_file
 from asr.runs.state import Checkpoint
 
+resource = pytest.importorskip("resource")  # Windows has no limits on files
 FULL = Path("/dev/full")
 Usage = namedtuple("Usage", "total used free")
 

@@ -56,7 +56,7 @@ def test_a_signal_is_told_at_once_with_what_it_waits_for(trainer, name):
     assert signal.getsignal(number) == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_worker_passes_a_signal_on_to_who_trains(tiny_corpus, number):
     import multiprocessing
 
