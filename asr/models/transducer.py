@@ -131,8 +131,9 @@ def fill(model: Transducer, weights: Mapping[str, Tensor], where: object) -> Non
 def require_fitting(options: ModelOptions, weights: Mapping[str, Tensor], where: object) -> None:
     """Raise InputError where a model with these options would be of another size than weights: before it is built."""
     layers = {name.split(".")[2] for name in weights if name.startswith("encoder.layers.")}
-    shapes = {name: list(weights[name].shape) if name in weights else None for name in ENDS}
-    wanted = dict(zip(ENDS, ([options.joiner_dim, options.encoder_dim], [options.joiner_dim, options.predictor_dim])))
-    if len(layers) != options.layers or shapes != wanted:
-        what = f"{len(layers)} layers, not {options.layers}; {shapes}, not {wanted}"
-        raise InputError(f"{where}: not the weights of this model ({what}); see to its config.yaml")
+    found = [len(layers), *(list(weights[name].shape) if name in weights else None for name in ENDS)]
+    wanted = [options.layers, [options.joiner_dim, options.encoder_dim], [options.joiner_dim, options.predictor_dim]]
+    for name, there, here in zip(("layers", *ENDS), found, wanted):
+        if there != here:
+            differs = f"{name}: {there}, not {here}"
+            raise InputError(f"{where}: not the weights of this model ({differs}); see to its config.yaml")
