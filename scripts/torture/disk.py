@@ -79,7 +79,9 @@ def hardships(wrote: int, largest: int) -> Iterator[Hardship]:
     for share in SHARES:
         yield Hardship(f"a disk of {share:.0%} of what it writes", size=max(int(share * wrote), 4096))
     for share in SHARES:
-        yield Hardship(f"files of {share:.0%} of its largest", limit=int(share * largest))
+        yield Hardship(
+            f"files of {share:.0%} of its largest", limit=max(int(share * largest), 512)
+        )  # what processes share is a file, too
     yield Hardship("a read-only disk", read_only=True)
     yield Hardship("no permission", user=True)
 
