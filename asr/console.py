@@ -1,34 +1,62 @@
-"""The console: messages whose reader may go, and take no work with it."""
+"""The console: messages whose reader may go, and take no work with it; and text of which a terminal obeys nothing."""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any, TextIO, cast
 
+# What a terminal obeys, or what turns the line around; and halves of characters, which nothing can print. Not the
+# carriage return that a write begins or ends with: so progress bars begin anew.
+CONTROLS = re.compile(r"(?!\A\r|\r\Z)[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
-class Lasting:
-    """A text stream on which writing never fails; what nobody can read any more is lost."""
+
+def visible(text: str) -> str:
+    """The text with what is no text in it written out, as `\\x1b`: it may be anybody's transcript, or a file's name."""
+    return CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text) if not text.isprintable() else text
+
+
+class Visible:
+    """A text stream that shows, and does not obey, what is written to it."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
 
     def write(self, text: str) -> int:
+        """Write what is visible."""
+        self.stream.write(visible(text))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+class VisibleLines(logging.Formatter):
+    """Log records that are a line each, whatever is in them; tracebacks are what they are."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The line of a record."""
+        return visible(super().formatMessage(record).replace("\n", "\\n"))
+
+
+class Lasting(Visible):
+    """A text stream on which writing never fails; what nobody can read any more is lost."""
+
+    def write(self, text: str) -> int:
         """Write, where there is a reader."""
         with contextlib.suppress(OSError, ValueError):  # ValueError: closed
-            self.stream.write(text)
+            super().write(text)
         return len(text)
 
     def flush(self) -> None:
         """Flush, where there is a reader."""
         with contextlib.suppress(OSError, ValueError):
             self.stream.flush()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.stream, name)
 
 
 @contextlib.contextmanager
@@ -57,3 +85,15 @@ def of_its_own(stream: TextIO) -> Iterator[TextIO]:
         return
     with contextlib.suppress(OSError), open(descriptor, "w", 1, stream.encoding, stream.errors) as own:
         yield own
+
+
+@contextlib.contextmanager
+def visible_stdout() -> Iterator[None]:
+    """While the block runs, a terminal obeys nothing that is printed; what goes elsewhere stays as it is."""
+    before = sys.stdout
+    if before is not None and before.isatty():
+        sys.stdout = cast(TextIO, Visible(before))
+    try:
+        yield
+    finally:
+        sys.stdout = before

@@ -8,15 +8,18 @@ import errno
 import gzip
 import os
 import shutil
+import stat
 import tempfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 from asr.errors import InputError
 
 _GZIP_MAGIC = b"\x1f\x8b"
 NOT_UTF_8 = "not UTF-8"  # how the reason against a line that is not text begins
+MOST_LINE = 2**26  # bytes, of text that has lines
 # What keeps files from being written, and nothing from being read; None: numpy has only words for it.
 NO_ROOM = errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG, errno.EROFS, None
 READING = errno.ENOENT, errno.EISDIR
@@ -92,6 +95,22 @@ def write_atomically(path: Path, content: bytes) -> None:
         sync(temporary)
 
 
+def read_regular(path: Path, most: int) -> bytes:
+    """The content of a file. Raises InputError for one of more than `most` bytes, and for a device or a pipe, which may
+    have no end; FileNotFoundError, or another OSError, where there is none or it cannot be read."""
+    with open(path, "rb", opener=_without_waiting) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError(f"{path}: no regular file; restore it")
+        if status.st_size > most:
+            raise InputError(f"{path} has {status.st_size} bytes, more than {most}; restore it")
+        return file.read()
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a pipe that nobody writes to is waited for, else
+
+
 def require_writable(path: Path) -> None:
     """Raise InputError unless a file can be written at `path`: said before long work rather than after it."""
     if path.is_dir():
@@ -146,7 +165,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     number = 0
     try:
         with _opened(path) as file:
-            for line in file:
+            for line in bounded_lines(file):
                 number += 1
                 yield number, line.decode("utf-8-sig").rstrip("\r\n")
     except UnicodeDecodeError as error:
@@ -168,7 +187,7 @@ def sound_lines(path: Path, fault: Callable[[int, str], None]) -> Iterator[tuple
     number = 0
     try:
         with _opened(path) as file:
-            for number, line in enumerate(file, 1):
+            for number, line in enumerate(bounded_lines(file), 1):
                 if number == 1 and line.startswith(_UTF_16):
                     fault(0, "is UTF-16; convert it: iconv -f UTF-16 -t UTF-8")
                     return
@@ -184,8 +203,16 @@ def sound_lines(path: Path, fault: Callable[[int, str], None]) -> Iterator[tuple
         raise InputError(f"{path}: cannot read it ({error.strerror})") from error
 
 
+def bounded_lines(file: IO[bytes] | gzip.GzipFile) -> Iterator[bytes]:
+    """The lines of a file. Raises EOFError where one has MOST_LINE bytes: few may unpack to gigabytes."""
+    while line := file.readline(MOST_LINE):
+        if len(line) == MOST_LINE:
+            raise EOFError(f"a line of more than {MOST_LINE} bytes")
+        yield line
+
+
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Iterable[bytes]]:
+def _opened(path: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
     """The lines of a file, as bytes; what begins like a gzip file is decompressed."""
     with path.open("rb") as file:
         zipped = file.peek(len(_GZIP_MAGIC)).startswith(_GZIP_MAGIC)

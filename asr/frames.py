@@ -10,6 +10,7 @@ from torch import Tensor
 
 FRAME_SECONDS = 0.01  # from one feature frame to the next
 WINDOW_SECONDS = 0.025  # of samples that a feature frame is computed from, around the middle of its own
+UNALIGNED = -1  # the frame of a label whose time is unknown; the label of a frame of which nothing is, or of padding
 
 Count = TypeVar("Count", int, Tensor)
 

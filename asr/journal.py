@@ -63,7 +63,8 @@ class Journal(Generic[Result]):
 
 def as_lines(rows: list[Any]) -> bytes:
     """JSON lines."""
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    return text.encode(errors="backslashreplace")  # of names that are no text, which JSON reads back
 
 
 def complete_lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from asr.errors import InputError
 
+LARGEST = 1e9  # that a number may be which has no limit of its own
 MISSING = "???"  # the default of an option that must be given; OmegaConf's mark for it
 
 # How alike (difflib's ratio) two names must be to suggest one for the other: in their last component, or as a
@@ -31,10 +32,12 @@ def option(
     low: float | None = None,
     high: float | None = None,
     choices: tuple[str, ...] = (),
+    length: int | None = None,
     only_with: str = "",
 ) -> Any:
     """A field with its help text and the values it may take (`low` and `high` inclusive); see `Option`."""
-    return _field(default, {"help": help, "low": low, "high": high, "choices": choices, "only_with": only_with})
+    limits = {"low": low, "high": high, "choices": choices, "length": length}
+    return _field(default, {"help": help, **limits, "only_with": only_with})
 
 
 def path_option(default: Any, help: str, *, needed: bool = False, only_with: str = "") -> Any:
@@ -55,6 +58,8 @@ def _field(default: Any, metadata: dict[str, Any]) -> Any:
 class Option:
     """One option under its full name, with what may be said about its values.
 
+    low, high: of a number, or of each in a list; LARGEST, where there is no `high`. length: of a list that is always as
+    long.
     needed: the command cannot do without, though a config can, where its value is empty. only_with: another option of
     the section without which it has no effect: its name, where any value but none will do, or `name=value`, or
     `name=value or value`.
@@ -67,6 +72,7 @@ class Option:
     low: float | None = None
     high: float | None = None
     choices: tuple[str, ...] = ()
+    length: int | None = None
     path: bool = False
     needed: bool = False
     only_with: str = ""
@@ -160,6 +166,8 @@ def _check_value(option: Option, value: Any) -> None:
     if option.default == MISSING and value == "":
         raise missing_values([option])
     elements = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
+    if option.length is not None and len(elements) != option.length:
+        raise InputError(f"{option.name}={shown(value)}: needs {option.length} values ({option.help})")
     for element in elements:
         fault = _fault(option, element)
         if fault:
@@ -172,6 +180,8 @@ def _fault(option: Option, value: Any) -> str:
         return f"must be a finite number{', ' * bool(range_text(option))}{range_text(option)}"
     if isinstance(value, (int, float)) and not _within(option, value):
         return f"must be {range_text(option)}"
+    if isinstance(value, (int, float)) and option.high is None and abs(value) > LARGEST:
+        return f"must be {LARGEST:g} at most"
     if isinstance(value, str) and option.choices and value not in option.choices:
         return f"unknown value; {choose(value, option.choices)}"
     return ""

@@ -6,7 +6,7 @@ import sys
 import pytest
 from tqdm import tqdm
 
-from asr.console import lasting_stderr
+from asr.console import lasting_stderr, visible
 
 
 def test_lines_bars_and_flushes_to_nobody_end_nothing(monkeypatch):
@@ -39,3 +39,18 @@ def test_no_stderr_at_all(monkeypatch):
     with lasting_stderr():
         print("to nobody", file=sys.stderr)
     assert sys.stderr is None
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("ONE\ttwo\n\u5341 e\u0301 \u05d0", "ONE\ttwo\n\u5341 e\u0301 \u05d0"),
+        ("\x1b[2J\x07\x9b", r"\x1b[2J\x07\x9b"),
+        ("a\rfake: done", r"a\x0dfake: done".replace("x0d", "r")),
+        ("\r 10%|#  |\r", "\r 10%|#  |\r"),
+        ("a\u202eb\u2028\udcff", r"a\u202eb\u2028\udcff"),
+    ],
+)
+def test_a_terminal_is_shown_what_it_would_obey(written, shown):
+    assert visible(written) == shown
+    assert visible(shown) == shown

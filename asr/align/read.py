@@ -144,7 +144,7 @@ def read_lhotse(path: Path, times: WordTimes) -> None:
     """Add the "word" alignments of a Lhotse manifest of cuts or of supervisions."""
     done = 0
     try:
-        manifest = load_manifest_lazy(path)
+        manifest = load_manifest_lazy(path.absolute())  # a name that begins with `pipe:` would be run
         if not isinstance(manifest, (CutSet, SupervisionSet)):
             raise TypeError(f"a {type(manifest).__name__}, not cuts or supervisions")
         for entry in manifest:

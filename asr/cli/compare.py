@@ -9,6 +9,7 @@ from pathlib import Path
 
 from asr.config import CompareConfig, TrainConfig
 from asr.config.schema import list_options
+from asr.console import visible
 from asr.errors import InputError
 from asr.runs.result import Rate, Result, read_rate, read_result
 from asr.score.report import read_not_scored
@@ -110,6 +111,7 @@ def percent(value: float) -> str:
 
 def table(cells: Sequence[Sequence[str]]) -> list[str]:
     """The lines of a Markdown table, in columns that line up."""
+    cells = [[visible(cell).replace("\n", " ").replace("|", "\\|") for cell in row] for row in cells]
     widths = [max(map(len, column)) for column in zip(*cells)]
     lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |" for row in cells]
     return [lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]

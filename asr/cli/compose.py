@@ -20,20 +20,24 @@ from typing import Any
 import hydra
 import yaml  # type: ignore[import-untyped]
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException, HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from asr.config import COMMANDS, VARIANTS
 from asr.config.loss import load_installed
+from asr.config.saved import parse, read_text
 from asr.config.schema import finished, first_line, is_section, list_options, one_line, typed, unknown
-from asr.errors import InputError
-from asr.options import Option, choose, require_effect, shown, with_home, without_effect
+from asr.errors import InputError, naming
+from asr.options import Option, choose, flatten, require_effect, shown, with_home, without_effect
 
 HOME_IN_LIST = re.compile(r"(?<=[\[,])\s*~[^,\]]*")  # a path that begins with the home directory, not quoted
 
+RUNS = "callbacks", "env", "hydra_logging", "job_logging", "launcher", "sweeper"  # sections of what Hydra runs, and how
 TRAIN = "train"
 RUN_CONFIG = "config.yaml"  # of a run directory
 
@@ -52,7 +56,17 @@ def search_directories(config_dir: Path | None) -> list[Path]:
     config_dir = Path(with_home(str(config_dir), "config directory "))
     if not config_dir.is_dir():
         raise InputError(f"config directory {config_dir}: not found; give a directory of YAML configs")
+    for path in configs_in(config_dir):
+        with naming(str(path)):
+            read_text(path)
     return [config_dir.resolve(), conf_directory()]
+
+
+def configs_in(directory: Path) -> list[Path]:
+    """The YAML of a directory and of its groups, which nobody need have looked at before Hydra reads it."""
+    groups = {name.partition("/")[0] for schema in COMMANDS.values() for name, _ in _sections(schema)}
+    below = (path for group in sorted(groups) for path in (directory / group).rglob("*.yaml"))
+    return [*directory.glob("*.yaml"), *below]
 
 
 def list_groups(command: str, directories: Sequence[Path]) -> dict[str, list[str]]:
@@ -142,14 +156,15 @@ def _compose_over(run: Path, overrides: Sequence[str], config_dir: Path | None) 
 
 
 def _read_saved(path: Path) -> dict[Any, Any]:
-    """The values of a run's config, interpolations as they are written."""
+    """The values of a run's config, all of them options: Hydra would take others for directions of its own."""
     try:
-        saved = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    except (yaml.YAMLError, OmegaConfBaseException, OSError, UnicodeError) as error:
-        raise InputError(f"{path}: no config of a run ({one_line(error)}); give another run=") from None
-    if not isinstance(saved, dict) or not saved:
+        saved = parse(read_text(path))
+        typed(saved, TRAIN)
+    except (InputError, OSError) as error:
+        raise InputError(f"{path}: no config of a run ({error}); give another run=") from None
+    if not saved:
         raise InputError(f"{path}: no config of a run; give another run=")
-    return saved
+    return typing.cast(dict[Any, Any], OmegaConf.to_container(saved))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,7 +218,26 @@ def hydra_at_home(command: str, config_dir: Path | None, config_name: str | None
         yield name, search_path
 
 
-# Options
+def require_own(command: str, overrides: Sequence[str], config_dir: Path | None, config_name: str | None) -> None:
+    """Raise InputError where a config directory tells Hydra what to run: that is for the command line to say."""
+    ours = [word for word in overrides if word.lstrip("+").startswith("hydra")]
+    found, wanted = of_hydra(command, overrides, config_dir, config_name), of_hydra(command, ours, None, None)
+    for name in (name for name in found if found[name] != wanted.get(name)):
+        raise InputError(f"hydra.{name}={shown(found[name])}: is set in {config_dir}; give it on the command line")
+
+
+def of_hydra(
+    command: str, overrides: Sequence[str], config_dir: Path | None, config_name: str | None
+) -> dict[str, Any]:
+    """What Hydra would run beside the trainings, and how, by full name."""
+    with hydra_at_home(command, config_dir, config_name) as (name, search_path):
+        try:
+            running = GlobalHydra.instance().hydra
+            assert running is not None
+            composed = running.compose_config(name, [search_path, *overrides], RunMode.MULTIRUN).hydra
+        except (HydraException, OmegaConfBaseException) as error:
+            raise InputError(f"--multirun: {' '.join(str(error).split())}") from error
+    return flatten({name: OmegaConf.to_container(composed[name]) for name in RUNS})
 
 
 # Command line

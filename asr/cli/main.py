@@ -16,7 +16,7 @@ from typing import Any, NoReturn, get_args, get_type_hints
 
 from asr import __version__
 from asr.config import COMMANDS
-from asr.console import lasting_stderr
+from asr.console import lasting_stderr, visible_stdout
 from asr.errors import InputError, PartlyDone, Stopped
 from asr.options import choose, flatten, range_text, shown, type_name
 
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _print_utf8()
     words = list(sys.argv[1:] if argv is None else argv)
     program = f"asr {words[0]}" if words and words[0] in COMMANDS else "asr"
-    with lasting_stderr():
+    with lasting_stderr(), visible_stdout():
         return _status_of(program, words)
 
 
@@ -60,10 +60,12 @@ def _status_of(program: str, words: list[str]) -> int:
 
 
 def _print_utf8() -> None:
-    """Print text of any language, also where the system would have another encoding, as in a pipe on Windows."""
+    """Print text of any language, also where the system would have another encoding, as in a pipe on Windows, and names
+    of files that are no text."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() not in ("utf-8", "utf8"):
-            stream.reconfigure(encoding="utf-8")
+        if isinstance(stream, io.TextIOWrapper):
+            other = stream.encoding.lower() not in ("utf-8", "utf8")
+            stream.reconfigure(encoding="utf-8" if other else None, errors="backslashreplace")  # names of files
 
 
 def _complain(message: str, status: int) -> int:
@@ -145,17 +147,23 @@ def _parser() -> _Parser:
 def _read(words: list[str], command: str) -> argparse.Namespace:
     """The flags, `words` (anything else), and `literal` (what follows `--`)."""
     end = words.index("--") if "--" in words else len(words)
-    flags = {word: override for word in words[:end] if (override := _own_flag(word, command))}
+    files = [word for word in words[:end] if command in _POSITIONAL and _is_dashed_file(word)]
+    flags = {word: override for word in words[:end] if word not in files and (override := _own_flag(word, command))}
     parser = _parser()
-    given, unknown = parser.parse_known_intermixed_args([word for word in words[:end] if word not in flags])
+    given, unknown = parser.parse_known_intermixed_args([word for word in words[:end] if word not in (*flags, *files)])
     if unknown:
         raise InputError(
             f"{unknown[0]}: unknown flag; "
             "flags: --help, --cfg, --multirun, --config-dir, --config-name, and --OPTION=VALUE"
         )
     given.words += flags.values()
-    given.literal = words[end + 1 :]
+    given.literal = files + words[end + 1 :]
     return given
+
+
+def _is_dashed_file(word: str) -> bool:
+    """Whether this looks like a flag, and is a file: `*.wav` may come upon `--output=x.wav`, that nobody asked for."""
+    return word.startswith("-") and word != "-" and os.path.exists(word)
 
 
 def _own_flag(word: str, command: str) -> str:

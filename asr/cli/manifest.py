@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from asr.config import ManifestConfig
+from asr.console import visible
 from asr.data.corpus import write_cuts
 from asr.data.sources.cuts import make_cuts
 from asr.data.sources.read import read_rows
@@ -76,7 +77,7 @@ def report_faults(faults: list[Fault], output: Path) -> None:
     report.unlink(missing_ok=True)
     if not faults:
         return
-    lines = [str(fault) for fault in sorted(faults)]
+    lines = [visible(str(fault)) for fault in sorted(faults)]
     for line in islice(lines, SHOWN):
         print(line, file=sys.stderr)
     write_atomically(report, "".join(f"{line}\n" for line in lines).encode())

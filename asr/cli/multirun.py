@@ -22,7 +22,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from asr.cli import compare, train
-from asr.cli.compose import compose_sweep, hydra_at_home, quoted
+from asr.cli.compose import compose_sweep, hydra_at_home, quoted, require_own
 from asr.config import CompareConfig, TrainConfig
 from asr.config.schema import checked
 from asr.errors import InputError
@@ -83,12 +83,12 @@ def launch(
     job: Callable[[DictConfig], float], overrides: list[str], config_dir: Path | None, config_name: str | None
 ) -> None:
     """Have Hydra's launcher call `job` with the config of every combination."""
+    require_own(COMMAND, overrides, config_dir, config_name)
     with hydra_at_home(COMMAND, config_dir, config_name) as (name, search_path):
         try:
             GlobalHydra.instance().hydra.multirun(name, job, [search_path, *overrides])  # type: ignore[union-attr]
         except (HydraException, RuntimeError) as error:  # of the launcher: no Slurm here, a job that was killed
-            message = " ".join(str(error).split())
-            raise InputError(f"--multirun: {message}") from error
+            raise InputError(f"--multirun: {' '.join(str(error).split())}") from error
 
 
 def train_one(raw: DictConfig, base: Path, swept: frozenset[str]) -> float:

@@ -10,7 +10,7 @@ from lhotse.lazy import count_newlines_fast
 from asr.config import SharConfig
 from asr.data.batch import Skipped
 from asr.data.manifest import open_cuts
-from asr.data.shar import Shard, begin, finish, write_shard
+from asr.data.shar import Shard, begin, finish, shar_manifests, write_shard
 from asr.parallel import chunked, start_workers
 from asr.progress import progress
 
@@ -31,7 +31,7 @@ def main(config: SharConfig) -> None:
     finish(directory, output)
     for utterance in skipped:
         print(f"skipped {utterance.id}: {utterance.reason}", file=sys.stderr)
-    manifests = list(output.glob("cuts.*"))
+    manifests = shar_manifests(output)
     done = sum(count_newlines_fast(path) for path in manifests)
     size = sum(path.stat().st_size for path in output.iterdir()) / 2**20
     print(f"{output}: {done} of {total} utterances in {len(manifests)} shards, {size:.0f} MiB")

@@ -86,7 +86,7 @@ def put_out(config: TranscribeConfig, transcript: Transcript, name: str, ctm_id:
     content = FORMATS[config.format](transcript, ctm_id)
     if config.output:
         path = Path(config.output) / file_name(name, config.format)
-        write_atomically(path, content.encode())
+        write_atomically(path, content.encode(errors="backslashreplace"))  # of names that are no text
         print(path)
     else:
         print(f"{transcript.name}\t{content}" if several and config.format == "text" else content, end="")

@@ -32,6 +32,7 @@ from asr.config.commands import (
     TokenizerConfig,
     TrainConfig,
     TranscribeConfig,
+    ValidateConfig,
 )
 from asr.config.data import DataOptions, NoiseOptions, RoomOptions, SpecAugmentOptions
 from asr.config.decode import SEARCHES, BeamOptions, DecodeOptions, GreedyOptions, K2BeamOptions, LabelSearchOptions
@@ -95,4 +96,5 @@ __all__ = [
     "TrainConfig",
     "TrainOptions",
     "TranscribeConfig",
+    "ValidateConfig",
 ]

@@ -72,6 +72,20 @@ class PreflightConfig(TrainConfig):
 
 
 @dataclass
+class ValidateConfig(TrainConfig):
+    """`asr validate`: find all that is wrong with manifests and their audio, before a training does."""
+
+    run: str = path_option("", "not used: the options of a training will do")
+    cuts: list[str] = path_option([], "more manifests, each a part of its own, as test sets are")
+    audio: bool = option(True, "read all audio, too; false: rows, times and transcripts alone")
+    jobs: int = option(2, "processes that read audio; 0: this one", low=0, high=1000)
+    fix: str = path_option(
+        "",
+        "where to write what is sound: NAME.jsonl.gz, or of several manifests a directory for as many of their names",
+    )
+
+
+@dataclass
 class DecodeConfig:
     """`asr decode`: decode a CutSet with a trained model, and score it."""
 
@@ -210,7 +224,7 @@ class AlignConfig:
     )
     checkpoint: str = option("auto", CHECKPOINT, only_with=TRAINED)
     device: str = option("auto", "where the trained model runs", choices=("auto", "cpu", "cuda"), only_with=TRAINED)
-    jobs: int = option(2, "processes on this machine", low=1)
+    jobs: int = option(2, "processes on this machine", low=1, high=1000)
     scheduler: str = option("", SCHEDULER)
 
 
@@ -246,7 +260,7 @@ class SpliceConfig:
     shortest: int = option(3, "words in a new utterance at least", low=1)
     longest: int = option(8, "words in a new utterance at most", low=1)
     edge_seconds: float = option(0.3, "audio that the first and the last word of an utterance keep outside", low=0)
-    seed: int = option(0, "seed of the choice of words", low=0)
+    seed: int = option(0, "seed of the choice of words", low=0, high=2**63 - 1)
 
 
 @dataclass
@@ -276,8 +290,8 @@ class ManifestConfig:
     split: str = option(
         "", "parts with speakers of their own, and their shares: dev:0.05,test:0.05; the rest is NAME_train.jsonl.gz"
     )
-    seed: int = option(0, "seed of the choice of what goes into them", low=0, only_with="split")
-    jobs: int = option(4, "audio files that are opened at a time", low=1)
+    seed: int = option(0, "seed of the choice of what goes into them", low=0, high=2**63 - 1, only_with="split")
+    jobs: int = option(4, "audio files that are opened at a time", low=1, high=1000)
 
 
 @dataclass
@@ -300,7 +314,7 @@ class LmConfig:
     text: str = path_option("", "text file to train on, too, or instead: a sentence a line, plain or .gz")
     tokenizer: str = path_option(MISSING, "directory made by `asr tokenizer`: the transducer's")
     output: str = path_option(MISSING, "ARPA file to write, .arpa or .arpa.gz")
-    order: int = option(6, "length of the longest n-grams, tokens", low=1)
+    order: int = option(6, "length of the longest n-grams, tokens", low=1, high=100)
     held_out: list[str] = path_option([], "Lhotse manifests to tell the perplexity of")
     case: str = case_option("text, and of the transcripts")
     punctuation: str = punctuation_option()
@@ -317,7 +331,7 @@ class FeaturesConfig:
     speed_factors: list[float] = option(
         [], "also store a copy of every utterance at each of these speeds", low=0.5, high=2
     )
-    jobs: int = option(2, "processes on this machine", low=1)
+    jobs: int = option(2, "processes on this machine", low=1, high=1000)
     scheduler: str = option("", SCHEDULER)
 
 
@@ -331,7 +345,7 @@ class SharConfig:
     )
     shard_size: int = option(1000, "utterances in a tar file", low=1)
     audio: str = option("flac", "format of the audio, 16 bits a sample", choices=("flac", "wav"))
-    jobs: int = option(2, "processes on this machine", low=1)
+    jobs: int = option(2, "processes on this machine", low=1, high=1000)
     scheduler: str = option("", SCHEDULER)
 
 
@@ -345,6 +359,7 @@ COMMANDS: dict[str, type] = {
     "splice": SpliceConfig,
     "features": FeaturesConfig,
     "shar": SharConfig,
+    "validate": ValidateConfig,
     "preflight": PreflightConfig,
     "train": TrainConfig,
     "decode": DecodeConfig,

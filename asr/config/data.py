@@ -12,12 +12,12 @@ from asr.options import option, path_option
 class SpecAugmentOptions:
     """SpecAugment (Park et al., Interspeech 2019) without time warping."""
 
-    time_masks: int = option(2, "time masks per 10 s of speech, at least one if not 0", low=0)
+    time_masks: int = option(2, "time masks per 10 s of speech, at least one if not 0", low=0, high=100)
     time_mask_frames: int = option(30, "longest time mask, frames", low=0, only_with="time_masks")
     time_mask_share: float = option(
         0.2, "longest time mask as a share of the utterance", low=0, high=1, only_with="time_masks"
     )
-    frequency_masks: int = option(2, "frequency masks", low=0)
+    frequency_masks: int = option(2, "frequency masks", low=0, high=100)
     frequency_mask_bins: int = option(20, "widest frequency mask, bins", low=0, only_with="frequency_masks")
 
 
@@ -27,7 +27,9 @@ class NoiseOptions:
 
     cuts: list[str] = path_option([], "Lhotse manifests of noise, for example MUSAN's; none: no noise")
     probability: float = option(0.5, "share of the utterances that get noise", low=0, high=1, only_with="cuts")
-    snr_db: list[float] = option([10.0, 20.0], "lowest and highest ratio of signal to noise, dB", only_with="cuts")
+    snr_db: list[float] = option(
+        [10.0, 20.0], "lowest and highest ratio of signal to noise, dB", length=2, only_with="cuts"
+    )
 
 
 @dataclass
@@ -51,6 +53,10 @@ class DataOptions:
         [], "Lhotse manifests, or directories of Shar, to train on; `asr manifest` makes them of a corpus", needed=True
     )
     valid_cuts: list[str] = path_option([], "Lhotse manifests, or directories of Shar, to validate on", needed=True)
+    root: str = path_option(
+        "",
+        "directory that no file named by a manifest may lie outside of, neither by `..` nor by a link; none: any may",
+    )
     tokenizer: str = path_option("", "directory made by `asr tokenizer`", needed=True)
     max_seconds: float = option(100.0, "seconds of audio in a batch at most, padding and every view included", low=0.1)
     max_utterances: Optional[int] = option(None, "utterances in a batch at most, every view counted", low=1)
@@ -58,13 +64,13 @@ class DataOptions:
         None, "a batch that is predicted to need more memory is divided; needs data.memory_weights", low=1
     )
     memory_weights: list[float] = option([], "what predicts it, as `asr preflight` prints them", low=0)
-    buckets: int = option(10, "duration buckets of the sampler", low=2)
+    buckets: int = option(10, "duration buckets of the sampler", low=2, high=10_000)
     lookahead: int = option(
         20000, "utterances that the sampler looks ahead; of Shar it holds the audio, some 0.2 MB each", low=2
     )
     min_duration: float = option(0.1, "shorter utterances are not trained on, seconds", low=0)
     max_duration: float = option(30.0, "longer utterances are not trained on, seconds", low=0)
-    workers: int = option(2, "processes that load data; 0 loads in the training process", low=0)
+    workers: int = option(2, "processes that load data; 0 loads in the training process", low=0, high=1000)
     timeout: float = option(600.0, "seconds without a batch after which data workers are given up", low=1)
     speed_factors: list[float] = option(
         [], "speed perturbation on the fly: one of these factors is drawn for each utterance and epoch", low=0.5, high=2

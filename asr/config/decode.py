@@ -16,7 +16,7 @@ class DecodeOptions:
     max_seconds: float = option(200.0, "seconds of audio in a batch at most", low=0.1)
     batch_size: Optional[int] = option(None, "utterances in a batch at most", low=1)
     max_symbols_per_frame: int = option(
-        5, "labels that one frame may emit, where the model was trained with loss.topology=regular", low=1
+        5, "labels that one frame may emit, where the model was trained with loss.topology=regular", low=1, high=1000
     )
     chunk_seconds: Optional[float] = option(
         None, "chunks that a causal encoder's attention works in, seconds; 0: none; null: as in training", low=0
@@ -59,7 +59,7 @@ class BeamOptions(LabelSearchOptions):
     """The most probable label sequences, each over all of its alignments that are followed."""
 
     name: str = option("beam", "which search", choices=("beam",))
-    beam: int = option(4, "hypotheses that are followed", low=1)
+    beam: int = option(4, "hypotheses that are followed", low=1, high=1000)
 
 
 @dataclass

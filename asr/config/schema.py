@@ -11,12 +11,12 @@ import typing
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from asr.config import COMMANDS, VARIANTS
 from asr.config.loss import load_installed
+from asr.config.saved import parse
 from asr.errors import InputError
 from asr.options import (
     MISSING,
@@ -54,14 +54,8 @@ def to_yaml(config: Any) -> str:
 
 
 def from_yaml(text: str, command: str) -> Any:
-    """The config that `to_yaml` wrote, checked as on the command line."""
-    try:
-        raw = OmegaConf.create(text)
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
-        raise InputError(f"not YAML: {one_line(error)}") from None
-    if not isinstance(raw, DictConfig):
-        raise InputError(f"not a config of `asr {command}`: the text must hold `key: value` lines")
-    return checked(raw, command)
+    """The config that `to_yaml` wrote, checked as on the command line; see `asr.config.saved`."""
+    return checked(parse(text), command)
 
 
 def typed(raw: DictConfig, command: str) -> DictConfig:
@@ -174,7 +168,7 @@ def _check_names(values: Mapping[Any, Any], prefix: str, command: str, options: 
             if isinstance(value, dict) and typing.get_origin(options[name].type) is not dict:
                 raise InputError(f"{name}={shown(value)}: no section; needs {_described(options[name])}")
         elif not is_section(name, options):
-            raise unknown(f"{name}={shown(value)}", name, command, options)
+            raise unknown(f"{name}={shown(value)}", name, command, list_options(COMMANDS[command]))
         elif not isinstance(value, dict):
             raise InputError(f"{name}={shown(value)}: a section; set options in it, as {name}.OPTION=VALUE")
         else:

@@ -22,7 +22,7 @@ class OptimOptions:
         low=0,
         only_with="name=scaled_adam",
     )
-    betas: list[float] = option([0.9, 0.98], "Adam's decay rates", low=0, high=0.9999)
+    betas: list[float] = option([0.9, 0.98], "Adam's decay rates", low=0, high=0.9999, length=2)
     warmup_steps: int = option(500, "step at which the warm-up is over", low=0)
     head_warmup_steps: int = option(20, "steps of warm-up of all but the encoder, whose warm-up follows", low=0)
     warmup_start: float = option(0.0, "share of the rate that a warm-up starts at", low=0, high=1)
@@ -50,6 +50,7 @@ class LoraOptions:
         0,
         "rank of what is trained beside the maps of attention and feed-forward, for all of the encoder; 0: none",
         low=0,
+        high=4096,
     )
     alpha: float = option(16.0, "what is added counts alpha/rank times", low=0)
 
@@ -62,7 +63,7 @@ class TrainOptions:
     change: bool = option(
         False, "go on with a run though options that change the result are not as before; changes.jsonl keeps them"
     )
-    seed: int = option(0, "seed of everything random", low=0)
+    seed: int = option(0, "seed of everything random", low=0, high=2**63 - 1)
     device: str = option("auto", "where to train", choices=("auto", "cpu", "cuda"))
     precision: str = option(
         "float32", "autocast of the model; the lattice always runs in float32", choices=("float32", "bfloat16")
@@ -71,7 +72,7 @@ class TrainOptions:
     shard: bool = option(
         False, "divide weights, gradients and optimiser state over the processes (FSDP2); whole only in validations"
     )
-    accumulate: int = option(1, "batches per optimiser step", low=1)
+    accumulate: int = option(1, "batches per optimiser step", low=1, high=10_000)
     ema: float = option(
         0.0, "decay of a moving average of the weights, for `checkpoint=ema`; 0: none is kept", low=0, high=0.999999
     )

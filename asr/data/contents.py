@@ -17,6 +17,7 @@ import numpy as np
 from asr.data.manifest import AGAIN, why_not
 from asr.data.shar import shar_manifests
 from asr.errors import InputError
+from asr.files import bounded_lines
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 
@@ -60,7 +61,7 @@ def read(path: Path) -> Iterator[bytes]:
     """The lines that are not blank."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            yield from (line for line in file if not line.isspace())
+            yield from (line for line in bounded_lines(file) if not line.isspace())
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: cannot be read ({error}); {AGAIN}") from error
 

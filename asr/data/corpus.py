@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from asr.console import visible
 from asr.errors import InputError
 from asr.files import replacing, writing
 from asr.options import with_home
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 _BLOCK = 1 << 20
 _TIMEOUT_SECONDS = 60
+_MD5_DIGITS = 32
 
 
 def run(main: Callable[[], None]) -> None:
@@ -40,7 +42,7 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(visible(f"error: {error}"), file=sys.stderr)
         sys.exit(2)
 
 
@@ -57,7 +59,7 @@ def home_path(text: str) -> Path:
     return Path(with_home(text))
 
 
-def fetch(url: str, directory: Path, sha256: str | None) -> Path:
+def fetch(url: str, directory: Path, checksum: str | None) -> Path:
     """Download the tar archive at ``url`` into ``directory`` and unpack it there, unless done before.
 
     Returns the folder of its contents, which bears the archive's name without ".tar.gz".
@@ -65,23 +67,25 @@ def fetch(url: str, directory: Path, sha256: str | None) -> Path:
     archive = directory / url.rsplit("/", 1)[-1]
     contents = directory / archive.name.removesuffix(".gz").removesuffix(".tar")
     if not contents.is_dir():
-        extract(download(url, archive, sha256), contents)
+        extract(download(url, archive, checksum), contents)
     return contents
 
 
-def download(url: str, path: Path, sha256: str | None) -> Path:
-    """Download ``url`` to ``path`` unless it is there, and verify its SHA-256 (None: no sum is known).
+def download(url: str, path: Path, checksum: str | None) -> Path:
+    """Download ``url`` to ``path`` unless it is there, and verify its SHA-256 or, of 32 digits, MD5.
+
+    None: no sum is known.
 
     An interrupted download goes on from ``path`` + ".part". Raises `InputError` where the server cannot
     be reached, stops early, or the sum is wrong; a file with a wrong sum is removed.
     """
     if path.exists():
-        _verify(path, sha256)
+        _verify(path, checksum)
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     _download_rest(url, part)
-    _verify(part, sha256)
+    _verify(part, checksum)
     return part.replace(path)
 
 
@@ -112,10 +116,13 @@ def describe_recording(recording_id: str, path: Path) -> lhotse.Recording:
     from lhotse import Recording
     from lhotse.audio import AudioSource
 
+    from asr.data.rows import is_text
     from asr.data.sound import Sound
 
     if not path.is_file():
         raise InputError(f"{path}: no such file")
+    if not is_text(str(path)):
+        raise InputError(f"{path}: its name is not UTF-8, and cannot stand in a manifest; rename it")
     try:
         sound = Sound.open(path)
     except (InputError, OSError) as error:
@@ -222,17 +229,18 @@ def _cannot_download(url: str, error: Exception) -> InputError:
     return InputError(f"{url}: download failed ({error}); run again, or name a copy with --corpus-dir")
 
 
-def _verify(path: Path, sha256: str | None) -> None:
-    if sha256 is None:
+def _verify(path: Path, checksum: str | None) -> None:
+    if checksum is None:
         return
-    found = _sha256(path)
-    if found != sha256:
+    name = "MD5" if len(checksum) == _MD5_DIGITS else "SHA-256"
+    found = _digest(path, name)
+    if found != checksum:
         path.unlink()
-        raise InputError(f"{path}: SHA-256 is {found}, expected {sha256}; removed it: run again")
+        raise InputError(f"{path}: {name} is {found}, expected {checksum}; removed it: run again")
 
 
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
+def _digest(path: Path, name: str) -> str:
+    digest = hashlib.new(name.replace("-", ""), usedforsecurity=False)
     with path.open("rb") as file:
         while block := file.read(_BLOCK):
             digest.update(block)

@@ -20,9 +20,9 @@ from asr.data.reading import reading
 from asr.data.scripts import joined
 from asr.data.tokenizer import Tokenizer
 from asr.data.waves import WaveAugmentation
-from asr.data.words import UNALIGNED, aligned_words, in_order, piece_of_frames, token_frames
+from asr.data.words import aligned_words, in_order, piece_of_frames, token_frames
 from asr.errors import InputError
-from asr.frames import FrameTiming
+from asr.frames import UNALIGNED, FrameTiming
 
 EDGE_SECONDS = (
     0.1  # by which a supervision may end outside its cut: of rounding, and too short for a word to be missing

@@ -15,8 +15,9 @@ from lhotse.cut import Cut, MixedCut, PaddingCut
 from lhotse.utils import compute_num_frames
 from torch import Tensor
 
+from asr.data.held import require_files
 from asr.data.lhotse_audio import as_sound, disagreement
-from asr.data.sound import quiet
+from asr.data.sound import as_named, quiet
 from asr.errors import InputError
 from asr.frames import FRAME_SECONDS
 
@@ -50,6 +51,7 @@ def load_samples(cut: Cut) -> np.ndarray:
     manifest says; where it is not finite or absurd, or too short for a feature frame.
     """
     require_recording(cut)
+    require_files(cut)
     check_rates(cut)
     try:
         with as_sound():
@@ -111,7 +113,7 @@ def file_rate(source: AudioSource) -> int | None:
         return None  # a stream, which would be opened twice
     try:
         with quiet():
-            return int(soundfile.info(file).samplerate)
+            return int(soundfile.info(as_named(file) if isinstance(file, str) else file).samplerate)
     except (soundfile.SoundFileError, OSError):
         return None
 
@@ -142,11 +144,17 @@ def load_features(cut: Cut, fbank: Fbank, alter: Callable[[np.ndarray], np.ndarr
             f"stored features have a frame every {1000 * cut.frame_shift:g} ms, the model reads one every "
             f"{1000 * FRAME_SECONDS:g} ms: compute them again with `asr features`"
         )
+    return torch.from_numpy(read_stored(cut))
+
+
+def read_stored(cut: Cut) -> np.ndarray:
+    """The stored features (T,F) of a cut. Raises InputError where they cannot be read, are not finite or absurd."""
+    require_files(cut)
     try:
         features = cut.load_features()
     except Exception as error:  # every storage type has its own exceptions
         raise InputError(f"unreadable features ({one_line(error)})") from error
-    return torch.from_numpy(check_features(features))
+    return check_features(features)
 
 
 def extract(fbank: Fbank, samples: np.ndarray) -> np.ndarray:

@@ -12,19 +12,27 @@ from typing import Any
 
 import numpy as np
 from lhotse.audio import AudioSource, get_current_audio_backend, set_current_audio_backend
-from lhotse.audio.backend import AudioBackend, CompositeAudioBackend, get_default_audio_backend
+from lhotse.audio.backend import (
+    AudioBackend,
+    CompositeAudioBackend,
+    FfmpegSubprocessOpusBackend,
+    Sph2pipeSubprocessBackend,
+    get_default_audio_backend,
+)
 from lhotse.cut import Cut, MixedCut, PaddingCut
 from lhotse.utils import compute_num_samples
 
 from asr.data.sound import ALLOWED_SECONDS, Sound, Unreadable, displaced, read_seconds_at
 from asr.errors import InputError
 
+IN_A_SHELL = (Sph2pipeSubprocessBackend, FfmpegSubprocessOpusBackend)  # to which the name of a file may be a command
+
 
 class SoundBackend(CompositeAudioBackend):  # type: ignore[misc]
     """Lhotse's own backends for what `Sound` cannot read (videos, say), and for writing."""
 
     def __init__(self) -> None:
-        super().__init__(get_default_audio_backend().backends)
+        super().__init__([one for one in get_default_audio_backend().backends if not isinstance(one, IN_A_SHELL)])
 
     def read_audio(
         self,

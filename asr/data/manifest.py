@@ -23,9 +23,10 @@ from lhotse.cut import Cut
 from lhotse.serialization import deserialize_item
 
 from asr.data.features import one_line
+from asr.data.held import files_in, outside
 from asr.data.limits import AUDIO_ENDINGS
 from asr.data.rows import ManifestRow, read_row
-from asr.data.shar import is_shar, read_shar, shar_manifests
+from asr.data.shar import is_shar, missing_shard, read_shar, shar_manifests
 from asr.errors import InputError
 from asr.files import read_lines
 
@@ -33,11 +34,12 @@ SHOWN = 20  # rows at fault that are named
 AGAIN = "prepare the corpus again (`asr manifest`, or stage 0 of a recipe's run.sh)"
 
 
-def open_cuts(paths: Sequence[str]) -> CutSet:
+def open_cuts(paths: Sequence[str], root: str = "") -> CutSet:
     """The cuts of one or more manifests or directories of Shar, read lazily, in the order given.
 
-    Every row is looked at first, which takes 3 s for 100,000. Raises InputError for a missing or unreadable manifest,
-    and one that names the first rows at fault, repeated ids among them.
+    Every row is looked at first, which takes 3 s for 100,000. root: the directory that the files must lie in, if any.
+    Raises InputError for a missing or unreadable manifest, and one that names the first rows at fault, repeated ids
+    among them.
     """
     if not paths:
         raise InputError("no manifest given: name at least one cuts_*.jsonl.gz")
@@ -45,14 +47,17 @@ def open_cuts(paths: Sequence[str]) -> CutSet:
         if reason := why_not(Path(path)):
             raise InputError(f"{path}: {reason}")
         check_kind(path)
-    check_rows(paths)
+    check_rows(paths, root)
     return CutSet(Manifests(paths))
 
 
 def why_not(path: Path) -> str:
     """Why what lies at a path cannot be a manifest, and the remedy; empty if it may be one."""
     if path.is_dir():
-        return "" if is_shar(path) else f"a directory, not a manifest; {how_to_make(path)}"
+        if not is_shar(path):
+            return f"a directory, not a manifest; {how_to_make(path)}"
+        missing = missing_shard(path)
+        return f"{missing} is missing; restore it, or {AGAIN}" if missing else ""
     if not path.is_file():
         return "no such manifest; `asr manifest` makes one of a corpus, stage 0 of run.sh that of a recipe"
     if path.suffix.lower() in AUDIO_ENDINGS:
@@ -77,20 +82,27 @@ def check_kind(path: str) -> None:
     raise InputError(f"{path}: holds no cuts; {AGAIN}")
 
 
-def check_rows(paths: Sequence[str]) -> None:
+def check_rows(paths: Sequence[str], root: str = "") -> None:
     """Raise InputError where rows are malformed or two have one id; their ids are kept in 8 bytes each."""
     faults: list[tuple[str, str]] = []  # manifest, and what is wrong with which line of it
     count, ids = 0, array("q")
     for path in paths:
         for place, row in rows(path):
             ids.append(hash(row.id))
-            if row.faults:
+            at_fault = row.faults or outside_of(root, row)
+            if at_fault:
                 count += 1
-                faults += [(path, f"{place}: {', '.join(row.faults)}")] if count <= SHOWN else []
+                faults += [(path, f"{place}: {', '.join(at_fault)}")] if count <= SHOWN else []
     if not count:
         faults = list(islice(repeated_ids(paths, ids), SHOWN))
     if faults:
         raise InputError(summary(faults, count))
+
+
+def outside_of(root: str, row: ManifestRow) -> list[str]:
+    """What is wrong with a row that names a file outside of the data root; nothing where there is no such root."""
+    name = outside(files_in(row.value), root) if root else ""
+    return [f"names {name}, outside of data.root={root}"] if name else []
 
 
 def summary(faults: list[tuple[str, str]], count: int) -> str:

@@ -17,6 +17,7 @@ from lhotse.audio import AudioSource
 from lhotse.cut import MixedCut, PaddingCut
 from lhotse.cut.mixed import MixTrack
 
+from asr.data.held import faults_in, source_fault, storage_fault
 from asr.data.limits import LATEST_SECONDS, SHOWN_CHARACTERS
 
 DURATION_TOLERANCE = 0.1  # seconds by which a recording's duration may differ from its number of samples
@@ -52,7 +53,10 @@ def read_row(line: str) -> ManifestRow:
         return ManifestRow(None, [f"not JSON ({error.msg} at character {error.pos})"])
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, a list of as many lists
         return ManifestRow(None, [f"not JSON that can be read ({error})"])
-    return ManifestRow(value, list(cut_faults(value)))
+    try:
+        return ManifestRow(value, list(cut_faults(value)))
+    except RecursionError:
+        return ManifestRow(None, ["objects in objects, too many to be a cut"])
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ def parts_faults(check: Check, value: Any, name: str) -> Iterator[str]:
     if isinstance(value, list):
         for number, one in enumerate(value):
             yield from check(one, f"{name}[{number}].")
-    else:
+    elif value is not None:
         yield from check(value, f"{name}.")
 
 
@@ -147,7 +151,6 @@ TIME = Field(is_number, "seconds")
 LENGTH = Field(lambda value: is_number(value, low=0.0) and value > 0, "seconds, more than 0")
 COUNT = Field(is_count, "a whole number, 1 or more")
 CHANNEL = Field(is_channel, "a channel's number, or a list of such")
-CUSTOM = Field(or_null(lambda value: isinstance(value, dict)), "an object")
 
 
 def object_of(check: Check) -> Field:
@@ -174,10 +177,34 @@ def alignment_faults(kinds: dict[str, Any], at: str) -> Iterator[str]:
                 yield f"a time of {shown(values[0])} in {at}{kind} is no number of seconds"
 
 
+def faults_at(value: Any, at: str) -> Iterator[str]:
+    """What is not data, nor the name of a file, in a value that may hold anything."""
+    for fault in faults_in(value):
+        yield f"{at.removesuffix('.')}: {fault}"
+
+
+def source_faults(source: dict[str, Any], at: str) -> Iterator[str]:
+    """What is wrong with an audio source: its fields, or what it would have Lhotse do."""
+    faults = list(SOURCE(source, at))
+    yield from faults
+    if not faults and (fault := source_fault(source["type"], source["source"])):
+        yield f"{at.removesuffix('.')} {fault}"
+
+
+def features_faults(features: dict[str, Any], at: str) -> Iterator[str]:
+    """What is wrong with stored features, likewise."""
+    faults = list(FEATURES(features, at))
+    yield from faults
+    if not faults and (fault := storage_fault(features["storage_type"], features.get("storage_path"))):
+        yield f"{at.removesuffix('.')} {fault}"
+
+
+CUSTOM = Field(or_null(lambda value: isinstance(value, dict)), "an object", faults_at)
+TRANSFORMS = Field(or_null(is_objects), "a list of objects", faults_at)
 SOURCE = Fields({"type": STRING, "channels": CHANNEL, "source": STRING}, {}, names(AudioSource))
 RECORDING = Fields(
-    {"id": NAME, "sources": list_of(SOURCE), "sampling_rate": COUNT, "num_samples": COUNT, "duration": LENGTH},
-    {"channel_ids": CHANNEL, "transforms": Field(or_null(is_objects), "a list of objects")},
+    {"id": NAME, "sources": list_of(source_faults), "sampling_rate": COUNT, "num_samples": COUNT, "duration": LENGTH},
+    {"channel_ids": CHANNEL, "transforms": TRANSFORMS},
     names(Recording),
 )
 SUPERVISION = Fields(
@@ -219,7 +246,7 @@ DATA = Fields(
     {
         "supervisions": list_of(SUPERVISION),
         "recording": object_of(recording_faults),
-        "features": object_of(FEATURES),
+        "features": object_of(features_faults),
         "custom": CUSTOM,
     },
     names(MonoCut, MultiCut, beside=["type"]),
@@ -239,7 +266,11 @@ TRACK = Fields(
     {"offset": START, "snr": Field(or_null(is_number), "a number")},
     names(MixTrack),
 )
-MIXED = Fields({"id": NAME, "tracks": list_of(track_faults)}, {}, names(MixedCut, beside=["type", "snr_reference"]))
+MIXED = Fields(
+    {"id": NAME, "tracks": list_of(track_faults)},
+    {"transforms": TRANSFORMS},
+    names(MixedCut, beside=["type", "snr_reference"]),
+)
 CUTS: dict[str, Fields] = {"MonoCut": DATA, "Cut": DATA, "MultiCut": DATA, "MixedCut": MIXED}
 
 

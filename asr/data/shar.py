@@ -22,13 +22,17 @@ from lhotse.cut import Cut
 from lhotse.shar import LazySharIterator, SharWriter
 
 from asr.data.batch import Skipped
-from asr.data.features import check_features, load_samples, one_line
+from asr.data.features import load_samples, read_stored
 from asr.data.lhotse_audio import as_sound
 from asr.errors import InputError
-from asr.files import replace_directory, sync, write_atomically, writing
+from asr.files import read_regular, replace_directory, sync, write_atomically, writing
 
 _SHARD = re.compile(r"(cuts|recording|features)\.(\d{6})\.(jsonl\.gz|tar)")
 _SETTINGS = "settings.json"
+MOST_COUNT, MOST_SHARDS = 1000, 10**6  # bytes of the count, and what six digits can count
+LONGEST_MAGIC = b"\xfd7zXZ\x00"
+COMPRESSED = b"\x1f\x8b", b"BZh", LONGEST_MAGIC  # how files of gzip, bzip2 and xz begin
+_COUNT = "cuts.shards.json"  # a name that Lhotse, which takes every file for a part of the shards, passes over
 
 
 @dataclass(frozen=True)
@@ -100,14 +104,10 @@ def readable(cuts: Iterable[Cut], skipped: list[Skipped]) -> Iterator[Cut]:
 
 def check_readable(cut: Cut) -> None:
     """Raise InputError where the features of a cut, or else its audio, cannot be read."""
-    if not cut.has_features:
+    if cut.has_features:
+        read_stored(cut)
+    else:
         load_samples(cut)
-        return
-    try:
-        features = cut.load_features()
-    except Exception as error:  # every storage type has its own exceptions
-        raise InputError(f"unreadable features ({one_line(error)})") from error
-    check_features(features)
 
 
 def begin(output: Path, settings: dict[str, object]) -> Path:
@@ -126,10 +126,12 @@ def begin(output: Path, settings: dict[str, object]) -> Path:
 
 
 def finish(directory: Path, output: Path) -> None:
-    """Put the gathered shards in the place of `output`."""
+    """Put the gathered shards in the place of `output`, and beside them their number."""
     for path in directory.iterdir():
         if not _SHARD.fullmatch(path.name):  # the settings, and what a killed process has left
             shutil.rmtree(path) if path.is_dir() else path.unlink()
+    count = {"shards": len(shar_manifests(directory))}
+    write_atomically(directory / _COUNT, json.dumps(count).encode())
     replace_directory(directory, output)
 
 
@@ -137,7 +139,7 @@ def refuse_other(output: Path) -> None:
     """Raise InputError where `output` is not to be replaced."""
     strange = [output] if output.is_file() else []
     if output.is_dir():
-        strange = [path for path in output.iterdir() if not _SHARD.fullmatch(path.name)]
+        strange = [path for path in output.iterdir() if not _SHARD.fullmatch(path.name) and path.name != _COUNT]
     if strange:
         raise InputError(f"output={output}: holds {strange[0].name}, which is not Shar's: name another directory")
 
@@ -152,12 +154,37 @@ def shar_manifests(directory: Path) -> list[Path]:
     return sorted(directory.glob("cuts.*.jsonl.gz"))
 
 
+def missing_shard(directory: Path) -> str:
+    """What is not there of a directory of Shar, as far as its files, and their count if there is one, tell; "" for all.
+
+    Lhotse's own exports have no count: of those a shard that lacks at the end is not missed.
+    """
+    found = [match.groups() for path in directory.iterdir() if (match := _SHARD.fullmatch(path.name))]
+    count = max([shard_count(directory), *(int(number) + 1 for _, number, _ in found)])
+    fields = sorted({(field, ending) for field, _, ending in found})
+    wanted = ((field, f"{number:06d}", ending) for number in range(min(count, MOST_SHARDS)) for field, ending in fields)
+    there = set(found)
+    return next((".".join(one) for one in wanted if one not in there), "")
+
+
+def shard_count(directory: Path) -> int:
+    """How many shards there were when the directory was written; 0 where it does not tell."""
+    try:
+        return int(json.loads(read_regular(directory / _COUNT, MOST_COUNT))["shards"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return 0
+
+
 def read_shar(directory: Path) -> Iterator[Cut]:
     """The cuts of a directory with their data, in the order of the export.
 
     Raises InputError where a tar file ends early.
     """
-    shards = LazySharIterator(in_dir=directory)
+    for path in directory.glob("*.tar"):
+        with path.open("rb") as file:
+            if file.read(len(LONGEST_MAGIC)).startswith(COMPRESSED):
+                raise InputError(f"{path}: is compressed, so that nobody knows how large it is; unpack it")
+    shards = LazySharIterator(in_dir=directory.absolute())  # a name that begins with `pipe:` would be run
     done = 0
     for done, cut in enumerate(shards, 1):  # noqa: B007
         yield cut

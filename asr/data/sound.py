@@ -6,6 +6,7 @@ import contextlib
 import mmap
 import os
 import re
+import stat
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -65,7 +66,10 @@ class Sound:
     def open(cls, path: Path | str) -> Sound:
         """The sound in a file."""
         with Path(path).open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
+            status = os.fstat(file.fileno())
+            if stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode):
+                raise InputError("a device, which may have no end; name a file")
+            size = status.st_size
             return cls(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b"", Path(path))
 
     def __post_init__(self) -> None:
@@ -131,7 +135,7 @@ class Sound:
         """A part as libsndfile sees it."""
         try:
             with quiet():
-                file = Decoder(self.path if self.path and part == self.whole else View(self.data, part))
+                file = Decoder(as_named(self.path) if self.path and part == self.whole else View(self.data, part))
         except (soundfile.SoundFileError, OSError) as error:
             reason = getattr(error, "error_string", str(error)).strip().rstrip(".")
             raise Unreadable(reason) from error
@@ -226,6 +230,11 @@ class Sound:
         return f"{self.frames / self.rate:.2f} s can be read, but {unknown[0]}" if unknown else ""
 
 
+def as_named(path: Path | str) -> Path | str | bytes:
+    """The name of a file as libsndfile takes it; soundfile refuses one that is no text, where names are bytes."""
+    return os.fsencode(path) if os.name == "posix" else path
+
+
 def in_blocks(pieces: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
     """Arrays of any lengths as arrays of `size` rows, the last of which may have fewer."""
     waiting: list[np.ndarray] = []
@@ -269,7 +278,7 @@ def read_seconds_at(path: Path | str, offset: float, duration: float) -> tuple[n
     """
     try:
         with quiet():
-            file = Decoder(path)
+            file = Decoder(as_named(path))
         with file:
             count = compute_num_samples(duration, file.samplerate)
             samples = read_at(file, compute_num_samples(offset, file.samplerate), count)

@@ -75,6 +75,7 @@ class SentencePieceTokenizer:
         self.kind: Kind = kind
         self._model = model
         self._processor = _processor(model)
+        self._require_text()
         if self.pieces[:2] != [_BLANK, _UNKNOWN]:
             raise InputError(
                 f"the tokenizer's pieces 0 and 1 are {self.pieces[:2]}, not {_BLANK} and {_UNKNOWN}: "
@@ -127,6 +128,16 @@ class SentencePieceTokenizer:
         """What `save` writes, by name, in this order."""
         # The description last, since its checksum vouches for the model: an interrupted save is noticed on loading.
         return {_MODEL_FILE: self._model, _TOKENS_FILE: self._tokens(), _DESCRIPTION_FILE: self._description()}
+
+    def _require_text(self) -> None:
+        # A piece that is no text is an error of SentencePiece's own, when it is first met: in a search, say.
+        try:
+            texts = [*self.pieces, self._processor.decode(list(range(self.vocab_size)))]
+            "".join(texts).encode()
+        except (UnicodeError, RuntimeError, IndexError) as error:
+            raise InputError(
+                f"the tokenizer has a piece that is no text ({error}): train the tokenizer again"
+            ) from error
 
     def _tokens(self) -> bytes:
         return "".join(f"{piece} {id_}\n" for id_, piece in enumerate(self.pieces)).encode("utf-8")
@@ -314,7 +325,7 @@ def _as_piece(character: str) -> str:
 def _processor(model: bytes) -> sentencepiece.SentencePieceProcessor:
     try:
         return sentencepiece.SentencePieceProcessor(model_proto=model)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise InputError("not a SentencePiece model: train the tokenizer again") from error
 
 

@@ -55,7 +55,7 @@ def make_waves(options: DataOptions, seed: int) -> WaveAugmentation | None:
         raise InputError(f"data.noise.snr_db={noise.snr_db}: give the lowest and the highest, as in [10,20]")
     if not noise.cuts and not rooms.probability:
         return None
-    noises = list(open_cuts(noise.cuts)) if noise.cuts else []
+    noises = list(open_cuts(noise.cuts, options.root)) if noise.cuts else []
     return WaveAugmentation(noise, rooms, noises, seed)
 
 

@@ -10,11 +10,10 @@ from lhotse.cut import Cut, MixedCut
 from lhotse.supervision import AlignmentItem, SupervisionSegment
 
 from asr.data.scripts import units_of_text
-from asr.frames import FrameTiming
+from asr.frames import UNALIGNED, FrameTiming
 
 WORD_START = "\u2581"  # the piece that begins a word begins with it
 VARIANT = re.compile(r"\(\d+\)$")  # "read(2)": a dictionary's second pronunciation
-UNALIGNED = -1  # the frame of a label whose time is unknown, or the label of a frame
 BETWEEN = -2  # in place of a piece where none is said
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-UNKNOWN = -1  # the label of a frame of which nothing is known, or that is padding
+from asr.frames import UNALIGNED
 
 
 class FrameLoss(nn.Module):
@@ -25,9 +25,9 @@ class FrameLoss(nn.Module):
         self.register_buffer("batches", torch.zeros((), dtype=torch.long))
 
     def forward(self, encoder_out_BTD: Tensor, labels_BT: Tensor) -> Tensor:
-        """Loss (B,), nats, of the frames whose labels are known; 0, with no gradient, where none is."""
+        """Loss (B,), nats, of the frames whose labels are not UNALIGNED; 0, with no gradient, where none is."""
         log_probs = self.output(encoder_out_BTD).log_softmax(dim=-1, dtype=torch.float32).transpose(1, 2)
-        return nn.functional.nll_loss(log_probs, labels_BT, ignore_index=UNKNOWN, reduction="none").sum(1)
+        return nn.functional.nll_loss(log_probs, labels_BT, ignore_index=UNALIGNED, reduction="none").sum(1)
 
     def next_weight(self) -> float:
         """The weight of this training batch, which is counted."""

@@ -55,7 +55,7 @@ class Objective(nn.Module):
     ) -> LossOutput:
         """See `TransducerLoss.forward`; `parts` also has "ctc", "ctc_consistency" and "frames", where there are such.
 
-        frame_labels: (B,T), of the encoder's frames, UNKNOWN where they are; needed in training where frames count.
+        frame_labels: (B,T), of the encoder's frames, UNALIGNED where they are; needed in training where frames count.
         """
         targets = labels, label_lengths
         out = self.transducer(joiner, encoder_out, encoder_frames, predictor_out, *targets, alignment, views)

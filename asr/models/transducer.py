@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import os
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 
 from asr.config import ModelOptions
@@ -12,6 +16,10 @@ from asr.models.conformer import Conformer, EncoderState
 from asr.models.joiner import Joiner
 from asr.models.predictor import StatelessPredictor
 from asr.models.subsampling import frame_timing
+
+FLOAT_BYTES = 4
+MOST_SHOWN = 200  # characters of what is wrong with weights
+ENDS = "encoder_projection.weight", "predictor_projection.weight"  # of which each is as wide as two parts
 
 
 class Transducer(nn.Module):
@@ -85,6 +93,7 @@ def check_model(options: ModelOptions) -> None:
         raise InputError(
             f"model.subsampling={factor} needs model.mel_bins={window} or more, and there are {options.mel_bins}"
         )
+    require_room(options)
     if options.chunk_frames:
         chunks = f"model.chunk_frames={options.chunk_frames}"
         if not options.causal:
@@ -93,3 +102,40 @@ def check_model(options: ModelOptions) -> None:
             raise InputError(f"{chunks}: a chunk is what attention sees of the future: leave out model.right_context")
         if options.normalize == "utterance":
             raise InputError(f"{chunks}: normalising by the utterance needs its end: use model.normalize=global")
+
+
+def require_room(options: ModelOptions) -> None:
+    """Raise InputError where the weights of feed-forward and attention alone would not fit into memory."""
+    width = options.encoder_dim
+    least = FLOAT_BYTES * options.layers * 4 * width * (options.feedforward_dim + width)
+    if least > memory_bytes():
+        sizes = f"model.layers={options.layers} of width {width}, with model.feedforward_dim={options.feedforward_dim}"
+        raise InputError(f"{sizes}: over {least / 1e9:.0f} GB of weights, and there are {memory_bytes() / 1e9:.0f} GB")
+
+
+def memory_bytes() -> float:
+    """The memory of this machine; infinite where the system does not tell."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, ValueError, OSError):  # on Windows
+        return math.inf
+
+
+def fill(model: Transducer, weights: Mapping[str, Tensor], where: object) -> None:
+    """Give a model the weights of a state dict. Raises InputError where they are another model's."""
+    try:
+        model.load_state_dict(dict(weights))
+    except (RuntimeError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split()).partition(": ")[2][:MOST_SHOWN]
+        raise InputError(f"{where}: not the weights of this model ({reason}); see to its config.yaml") from error
+
+
+def require_fitting(options: ModelOptions, weights: Mapping[str, Tensor], where: object) -> None:
+    """Raise InputError where a model with these options would be of another size than weights: before it is built."""
+    layers = {name.split(".")[2] for name in weights if name.startswith("encoder.layers.")}
+    found = [len(layers), *(list(weights[name].shape) if name in weights else None for name in ENDS)]
+    wanted = [options.layers, [options.joiner_dim, options.encoder_dim], [options.joiner_dim, options.predictor_dim]]
+    for name, there, here in zip(("layers", *ENDS), found, wanted):
+        if there != here:
+            differs = f"{name}: {there}, not {here}"
+            raise InputError(f"{where}: not the weights of this model ({differs}); see to its config.yaml")

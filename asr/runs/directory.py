@@ -25,12 +25,13 @@ import math
 import re
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from asr.console import VisibleLines
 from asr.errors import InputError
 from asr.files import cannot_write, write_atomically, writing
 
@@ -114,10 +115,10 @@ class RunDirectory:
         lines = self.metrics.read_bytes().splitlines() if self.metrics.is_file() else []
         return max((int(at) for at, _ in map(_step_and_prefix, lines) if math.isfinite(at)), default=0)
 
-    def write_examples(self, step: int, text: str) -> None:
-        """Show a few hypotheses in TensorBoard."""
+    def write_examples(self, step: int, lines: Iterable[str]) -> None:
+        """Show a few hypotheses in TensorBoard, which takes lines that are not indented for Markdown, or HTML."""
         assert self._writer is not None, "open_logs comes first"
-        self._writer.add_text("validation/examples", text, step)
+        self._writer.add_text("validation/examples", "".join(f"    {line}\n" for line in lines), step)
 
     def write_figure(self, step: int, name: str, figure: Figure) -> None:
         """Show a picture in TensorBoard."""
@@ -193,8 +194,8 @@ def make_logger(path: Path) -> logging.Logger:
         old.close()
     with writing(path):
         console, file = _AboveProgressBar(), _LogFile(path, encoding="utf-8")
-    console.setFormatter(logging.Formatter("%(message)s"))
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    console.setFormatter(VisibleLines("%(message)s"))
+    file.setFormatter(VisibleLines("%(asctime)s %(levelname)s %(message)s"))
     logger.addHandler(console)
     logger.addHandler(file)
     return logger

@@ -26,7 +26,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
+from asr.data.limits import LATEST_SECONDS
 from asr.errors import InputError
+from asr.files import read_regular
+from asr.runs.state import as_tensors
 
 DESCRIPTION = "package.json"
 CONFIG = "config.yaml"
@@ -38,7 +43,10 @@ FORM = 1  # of packages; larger ones are of later versions
 
 MOST_TEXT = 2**26  # bytes of a file that is no tensors
 MOST_TENSORS = 2**35
-MOST_INFLATED = 100  # times its size in a zip file that a file may have: weights hardly get smaller
+MOST_INFLATED, MOST_INFLATED_TENSORS = (
+    100,
+    4,
+)  # times its size in a zip file that a file may have: weights get little smaller
 
 Read = Callable[[str, int], bytes]  # the content of a file by name, which is to have no more than so many bytes
 
@@ -61,10 +69,33 @@ class Package:
     @functools.cached_property
     def description(self) -> dict[str, Any]:
         """What `package.json` says. Raises InputError where a later version has made it."""
-        told: dict[str, Any] = json.loads(self.read(DESCRIPTION))
-        if told.get("form", FORM) > FORM:
-            raise InputError(f"{self.path}: made by a later version of asr (form {told['form']}): install that")
-        return told
+        try:
+            told: dict[str, Any] = json.loads(self.read(DESCRIPTION))
+            if int(told.get("form", FORM)) > FORM:
+                raise InputError(f"{self.path}: made by a later version of asr (form {told['form']}): install that")
+            read = {"checkpoint": str(told["checkpoint"]), "digest": str(told["digest"])}
+            return {**told, **read, "seconds": lengths_of(told["seconds"])}
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            raise InputError(f"{self.path}: {DESCRIPTION} describes no package: get it again") from None
+
+    def text(self, name: str) -> str:
+        """A file of it that is text. Raises InputError likewise, and where it is none."""
+        try:
+            return self.read(name).decode()
+        except UnicodeDecodeError:
+            raise InputError(f"{self.path}: {name} is not UTF-8 text: get it again") from None
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """The tensors of a file of it. Raises InputError likewise."""
+        return as_tensors(self.read(name, MOST_TENSORS), f"{self.path}: {name}")
+
+
+def lengths_of(seconds: Any) -> list[float] | None:
+    """The shortest and the longest length, seconds. Raises ValueError or TypeError where they are no numbers."""
+    shortest, longest = map(float, seconds) if seconds is not None else (0.0, 1.0)
+    if not 0 <= shortest <= longest <= LATEST_SECONDS:
+        raise ValueError
+    return None if seconds is None else [shortest, longest]
 
 
 def is_package(path: Path) -> bool:
@@ -85,8 +116,7 @@ def open_package(path: Path) -> Package:
 def read_file(directory: Path, name: str, most: int) -> bytes:
     """A file of a directory."""
     try:
-        check_size((directory / name).stat().st_size, most, f"{directory}: {name}")
-        return (directory / name).read_bytes()
+        return read_regular(directory / name, most)
     except OSError as error:
         raise InputError(f"{directory}: {name} cannot be read ({error.strerror}): get it again") from error
 
@@ -109,12 +139,17 @@ def read_member(path: Path, folder: str, name: str, most: int) -> bytes:
     try:
         with zipfile.ZipFile(path) as archive:
             info = archive.getinfo(folder + name)
-            check_size(info.file_size, min(most, MOST_INFLATED * info.compress_size), f"{path}: {name}")
+            check_size(info.file_size, min(most, most_inflated(name) * info.compress_size), f"{path}: {name}")
             return archive.read(info)  # no more than it says
     except KeyError:
         raise InputError(f"{path}: {name} is missing: get it again") from None
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
         raise InputError(f"{path}: {name} is damaged ({error}): get it again") from error
+
+
+def most_inflated(name: str) -> int:
+    """How many times its size in a zip file a file may have."""
+    return MOST_INFLATED_TENSORS if name.endswith(".safetensors") else MOST_INFLATED
 
 
 def check_size(size: int, most: int, where: str) -> None:

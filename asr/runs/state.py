@@ -28,11 +28,12 @@ from torch import Tensor
 
 from asr.device import is_out_of_memory
 from asr.errors import InputError
-from asr.files import cannot_write, require_space, sync
+from asr.files import cannot_write, read_regular, require_space, sync
 from asr.score.wer import RATES, Unit
 
 SUMS = "SHA256SUMS"
 STATE = "state.json"
+MOST_TEXT, MOST_TENSORS = 2**28, 2**38  # bytes of a file
 NAME = re.compile(r"(step|stop)-(\d{8,})")  # of a regular and of an interim checkpoint, not of a copy beside it
 ABSENT = FileNotFoundError, IsADirectoryError, NotADirectoryError  # not OSError: an unreadable disk is no damage
 # What contents raise that are whole, and yet are not those of a checkpoint: somebody has edited them, and the sums.
@@ -182,10 +183,18 @@ def state_file(state: dict[str, Any]) -> bytes:
     return (json.dumps(state, indent=1) + "\n").encode()
 
 
+def as_tensors(data: bytes, where: object) -> dict[str, Tensor]:
+    """The tensors of a safetensors file. Raises InputError, naming `where` it is, for anything else, as a pickle."""
+    try:
+        return parse_tensors(data)
+    except FOREIGN as error:
+        raise InputError(f"{where} holds no tensors ({error}): remove the checkpoint") from error
+
+
 def read_sums(path: Path) -> dict[str, str]:
     """The SHA-256 of each file of a checkpoint, as it was written. Raises InputError where there are none."""
     try:
-        lines = (path / SUMS).read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        lines = read_regular(path / SUMS, MOST_TEXT).decode().removesuffix("\n").split("\n")
         return {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
     except (*ABSENT, ValueError) as error:
         raise InputError(f"{path}: incomplete checkpoint ({error})") from error
@@ -197,7 +206,10 @@ def read_verified(path: Path, names: Iterable[str] | None = None) -> dict[str, b
     if any(Path(name).name != name for name in sums):
         raise InputError(f"{path / SUMS} names files that are not in the checkpoint; remove it")
     try:
-        files = {name: (path / name).read_bytes() for name in (sums if names is None else names)}
+        wanted = [*(sums if names is None else names)]
+        if any(Path(name).name != name for name in wanted):
+            raise InputError(f"{path / STATE} names files that are not in the checkpoint; remove it")
+        files = {name: read_regular(path / name, MOST_TEXT if name == STATE else MOST_TENSORS) for name in wanted}
     except ABSENT as error:
         raise InputError(f"{path}: incomplete checkpoint ({error})") from error
     for name, data in files.items():
@@ -215,9 +227,13 @@ def load(path: Path, parts: Iterable[str] | None = None) -> Checkpoint:
     """
     with understood(path):
         state = json.loads(read_verified(path, [STATE])[STATE])
+        if any(Path(name).name != name for name in state["parts"]):
+            raise ValueError("parts that are elsewhere")
         wanted = list(state["parts"] if parts is None else parts)
         files = read_verified(path, [part_file(name) for name in wanted])
         loaded = {name: join_tensors(state["parts"][name], parse_tensors(files[part_file(name)])) for name in wanted}
+        if not all(isinstance(part, dict) for part in loaded.values()):
+            raise TypeError("a part that is none")
         checkpoint = Checkpoint(state["step"], as_metrics(state["metrics"]), loaded, {**state["info"]})
         if checkpoint.step != step_of(path):
             raise ValueError(f"of step {checkpoint.step}")

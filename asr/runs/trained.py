@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load as parse_tensors
 from torch import Tensor
 
 from asr.config import TrainConfig
+from asr.config.saved import read_text
 from asr.config.schema import from_yaml
 from asr.data.contents import QUANTILES
 from asr.data.pauses import ANY, Lengths
 from asr.data.tokenizer import Tokenizer, load_tokenizer, parse_tokenizer, pieces_digest
-from asr.errors import InputError
+from asr.errors import InputError, naming
 from asr.files import write_atomically
 from asr.models.lora import merged
-from asr.models.transducer import Transducer
+from asr.models.transducer import Transducer, fill, require_fitting
 from asr.runs import state
 from asr.runs.directory import RunDirectory
-from asr.runs.package import CONFIG, MODEL, MOST_TENSORS, OBJECTIVE, TOKENIZER, Package, is_package, open_package
+from asr.runs.package import CONFIG, MODEL, OBJECTIVE, TOKENIZER, Package, is_package, open_package
 
 EMA = "ema"  # the moving average of the weights, at the last checkpoint
 AVERAGE = "average"  # of the last checkpoints
@@ -57,9 +57,9 @@ def load_config(run: RunDirectory) -> TrainConfig:
         )
     run.check_config()
     try:
-        config = from_yaml(run.config.read_text(encoding="utf-8"), "train")
+        config = from_yaml(read_text(run.config), "train")
     except InputError as error:
-        raise InputError(f"{run.config}: {error}") from None
+        raise error if str(run.config) in str(error) else InputError(f"{run.config}: {error}") from None
     assert isinstance(config, TrainConfig)
     config.run = str(run.path)  # which may have been moved or copied since
     return config
@@ -158,9 +158,7 @@ def load_trained(path: str, checkpoint: str, device: torch.device) -> Trained:
     extra = config.loss.arcs.extra_outputs
     has_lora = config.train.lora.rank > 0
     weights = [load_weights(chosen, checkpoint, tokenizer, extra, has_lora) for chosen in paths]
-    model = Transducer(config.model, tokenizer.vocab_size, extra)
-    with state.understood(paths[-1]):
-        model.load_state_dict(state.average(weights))
+    model = built(config, tokenizer, weights, paths)
     names = " + ".join(names_of(paths, checkpoint))
     return Trained(
         model.to(device).eval(), tokenizer, config, names, digest_of_all(paths), paths[-1], piece_lengths(run, config)
@@ -172,19 +170,38 @@ def load_package(package: Package, checkpoint: str, device: torch.device) -> Tra
     if checkpoint != AUTO:
         raise InputError(f"checkpoint={checkpoint}: {package.path} is a package, of one model; leave it out")
     told = package.description
-    config = from_yaml(package.read(CONFIG).decode(), "train")
+    with naming(str(package.path)):
+        config = from_yaml(package.text(CONFIG), "train")
     assert isinstance(config, TrainConfig)
     config.run = str(package.path)
     tokenizer = parse_tokenizer(lambda name: package.read(f"{TOKENIZER}/{name}"), package.path / TOKENIZER)
-    model = Transducer(config.model, tokenizer.vocab_size, config.loss.arcs.extra_outputs)
+    weights = package.tensors(MODEL)
+    with state.understood(package.path):
+        state.require_finite(weights)
     try:
-        model.load_state_dict(parse_tensors(package.read(MODEL, MOST_TENSORS)))
-    except RuntimeError:
-        raise InputError(f"{package.path}: {MODEL} and {CONFIG} do not belong together: get it again") from None
+        model = built(config, tokenizer, [weights], [package.path / MODEL])
+    except InputError as error:
+        raise InputError(
+            f"{package.path}: {MODEL} and {CONFIG} do not belong together ({error}): get it again"
+        ) from None
     lengths = Lengths(*told["seconds"]) if told["seconds"] else ANY
     return Trained(
         model.to(device).eval(), tokenizer, config, told["checkpoint"], told["digest"], package.path, lengths
     )
+
+
+def built(
+    config: TrainConfig, tokenizer: Tokenizer, weights: Sequence[dict[str, Tensor]], paths: Sequence[Path]
+) -> Transducer:
+    """The model with the mean of weights. Raises InputError where some are not finite, or another model's."""
+    for one, path in zip(weights, paths):
+        require_fitting(config.model, one, path)
+    extra = config.loss.arcs.extra_outputs
+    model = Transducer(config.model, tokenizer.vocab_size, extra)
+    for one, path in zip(weights, paths):
+        fill(model, one, path)
+    model.load_state_dict(state.average(list(weights)))
+    return model
 
 
 def load_weights(
@@ -214,8 +231,7 @@ def load_weights(
 def objective_weights(trained: Trained) -> dict[str, Tensor]:
     """Those of the objective, such as its CTC head, in the last of the checkpoints or in a package."""
     if is_package(trained.last):
-        found: dict[str, Tensor] = parse_tensors(open_package(trained.last).read(OBJECTIVE, MOST_TENSORS))
-        return found
+        return open_package(trained.last).tensors(OBJECTIVE)
     weights: dict[str, Tensor] = state.load(trained.last, ["objective"]).parts["objective"]
     return weights
 

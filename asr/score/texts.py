@@ -14,8 +14,10 @@ from asr.score.wer import Utterance
 def pair_texts(hypotheses: Path, reference: Path) -> tuple[list[Utterance], list[str]]:
     """Each reference with the hypothesis of its name, and the names of the references that have none.
 
-    Of one file each the names do not matter. Raises InputError where no two go together.
+    Of one file each the names do not matter. Raises InputError where no two go together, and where both are the same.
     """
+    if hypotheses.resolve() == reference.resolve():
+        raise InputError(f"reference={reference}: is what hypotheses= names, too; name what was said")
     found, wanted = read_texts(hypotheses), read_texts(reference)
     if len(found) == len(wanted) == 1 and not reference.is_dir():
         found = dict(zip(wanted, found.values()))

@@ -15,9 +15,10 @@ from asr.data.batch import Batch, Position
 from asr.data.dataset import Augmentation, Draw, SpeechDataset
 from asr.data.loader import Loader, named
 from asr.data.manifest import open_cuts
-from asr.data.memory import Measure, make_limit
+from asr.data.memory import Measure, MemoryLimit, make_limit
 from asr.data.sampler import Admission, OnePass, TrainingStream
 from asr.data.tokenizer import Tokenizer
+from asr.data.validation import Part, held_out
 from asr.data.waves import make_waves, require_audio
 from asr.data.words import aligned_words
 from asr.errors import InputError, Stopped
@@ -30,6 +31,7 @@ from asr.train.skips import grouped
 ALIGNMENT_UTTERANCES = 1000  # that are looked at for times of words
 GRACE_SECONDS = 10.0  # that one of several processes waits for its batch, when all are to stop after a step
 NORMALIZE_UTTERANCES = 500  # that the statistics of the features are estimated on
+TRAINED, VALIDATED = "data.train_cuts", "data.valid_cuts"  # what the parts are called
 REASONS = 3  # that are told where no utterance can be trained on
 
 
@@ -55,17 +57,9 @@ class TrainingData:
         self.views, timing = config.views, frame_timing(config.model.subsampling)
         self.measure = Measure(timing, tokenizer, self.views)
         self.limit = make_limit(config.data, self.measure)
-        self.admission = Admission(
-            tokenizer,
-            config.data.min_duration,
-            config.data.max_duration,
-            timing,
-            config.train.ctc_weight > 0,
-            bool(config.loss.labels_take_frames),
-            self.limit,
-        )
-        self.train_cuts = open_cuts(config.data.train_cuts).filter(self.admission)
-        self.valid_cuts = open_cuts(config.data.valid_cuts)
+        self.admission = make_admission(config, tokenizer, self.limit)
+        self.train_cuts = open_cuts(config.data.train_cuts, config.data.root).filter(self.admission)
+        self.valid_cuts = open_cuts(config.data.valid_cuts, config.data.root)
         augmentation = Augmentation(config.data.spec_augment, config.train.seed)
         waves = make_waves(config.data, config.train.seed)
         if waves:
@@ -122,6 +116,27 @@ class TrainingData:
         """Why utterances to validate on have no loss, by id."""
         reasons = ((cut.id, self.admission.reason_against(cut)) for cut in self.valid_cuts)
         return {cut_id: reason for cut_id, reason in reasons if reason}
+
+
+def make_admission(config: TrainConfig, tokenizer: Tokenizer, limit: MemoryLimit | None = None) -> Admission:
+    """What decides which utterances a training takes. limit: of the memory of a batch."""
+    return Admission(
+        tokenizer,
+        config.data.min_duration,
+        config.data.max_duration,
+        frame_timing(config.model.subsampling),
+        config.train.ctc_weight > 0,
+        bool(config.loss.labels_take_frames),
+        limit,
+    )
+
+
+def parts_of(config: TrainConfig, admission: Admission | None, tokenizer: Tokenizer | None) -> list[Part]:
+    """The manifests of a training, to be examined; without a tokenizer nothing is held against one."""
+    others = held_out(tokenizer)
+    training = admission.reason_against if admission else others
+    named = {TRAINED: (config.data.train_cuts, training), VALIDATED: (config.data.valid_cuts, others)}
+    return [Part(name, paths, reason_against) for name, (paths, reason_against) in named.items() if paths]
 
 
 def once_for_each_view(options: DataOptions, views: int) -> DataOptions:

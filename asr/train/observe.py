@@ -11,6 +11,7 @@ from typing import TypeVar
 import torch
 
 from asr.config import TrainConfig
+from asr.console import visible
 from asr.data.batch import Batch, Skipped
 from asr.data.dataset import Draw
 from asr.data.tokenizer import Tokenizer
@@ -126,8 +127,8 @@ class Observer:
         """Show hypotheses of utterances from all over the set, and the lattice of the first, in TensorBoard."""
         by_id = {one.id: one for one in found.utterances}
         examples = spread([by_id[name] for name in self.ids if name in by_id], EXAMPLES)
-        shown = (f"{one.id}  \nREF {one.reference}  \nHYP {one.hypothesis}" for one in examples)
-        trainer.run.write_examples(step, "\n\n".join(shown))
+        shown = ((one.id, f"REF {one.reference}", f"HYP {one.hypothesis}", "") for one in examples)
+        trainer.run.write_examples(step, [visible(line) for lines in shown for line in lines])
         without_lattice = {one.id for one in found.no_loss}
         with_lattice = (cut for cut in self.data.valid_cuts if cut.id in by_id and cut.id not in without_lattice)
         batch = self.data.valid_set[Draw(list(islice(with_lattice, 1)))]

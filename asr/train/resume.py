@@ -24,6 +24,7 @@ MAY_CHANGE = {  # options that a run may be continued with at another value: the
     "loss.backend",
     "loss.joint",
     "data.valid_cuts",
+    "data.root",
     "data.tokenizer",  # by its pieces: see check_tokenizer
     "data.workers",
     "data.timeout",

@@ -12,7 +12,9 @@ from torch import nn
 
 from asr.config import TrainConfig
 from asr.config.schema import to_yaml
+from asr.data.batch import Skipped
 from asr.data.tokenizer import Tokenizer, load_tokenizer, pieces_digest
+from asr.data.validation import Report, examine
 from asr.device import choose_device, make_reproducible
 from asr.errors import InputError, Stopped
 from asr.journal import AGAIN
@@ -22,7 +24,7 @@ from asr.runs.directory import RunDirectory, silent_logger
 from asr.runs.package import is_package
 from asr.runs.trained import Trained
 from asr.train.begin import begin_from, load_initial
-from asr.train.data import TrainingData, estimate_normalization, warn_of_unaligned
+from asr.train.data import TRAINED, TrainingData, estimate_normalization, parts_of, warn_of_unaligned
 from asr.train.distributed import Ranks, owned_by_all
 from asr.train.loop import Trainer
 from asr.train.observe import Observer, validation_decoder
@@ -37,6 +39,7 @@ from asr.train.resume import (
     write_record,
 )
 from asr.train.signals import ended_by_interrupts, stopping_on_signals
+from asr.train.skips import SkipLog
 from asr.train.stuck import giving_up_readers
 from asr.train.task import compile_layers, make_task
 from asr.version import version
@@ -127,6 +130,9 @@ def train_in(run: RunDirectory, config: TrainConfig, ranks: Ranks) -> None:
     if (config.loss.uses_alignment or config.train.frame_weight) and ranks.leads:
         warn_of_unaligned(data)
     observer.begin()
+    if ranks.leads:
+        with told("examining the manifests", ranks):
+            tell_of_faults(examine(parts_of(config, data.admission, tokenizer), config.data.root), trainer)
     with stopping_on_signals(trainer), giving_up_readers(trainer, config.data.timeout), watching_peers(trainer):
         try:
             done = trainer.fit()
@@ -145,6 +151,21 @@ def tokenizer_of(config: TrainConfig, run: RunDirectory, initial: Trained | None
     if initial is not None and not config.data.tokenizer:
         return initial.tokenizer
     return load_tokenizer(config.data.tokenizer or run.tokenizer)
+
+
+def tell_of_faults(report: Report, trainer: Trainer) -> None:
+    """Name what is wrong with the manifests, and count what is left out; `Observer.begin` has told of validation."""
+    wrong = [Skipped(one.id, one.reason) for one in report.findings if not one.left_out]
+    SkipLog(trainer.logger, "doubtful, though used:").add(wrong)
+    left_out = {one.id: one.reason for one in reversed(report.findings) if one.left_out and one.part == TRAINED}
+    trainer.skips.add(Skipped(name, reason) for name, reason in reversed(left_out.items()))
+    if left_out:
+        trainer.logger.warning(
+            "%d of %d utterances of %s are left out; unreadable audio is told of when it is met, or by `asr validate`",
+            len(left_out),
+            report.utterances[TRAINED],
+            TRAINED,
+        )
 
 
 def counted(model: nn.Module) -> str:

@@ -40,6 +40,7 @@ MANDATORY = {
     "features": ["cuts=c", "output=o", "storage=s"],
     "shar": ["cuts=c", "output=o"],
     "preflight": [],
+    "validate": [],
     "train": ["run=r"],
     "decode": ["run=r", "cuts=c", "output=o"],
     "transcribe": ["run=r"],
@@ -51,11 +52,11 @@ MANDATORY = {
 }
 TRAIN = "defaults: [train, _self_]\nrun: r\n"  # a recipe's config begins like this
 FILES = sorted([*conf_directory().glob("*/*.yaml"), *conf_directory().glob("*/*/*.yaml")])
-CHOICES = [
+CHOICES = [  # all of `asr train`'s, and one of a group for commands that take its options as they are
     (command, group, choice)
     for command in COMMANDS
     for group, choices in list_groups(command, [conf_directory()]).items()
-    for choice in choices
+    for choice in (choices if COMMANDS[command].__base__ is object else choices[:1])
 ]
 
 

@@ -122,7 +122,7 @@ def archive_of(path: Path, **members: bytes) -> bytes:
 def test_fetch_unpacks_once(server, tmp_path):
     server.content = archive_of(tmp_path / "a.tar.gz", **{"top/file": b"x"})
     for _ in range(2):
-        contents = fetch(server.url, tmp_path / "d", sha256=None)
+        contents = fetch(server.url, tmp_path / "d", checksum=None)
     assert (contents / "top" / "file").read_bytes() == b"x"
     assert names(tmp_path / "d") == ["corpus", "corpus.tar.gz"]
     assert len(server.ranges) == 1

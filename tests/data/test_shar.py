@@ -15,7 +15,7 @@ import pytest
 import soundfile
 import torch
 from conftest import REPOSITORY
-from lhotse import NumpyFilesWriter
+from lhotse import CutSet, NumpyFilesWriter
 
 from asr.cli import shar as command
 from asr.config import DataOptions, SharConfig, SpecAugmentOptions
@@ -61,10 +61,26 @@ def test_the_same_utterances_with_the_same_features(tiny_corpus, packed):
     for one, other in zip(before, after):
         assert torch.equal(load_features(one, FBANK), load_features(other, FBANK))
     assert sorted(path.name for path in packed.iterdir()) == sorted(
-        f"{name}.{number:06d}.{kind}"
-        for number in range(4)
-        for name, kind in (("cuts", "jsonl.gz"), ("recording", "tar"))
+        [
+            "cuts.shards.json",
+            *(
+                f"{name}.{number:06d}.{kind}"
+                for number in range(4)
+                for name, kind in (("cuts", "jsonl.gz"), ("recording", "tar"))
+            ),
+        ]
     )
+    assert [cut.id for cut in CutSet.from_shar(in_dir=packed)] == [cut.id for cut in before]  # Lhotse's own reader
+
+
+@pytest.mark.parametrize("gone", ["recording.000001.tar", "*.000001.*", "*.000003.*"])
+def test_a_shard_that_is_not_there_is_missed(packed, tmp_path, gone):
+    shutil.copytree(packed, tmp_path / "part")
+    for path in (tmp_path / "part").glob(gone):
+        path.unlink()
+    missing = gone.replace("*.", "cuts.", 1).replace("*", "jsonl.gz")
+    with pytest.raises(InputError, match=f"part: {missing} is missing; restore it, or prepare the corpus again"):
+        open_cuts([str(tmp_path / "part")])
 
 
 def test_it_needs_the_original_audio_no_more(tiny_corpus, tmp_path):

@@ -13,7 +13,8 @@ from asr.data.batch import Position
 from asr.data.dataset import Draw, SpeechDataset, transcript
 from asr.data.scripts import units_of_text
 from asr.data.tokenizer import load_tokenizer
-from asr.data.words import BETWEEN, UNALIGNED, aligned_words, piece_of_frames, token_frames, words_of_pieces
+from asr.data.words import BETWEEN, aligned_words, piece_of_frames, token_frames, words_of_pieces
+from asr.frames import UNALIGNED
 from asr.models.subsampling import ConvSubsampling, frame_timing
 
 TIMING = frame_timing(4)

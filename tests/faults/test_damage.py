@@ -178,7 +178,7 @@ def test_weights_of_another_shape_are_said(tmp_path, capsys):
     other = save_run(tmp_path / "other", tokenizer, small_config(encoder_dim=16))
     shutil.rmtree(path / "checkpoints")
     shutil.copytree(other / "checkpoints", path / "checkpoints")
-    with pytest.raises(InputError, match="step-00000001: its contents are not those of a checkpoint .*size mismatch"):
+    with pytest.raises(InputError, match="step-00000001: not the weights of this model .encoder_projection.weight: "):
         load_trained(str(path), "last", CPU)
 
 

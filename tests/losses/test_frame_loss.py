@@ -3,12 +3,13 @@
 import pytest
 import torch
 
+from asr.frames import UNALIGNED
 from asr.losses import make
-from asr.losses.frames import UNKNOWN, FrameLoss
+from asr.losses.frames import FrameLoss
 from asr.losses.objective import Objective
 
 VOCAB, DIM = 5, 8
-LABELS = torch.tensor([[0, 3, 3, UNKNOWN], [UNKNOWN] * 4, [4, UNKNOWN, UNKNOWN, 0]])
+LABELS = torch.tensor([[0, 3, 3, UNALIGNED], [UNALIGNED] * 4, [4, UNALIGNED, UNALIGNED, 0]])
 
 
 def encoded():
@@ -24,7 +25,7 @@ def test_it_is_that_of_the_known_frames_and_so_is_its_gradient():
     assert found.tolist() == pytest.approx([float(value) for value in expected], rel=1e-6)
     (gradient,) = torch.autograd.grad(found.sum(), encoder_out)
     hot = torch.nn.functional.one_hot(LABELS.clamp(min=0), VOCAB)
-    known = (LABELS != UNKNOWN)[..., None]
+    known = (LABELS != UNALIGNED)[..., None]
     torch.testing.assert_close(gradient, (known * (p - hot)) @ loss.output.weight, rtol=1e-5, atol=1e-7)
 
 

@@ -155,7 +155,6 @@ def test_what_is_no_package_or_too_large_is_refused(run, package, tmp_path, monk
         with pytest.raises(InputError, match=f"^{path}.*{message}"):
             load_trained(str(path), "auto", CPU)
     monkeypatch.setattr(packages, "MOST_TENSORS", 1000)
-    monkeypatch.setattr("asr.runs.trained.MOST_TENSORS", 1000)
     with pytest.raises(InputError, match="model.safetensors has [0-9]+ bytes, more than 1000"):
         load_trained(str(package), "auto", CPU)
     with pytest.raises(InputError, match="checkpoint=best: .* is a package, of one model; leave it out"):

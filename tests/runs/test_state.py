@@ -6,7 +6,6 @@ import os
 import random
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 import torch
@@ -381,9 +380,9 @@ def test_an_interim_checkpoint_is_gone_on_from_but_neither_averaged_nor_kept(tmp
 def test_a_checkpoint_that_cannot_be_read_now_is_not_taken_for_damaged(tmp_path, monkeypatch):
     state.save(tmp_path, checkpoint(4))
 
-    def refuse(path):
+    def refuse(path, most):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(state, "read_regular", refuse)
     with pytest.raises(PermissionError):
         state.newest_sound(tmp_path, [])

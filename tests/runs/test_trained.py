@@ -2,7 +2,7 @@
 
 import pytest
 
-from asr.cli.compose import compose
+from asr.config import TrainConfig, TrainOptions
 from asr.config.schema import to_yaml
 from asr.errors import InputError
 from asr.runs import state
@@ -30,7 +30,7 @@ def make_run(tmp_path):
     def make(*wers):
         run = RunDirectory(tmp_path / "run")
         run.path.mkdir()
-        run.config.write_text(to_yaml(compose("train", ["run=elsewhere", "train.average_last=2", "train.ema=0.9"])))
+        run.config.write_text(to_yaml(TrainConfig("elsewhere", train=TrainOptions(average_last=2, ema=0.9))))
         for step, wer in enumerate(wers, 1):
             save(run, step, wer)
         return run

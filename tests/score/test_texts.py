@@ -53,3 +53,10 @@ def test_references_without_a_transcript_are_named(references, tmp_path, capsys)
     assert err == "asr score: 1 of 2 utterances were skipped and are not scored: there is no transcript of b\n"
     (tmp_path / "found" / "a.txt").rename(tmp_path / "found" / "z.txt")
     assert "no files of one name (z here, a, b there)" in score(capsys, tmp_path, tmp_path / "found", references)[2]
+
+
+def test_a_folder_is_not_scored_against_itself(references, tmp_path, capsys):
+    for path in (references, references / "a.txt"):
+        status, out, err = score(capsys, tmp_path, path, path)
+        assert (status, out) == (2, "")
+        assert f"reference={path}: is what hypotheses= names, too; name what was said" in err

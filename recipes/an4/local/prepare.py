@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Prepare the CMU AN4 corpus.")
     add_corpus_options(parser)
     options = parser.parse_args(arguments)
-    corpus = options.corpus_dir or fetch(URL, options.download_dir, sha256=None) / "an4"
+    corpus = options.corpus_dir or fetch(URL, options.download_dir, checksum=None) / "an4"
     for split, utterances in split_utterances(corpus).items():
         items = progress(utterances.items(), len(utterances), split, "utterances")
         cuts = [_cut(corpus, file_id, text, options.output) for file_id, text in items]
@@ -68,6 +68,8 @@ def read_part(corpus: Path, part: str) -> dict[str, str]:
     texts = dict(_read_transcripts(corpus / "etc" / f"an4_{part}.transcription"))
     file_ids = _read_lines(corpus / "etc" / f"an4_{part}.fileids")
     for file_id in file_ids:
+        if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*", file_id):
+            raise InputError(f"{file_id!a}: an4_{part}.fileids names no file of the corpus so; restore the file")
         if not texts.get(Path(file_id).name):
             raise InputError(f"{file_id}: an4_{part}.transcription has no text for it; restore the file")
     return {file_id: texts[Path(file_id).name] for file_id in file_ids}

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Prepare LibriSpeech (Panayotov et al., ICASSP 2015): English audio books, 16 kHz, one FLAC file an utterance.
 
-Download and manifests are Lhotse's. Each set has its own folder with the manifests ``cuts_{train,dev,…}.jsonl.gz``:
+Manifests are Lhotse's. Each set has its own folder with the manifests ``cuts_{train,dev,…}.jsonl.gz``:
 their audio stays where the corpus is. The training manifest is shuffled, once and for all, because the sampler
 looks a limited way ahead and would else see one reader after the other.
 """
@@ -10,13 +10,14 @@ import argparse
 import contextlib
 import logging
 import random
+import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asr.data.corpus import add_corpus_options, make_cut, run, write_cuts
+from asr.data.corpus import add_corpus_options, fetch, make_cut, run, write_cuts
 from asr.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,6 +42,16 @@ SETS = {  # which parts make each manifest of a set
     "960h": {"train": ["train-clean-100", "train-clean-360", "train-other-500"], **_EVALUATION},
 }
 DOWNLOAD_URL = "https://www.openslr.org/resources"
+SHA256 = {  # of the archives, as torchaudio has them; nobody publishes those of the two small parts
+    "train-clean-100": "d4ddd1d5a6ab303066f14971d768ee43278a5f2a0aa43dc716b0e64ecbbbf6e2",
+    "train-clean-360": "146a56496217e96c14334a160df97fffedd6e0a04e66b9c5af0d40be3c792ecf",
+    "train-other-500": "ddb22f27f96ec163645d53215559df6aa36515f26e01dd70798188350adcb6d2",
+    "dev-clean": "76f87d090650617fca0cac8f88b9416e0ebf80350acb97b343a85fa903728ab3",
+    "dev-other": "12661c48e8c3fe1de2c1caa4c3e135193bfb1811584f11f569dd12645aa84365",
+    "test-clean": "39fde525e59672dc6d1551919b1478f724438a95aa55f874b576be21967e6c23",
+    "test-other": "d09c181bba5cf717b3dee7d4d592af11a3ee3a09e08ae025c5506f6ebe961c29",
+}
+FOLDER, RESOURCE, RESOURCE_OF_SMALL = "LibriSpeech", 12, 31  # on OpenSLR; the folder is in every archive
 THREADS = 4  # that read the headers of audio files
 
 
@@ -79,14 +90,18 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def download(directory: Path, parts: list[str]) -> Path:
-    """Download and unpack parts with Lhotse, unless done before; an interrupted download goes on."""
-    from lhotse.recipes.librispeech import download_librispeech
-
-    try:
-        return Path(download_librispeech(directory, parts, base_url=DOWNLOAD_URL))
-    except Exception as error:  # network, server, disk, damaged archive
-        remedy = "run again, remove a damaged archive, or name a copy with --corpus-dir"
-        raise InputError(f"{directory}: download failed ({error}); {remedy}") from error
+    """Download parts and unpack them into one folder, unless done before; an interrupted download goes on."""
+    corpus = directory / FOLDER
+    for part in (part for part in parts if not (corpus / part).is_dir()):
+        small = part not in SHA256
+        url = f"{DOWNLOAD_URL}/{RESOURCE_OF_SMALL if small else RESOURCE}/{part}.tar.gz"
+        unpacked = fetch(url, directory, SHA256.get(part))
+        if not (unpacked / FOLDER / part).is_dir():
+            raise InputError(f"{unpacked}: holds no {FOLDER}/{part}; remove it and its archive, and run again")
+        corpus.mkdir(exist_ok=True)
+        (unpacked / FOLDER / part).rename(corpus / part)
+        shutil.rmtree(unpacked)
+    return corpus
 
 
 def read_parts(corpus: Path, parts: list[str], split: str) -> "list[lhotse.MonoCut]":

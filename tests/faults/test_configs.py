@@ -1,0 +1,20 @@
+"""Options that are wrong, and options that are right: the short form of scripts/torture/configs.py."""
+
+import importlib.util
+import random
+import sys
+
+import pytest
+from conftest import REPOSITORY
+
+SPEC = importlib.util.spec_from_file_location("configs", REPOSITORY / "scripts" / "torture" / "configs.py")
+configs = importlib.util.module_from_spec(SPEC)
+sys.modules["configs"] = configs
+SPEC.loader.exec_module(configs)
+
+
+@pytest.mark.parametrize(("draw", "count"), [("refused_words", 12), ("refused_text", 4), ("taken", 5)])
+def test_what_is_wrong_is_refused_in_one_line_that_helps_and_what_is_right_is_taken(draw, count):
+    rng = random.Random(draw)
+    drawn = [getattr(configs, draw)(rng) for _ in range(count)]
+    assert [fault for fault in drawn if fault[1] and "took" not in fault[1]] == []
