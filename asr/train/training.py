@@ -110,23 +110,13 @@ def train_in(run: RunDirectory, config: TrainConfig, ranks: Ranks) -> None:
         config.train.change = False  # asked for this once
         run.write_config(to_yaml(config))
     logger = run.open_logs(trainer.step, trainer.again) if ranks.leads else silent_logger()
-    for message in damaged:
-        logger.warning("%s", message)
-    for change in resumption.changes:
-        logger.warning("changed from here on: %s", change)
+    for warning in [*damaged, *(f"changed from here on: {change}" for change in resumption.changes)]:
+        logger.warning("%s", warning)
     if begun is not None:
         logger.info("%s", begun.line())
         for doubt in begun.doubts:
             logger.warning("%s", doubt)
-    logger.info(
-        "%s: %s parameters, loss %s (%s), %s on %s",
-        run.path,
-        counted(task.model),
-        config.loss.name + f" of {config.views} views of each utterance" * (config.views > 1),
-        task.objective.transducer.backends(task.model.joiner, device),
-        f"step {trainer.step} of {config.train.steps}",
-        f"{ranks.size} × {device.type}" if ranks.size > 1 else device,
-    )
+    logger.info("%s", what_is_trained(run, config, trainer))
     if (config.loss.uses_alignment or config.train.frame_weight) and ranks.leads:
         warn_of_unaligned(data)
     observer.begin()
@@ -166,6 +156,18 @@ def tell_of_faults(report: Report, trainer: Trainer) -> None:
             report.utterances[TRAINED],
             TRAINED,
         )
+
+
+def what_is_trained(run: RunDirectory, config: TrainConfig, trainer: Trainer) -> str:
+    """The run, its model and loss, what computes it, where it stands and on what, in one line."""
+    model, device, ranks = trainer.task.model, trainer.device, trainer.ranks
+    views = f" of {config.views} views of each utterance" * (config.views > 1)
+    how = trainer.task.objective.transducer.backends(model.joiner, device)
+    where = f"{ranks.size} × {device.type}" if ranks.size > 1 else str(device)
+    return (
+        f"{run.path}: {counted(model)} parameters, loss {config.loss.name}{views} ({how}), "
+        f"step {trainer.step} of {config.train.steps} on {where}"
+    )
 
 
 def counted(model: nn.Module) -> str:
