@@ -11,6 +11,15 @@ def valid_frames(lengths_B: Tensor, frames: int) -> Tensor:
     return torch.arange(frames, device=lengths_B.device) < lengths_B[:, None]
 
 
+def unless_all(mask: Tensor) -> Tensor | None:
+    """The mask, or None where it is true everywhere: then nobody need apply it.
+
+    A GPU is not asked, for the answer would take a wait, nor is a graph that is traced, which is of other input too.
+    """
+    known = mask.device.type == "cpu" and not torch.compiler.is_compiling()
+    return None if known and bool(mask.all()) else mask
+
+
 def attention_mask(
     lengths_B: Tensor, frames: int, left_context: int = -1, right_context: int = -1, chunk: int = 0
 ) -> Tensor:
