@@ -52,6 +52,25 @@ class RelativeSelfAttention(nn.Module):
         self.position_bias = nn.Parameter(torch.zeros(heads, 1, self.head_dim))
         self.output = nn.Linear(dim, dim)
         self.dropout = Dropout(dropout)
+        self.known_HDP: Tensor | None = None
+
+    @torch.no_grad()
+    def know_positions(self, frames: int) -> None:
+        """Keep `project` of the distances of so many frames, for weights that change no more."""
+        dim, device = self.position.in_features, self.position.weight.device
+        self.known_HDP = self.project(relative_positions(frames, frames, dim, device)).contiguous()
+
+    def project(self, positions_PD: Tensor) -> Tensor:
+        """What queries are multiplied by for their scores by distance (heads,D/heads,P)."""
+        return self.position(positions_PD).view(-1, self.heads, self.head_dim).permute(1, 2, 0) * self.scale
+
+    def by_distance(self, positions_PD: Tensor, queries: int) -> Tensor:
+        """`project`, of which what is known need not be computed."""
+        keys = len(positions_PD) - queries + 1
+        frames = 0 if self.known_HDP is None else (self.known_HDP.shape[2] + 1) // 2
+        if self.known_HDP is None or frames < keys:
+            return self.project(positions_PD)
+        return self.known_HDP[..., frames - keys : frames + queries - 1]
 
     def forward(self, x_BTD: Tensor, memory_BSD: Tensor, positions_PD: Tensor, mask_BTS: Tensor | None) -> Tensor:
         """Attend from `x_BTD` to `memory_BSD`, of which it is the end; returns (B,T,D).
@@ -62,7 +81,7 @@ class RelativeSelfAttention(nn.Module):
         weight, bias = self.query_key_value.weight, self.query_key_value.bias
         query = self.by_head(nn.functional.linear(x_BTD, weight[:dim], bias[:dim]))
         key, value = map(self.by_head, nn.functional.linear(memory_BSD, weight[dim:], bias[dim:]).chunk(2, dim=2))
-        position = self.position(positions_PD).view(-1, self.heads, self.head_dim).permute(1, 2, 0) * self.scale
+        position = self.by_distance(positions_PD, x_BTD.shape[1])
         by_position = shift_to_keys((query + self.position_bias) @ position)
         if mask_BTS is not None:
             by_position = by_position + hidden(mask_BTS, by_position.dtype)[:, None]
