@@ -33,6 +33,8 @@ def attention_mask(
     position = torch.arange(frames, device=lengths_B.device)
     start = position - position % chunk if chunk else position
     future = chunk - 1 if chunk else right_context
+    if left_context < 0 and future < 0:
+        return key_is_valid.expand(-1, frames, -1)
     near = torch.ones(frames, frames, dtype=torch.bool, device=lengths_B.device)
     if left_context >= 0:
         near &= position >= start[:, None] - left_context
