@@ -66,11 +66,12 @@ class RelativeSelfAttention(nn.Module):
 
     def by_distance(self, positions_PD: Tensor, queries: int) -> Tensor:
         """`project`, of which what is known need not be computed."""
-        keys = len(positions_PD) - queries + 1
-        frames = 0 if self.known_HDP is None else (self.known_HDP.shape[2] + 1) // 2
-        if self.known_HDP is None or frames < keys:
+        if self.known_HDP is None:
             return self.project(positions_PD)
-        return self.known_HDP[..., frames - keys : frames + queries - 1]
+        keys, middle = positions_PD.shape[0] - queries + 1, self.known_HDP.shape[2] // 2
+        if keys > middle + 1:
+            return self.project(positions_PD)
+        return self.known_HDP[..., middle + 1 - keys : middle + queries]
 
     def forward(self, x_BTD: Tensor, memory_BSD: Tensor, positions_PD: Tensor, mask_BTS: Tensor | None) -> Tensor:
         """Attend from `x_BTD` to `memory_BSD`, of which it is the end; returns (B,T,D).
