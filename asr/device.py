@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import warnings
 from collections.abc import Iterator
 
 import torch
@@ -27,6 +28,22 @@ def choose_device(name: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"device={name}, but torch sees no GPU: use device=cpu or auto")
     return device
+
+
+def make_reproducible(device: torch.device) -> None:
+    """Choose, on a GPU, the ways of computing that give the same bits every time, where torch has one.
+
+    It has none for the gradient of CTC, which has yet given the same bits in every run that was tried (docs/gpu.md).
+    cuBLAS gives the same bits with a workspace of its own for each stream, as torch gives it; torch does not go by that
+    but by a variable, CUBLAS_WORKSPACE_CONFIG, which it then reads anew for every product: these took three times as
+    long, and a step twice.
+    """
+    if device.type == "cuda":
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        # Which is for finding faults, and takes time.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        for known in ("ctc_loss_backward_gpu does not have a deterministic", "Deterministic behavior was enabled"):
+            warnings.filterwarnings("ignore", known)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -5,9 +5,9 @@
 
 Features and encoder run once, in batches as in `asr decode`; each search then reads what the encoder gave. Medians of
 --repeats, all in one process, one after the other. Models of any arcs; where these are the standard ones, a loop over
-utterances and frames is timed, too. --lm FILE.arpa: greedy search and a beam of 8 also with this n-gram, whose tables
-the first run fills, which is not counted. Where arcs skip frames, a step of the search costs much the same for a few
-utterances as for many: --max-seconds makes batches larger.
+utterances and frames is timed, too. Greedy search is timed as it is compiled and as it is written for GPUs, and also
+with one utterance a batch. --lm FILE.arpa: greedy search and a beam of 8 also with this n-gram, whose tables the first
+run fills, which is not counted. --cpu: seconds of the processor, where a machine has other work.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from torch import Tensor
 from asr.config import BeamOptions, DecodeOptions, GreedyOptions
 from asr.data.manifest import open_cuts
 from asr.decode.decoder import Decoder
+from asr.decode.greedy import GreedySearch
+from asr.decode.greedy_compiled import CompiledGreedySearch
 from asr.decode.make import make_search
 from asr.decode.search import Search
 from asr.models.transducer import Transducer
@@ -30,45 +32,66 @@ from asr.runs.trained import Trained, load_trained
 
 CPU = torch.device("cpu")
 Encoded = list[tuple[Tensor, Tensor]]
+Clock = Callable[[], float]
 
 
 def main() -> None:
     """Measure and print."""
     options = parse_options()
     torch.set_num_threads(options.threads)
+    clock = time.process_time if options.cpu else time.perf_counter
     trained = load_trained(options.run, "average", CPU)
     encoded, audio, seconds = encode_all(trained, options)
     print(f"features and encoder: {seconds:.2f} s for {audio:.0f} s of audio, {options.threads} threads")
     if trained.config.loss.arcs.name == "standard":
-        time_loop(trained, encoded, options.repeats)
+        time_loop(trained, encoded, options.repeats, clock)
     frames = sum(int(frames_B.sum()) for _, frames_B in encoded)
     taken = {}
-    for name, decode in searches(options.lm).items():
-        search = make_search(decode, trained.model, trained.config.loss, trained.tokenizer)
-        taken[name] = timed(lambda search=search: search_batches(search, encoded), options.repeats)  # type: ignore[misc]
+    for name, search in searches(trained, options).items():
+        batches = alone(encoded) if name.endswith("one by one") else encoded
+        taken[name] = timed(lambda s=search, b=batches: search_batches(s, b), options.repeats, clock)  # type: ignore[misc]
         whole = taken[name] + seconds
         print(
-            f"{name}: {taken[name]:.3f} s, {taken[name] / taken['greedy']:.2f} times greedy's, "
+            f"{name}: {taken[name]:.4f} s, {taken[name] / taken['greedy']:.2f} times greedy's, "
             f"{search_batches(search, encoded) / frames:.2f} frames joined per frame; "
             f"{100 * taken[name] / whole:.1f} % of the whole, "
             f"which takes {whole / (taken['greedy'] + seconds):.2f} times greedy's"
         )
 
 
-def searches(lm: str) -> dict[str, DecodeOptions]:
+def searches(trained: Trained, options: argparse.Namespace) -> dict[str, Search]:
     """What is timed, greedy search first."""
-    found: dict[str, DecodeOptions] = {"greedy": GreedyOptions()}
-    found |= {f"beam {k}": BeamOptions(beam=k) for k in (2, 4, 8)}
-    if lm:
-        found |= {"greedy with lm": GreedyOptions(lm=lm), "beam 8 with lm": BeamOptions(beam=8, lm=lm)}
+    beams = () if options.greedy else (2, 4, 8)
+    chosen: dict[str, DecodeOptions] = {"greedy": GreedyOptions(), "greedy, one by one": GreedyOptions()}
+    if options.lm:
+        chosen |= {"greedy with lm": GreedyOptions(lm=options.lm)}
+    chosen |= {f"beam {k}": BeamOptions(beam=k) for k in beams}
+    if options.lm and beams:
+        chosen |= {"beam 8 with lm": BeamOptions(beam=8, lm=options.lm)}
+    config = trained.config
+    found = {name: make_search(one, trained.model, config.loss, trained.tokenizer) for name, one in chosen.items()}
+    for name in [name for name in found if name.startswith("greedy")]:
+        one = found[name]
+        if isinstance(one, CompiledGreedySearch):
+            given = one.model, one.max_symbols_per_frame, one.arcs, one.scorers
+            found[name.replace("greedy", "greedy, not compiled", 1)] = GreedySearch(*given)
     return found
 
 
-def time_loop(trained: Trained, encoded: Encoded, repeats: int) -> None:
+def alone(encoded: Encoded) -> Encoded:
+    """The same with a batch for each utterance."""
+    return [
+        (rows_BTJ[b : b + 1, : frames_B[b]].contiguous(), frames_B[b : b + 1])
+        for rows_BTJ, frames_B in encoded
+        for b in range(len(frames_B))
+    ]
+
+
+def time_loop(trained: Trained, encoded: Encoded, repeats: int, clock: Clock) -> None:
     """Time greedy search without batches, and print it."""
     limit = 5 if trained.config.loss.topology == "regular" else 1
     labels = sum(len(tokens) for tokens in loop(trained.model, encoded, limit))
-    seconds = timed(lambda: loop(trained.model, encoded, limit), repeats)
+    seconds = timed(lambda: loop(trained.model, encoded, limit), repeats, clock)
     print(f"loop over utterances and frames: {seconds:.3f} s, {labels} labels")
 
 
@@ -81,6 +104,8 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--batch-size", type=int, default=None)
     parser.add_argument("--max-seconds", type=float, default=200.0, help="of a batch, padding included")
+    parser.add_argument("--cpu", action="store_true", help="seconds of the processor, not of the clock on the wall")
+    parser.add_argument("--greedy", action="store_true", help="greedy search alone")
     parser.add_argument("--lm", default="", help="ARPA file of an n-gram")
     return parser.parse_args()
 
@@ -131,14 +156,14 @@ def loop(model: Transducer, encoded: Encoded, limit: int) -> list[list[int]]:
     return found
 
 
-def timed(work: Callable[[], object], repeats: int) -> float:
+def timed(work: Callable[[], object], repeats: int, clock: Clock) -> float:
     """Median seconds, after one run that is not counted."""
     work()
     times = []
     for _ in range(repeats):
-        started = time.perf_counter()
+        started = clock()
         work()
-        times.append(time.perf_counter() - started)
+        times.append(clock() - started)
     return median(times)
 
 

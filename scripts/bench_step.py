@@ -21,7 +21,7 @@ import torch
 
 from asr.cli.compose import compose
 from asr.data.batch import Batch, Position
-from asr.device import choose_device
+from asr.device import choose_device, make_reproducible
 from asr.runs.directory import RunDirectory
 from asr.train.loop import Trainer
 from asr.train.task import compile_layers, make_task
@@ -63,6 +63,7 @@ def main() -> None:
     logging.getLogger("asr").setLevel(logging.ERROR)
     config = compose("train", ["model=medium", "loss=pruned", "run=bench", *given.options])
     device = choose_device(config.train.device)
+    make_reproducible(device)  # as in training
     torch.manual_seed(0)
     task = make_task(config, given.vocab_size).to(device)
     if config.train.compile:

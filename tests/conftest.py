@@ -15,9 +15,6 @@ import torch
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is defined
 
-from asr.data.corpus import describe_recording, make_cut, write_cuts, write_flac
-from asr.data.tokenizer import train_tokenizer
-
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -64,6 +61,9 @@ class TinyCorpus:
 @pytest.fixture(scope="session")
 def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> TinyCorpus:
     """Audio, manifests and a char tokenizer; the same bits every time. Tests must not change the files."""
+    from asr.data.corpus import write_cuts  # here, since the kernels are tested where Lhotse is not
+    from asr.data.tokenizer import train_tokenizer
+
     directory = tmp_path_factory.mktemp("tiny_corpus")
     corpus = TinyCorpus(
         directory, directory / "cuts_train.jsonl.gz", directory / "cuts_dev.jsonl.gz", directory / "tokenizer"
@@ -91,6 +91,8 @@ def streaming_run(tiny_corpus: TinyCorpus, tmp_path_factory: pytest.TempPathFact
 
 def _tone_cut(directory, cut_id, rng):
     """The cut of two to four words of 0.3 to 0.37 s, and its audio in `directory`."""
+    from asr.data.corpus import describe_recording, make_cut, write_flac
+
     words = rng.choice(list(TONES), size=rng.integers(2, 5))
     samples = np.concatenate([_tone(TONES[word], rng.uniform(0.3, 0.37), rng) for word in words])
     path = directory / f"{cut_id}.flac"

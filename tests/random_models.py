@@ -7,10 +7,10 @@ from torch import Tensor
 from asr.models.transducer import Transducer
 
 
-def random_model(seed: int, vocab_size: int | None = None, extra_outputs: int = 0) -> Transducer:
+def random_model(seed: int, vocab_size: int | None = None, extra_outputs: int = 0, **changes) -> Transducer:
     """A model in float64, so that no tie depends on the batch; blank is as likely as the labels together."""
     torch.manual_seed(seed)
-    options = small_options(layers=1, context_size=1 + seed % 3)
+    options = small_options(layers=1, context_size=1 + seed % 3, **changes)
     model = Transducer(options, vocab_size or 4 + seed % 3, extra_outputs)
     torch.nn.init.normal_(model.joiner.output.weight)
     torch.nn.init.normal_(model.predictor_projection.weight)
@@ -48,6 +48,21 @@ class TableScorer:
 
     def total(self, labels):
         return float(sum(self.table[n, label] for n, label in enumerate(labels)) + self.ends[len(labels)])
+
+
+class TableAutomaton:
+    """A `TableScorer` as an automaton: a state is how many labels there are."""
+
+    start = 0
+
+    def __init__(self, scorer):
+        self.scorer = scorer
+
+    def follow(self, state, label):
+        return state + 1
+
+    def weights(self, states):
+        return self.scorer.table[states], self.scorer.ends[states]
 
 
 @torch.no_grad()

@@ -80,7 +80,8 @@ class TrainedAligner:
         if frames * (2 * labels + 1) > MOST_STATES:
             raise InputError(f"{labels} labels in {batch.seconds:.0f} s are too many to be aligned at once: divide it")
         log_probs = torch.cat(list(self.ctc_log_probs(batch)), dim=1)
-        path, _ = forced_align(log_probs, batch.labels, batch.labels.new_tensor([frames]), batch.label_lengths)
+        labels_BU, lengths = batch.labels.to(self.device), (torch.tensor([frames]), batch.label_lengths)
+        path, _ = forced_align(log_probs, labels_BU, *lengths)
         return runs(path[0])
 
     def ctc_log_probs(self, batch: Batch) -> Iterator[Tensor]:
@@ -95,7 +96,7 @@ class TrainedAligner:
                 continue
             begin = timing.factor * first
             window = batch.features[:, begin : begin + timing.needed(last - first)]
-            encoded, _ = self.task.model.encode(window, batch.feature_frames.new_tensor([window.shape[1]]))
+            encoded, _ = self.task.model.encode(window, torch.tensor([window.shape[1]], device=self.device))
             yield self.task.objective.ctc.log_probs(encoded)
 
     def by_lattice(self, batch: Batch) -> list[tuple[int, int]]:
@@ -103,7 +104,8 @@ class TrainedAligner:
         encoded, frames_B, predicted = self.task.model(batch.features, batch.feature_frames, batch.labels)
         rules = self.task.objective.transducer.rules
         check_fit(batch, 1 if rules.topology == "regular" else int(batch.label_lengths[0]), int(frames_B[0]))
-        inputs = LossInputs(self.task.model.joiner, encoded, frames_B, predicted, batch.labels, batch.label_lengths)
+        targets = batch.labels.to(self.device), batch.label_lengths
+        inputs = LossInputs(self.task.model.joiner, encoded, frames_B, predicted, *targets)
         nodes = all_nodes(frames_B, batch.label_lengths)
         frames = best_alignment(nodes, node_weights(inputs, nodes, rules.arcs), rules.arcs, rules.edges)[0].tolist()
         return list(zip(frames, frames))

@@ -330,7 +330,8 @@ class ArcSet:
             return by_AN
         by_CN = by_AN.new_zeros(choices, by_AN.shape[1])
         for arc, by_N in zip(self.arcs, by_AN):
-            by_CN[list(arc.choices)] += by_N
+            for choice in arc.choices:
+                by_CN[choice] += by_N
         return by_CN
 
     def gradient(self, logits_NK: Tensor, target_N: Tensor, by_CN: Tensor) -> Tensor:
@@ -360,7 +361,7 @@ def choices_by_arc(choices_A: tuple[tuple[int, ...], ...], device: torch.device)
     nth = itertools.zip_longest(*choices_A)
     pairs = [[(arc, choice) for arc, choice in enumerate(choices) if choice is not None] for choices in nth]
     with torch.inference_mode(False):  # or they could not be used in training afterwards
-        columns = [torch.tensor(column, device=device).T.contiguous() for column in pairs]
+        columns = [torch.tensor(column).T.contiguous().to(device) for column in pairs]
         return [(arcs, choices) for arcs, choices in columns]
 
 

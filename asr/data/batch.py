@@ -73,8 +73,10 @@ class Batch:
         return replace(self, ids=ids, texts=texts, words=words, views=1, **tensors)
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch with its tensors on `device`."""
-        moved: dict[str, Any] = {
-            name: value.to(device, non_blocking=True) for name, value in vars(self).items() if isinstance(value, Tensor)
-        }
-        return replace(self, **moved)
+        """The same batch with features and frame labels on `device`.
+
+        Labels and lengths stay where they can be looked at without waiting for a GPU; who computes with them moves
+        them.
+        """
+        frame_labels = None if self.frame_labels is None else self.frame_labels.to(device, non_blocking=True)
+        return replace(self, features=self.features.to(device, non_blocking=True), frame_labels=frame_labels)

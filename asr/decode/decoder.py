@@ -184,11 +184,11 @@ class Decoder:
 
     def encode(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
         """Encoder output (B,T,J) and its frames (B,): of the whole, or chunk by chunk."""
-        model = self.trained.model
+        model, lengths_B = self.trained.model, batch.feature_frames.to(self.device)
         if self.streaming:
-            yield from encode_in_chunks(model, batch.features, batch.feature_frames, self.chunk)
+            yield from encode_in_chunks(model, batch.features, lengths_B, self.chunk)
         else:
-            yield model.encode(batch.features, batch.feature_frames, self.chunk)
+            yield model.encode(batch.features, lengths_B, self.chunk)
 
 
 def id_of(decoded: Decoded) -> str:

@@ -11,7 +11,7 @@ from asr.data.tokenizer import Tokenizer
 from asr.decode.arpa import read_arpa
 from asr.decode.beam import BeamSearch
 from asr.decode.context import context_scorer, make_phrases, read_phrases
-from asr.decode.greedy import GreedySearch
+from asr.decode.greedy import greedy_search
 from asr.decode.internal_lm import internal_lm_scorer
 from asr.decode.k2_backend import K2FastBeamSearch
 from asr.decode.ngram import ngram_scorer
@@ -41,7 +41,7 @@ def make_search(
     scorers = make_scorers(options, model, tokenizer, phrases)
     if isinstance(options, BeamOptions):
         return BeamSearch(model, options.beam, arcs, limit, scorers, options.blank_penalty, options.as_icefall)
-    return GreedySearch(model, limit, arcs, scorers, options.blank_penalty)
+    return greedy_search(model, limit, arcs, scorers, options.blank_penalty)
 
 
 def make_scorers(

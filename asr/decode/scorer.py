@@ -92,6 +92,10 @@ class Tabulated(Generic[State]):
             following_N = self._following[state_N, label_N]
         return following_N.long()
 
+    def tables(self) -> tuple[Tensor, Tensor]:
+        """What each state adds to labels, and where these lead, −1 where that is not known. Good until `advance`."""
+        return self._scores, self._following
+
     @torch.inference_mode(False)  # or the tables could not be written to outside of a search
     @torch.no_grad()
     def _begin(self) -> None:

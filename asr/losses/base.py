@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ class LossOutput:
     nodes: how many (frame, label) nodes the joiner was evaluated on. kept: on how many of them the backward
     evaluates the gradient. widened: utterances whose restricted nodes allowed no path, and were widened.
     unaligned: utterances that were not restricted, since their alignment is unknown.
+    finite: whether the loss of each utterance is, (B,) on the CPU, where that is known already.
     """
 
     per_utterance: Tensor
@@ -31,6 +33,7 @@ class LossOutput:
     kept: int = 0
     widened: int = 0
     unaligned: int = 0
+    finite: Tensor | None = None
 
 
 class NotFiniteError(InputError):
@@ -95,24 +98,29 @@ class TransducerLoss(nn.Module):
         labels: (B,U), each in [1,V); label_lengths: (B,), may be 0. Blank is 0.
         alignment: (B,U), the frame of each label, negative where unknown; only alignment-restricted losses read it.
         views: 2 where rows b and b + B/2 are two views of one utterance, which `consistency` then draws together.
+        Frames, labels, their lengths and the alignment are looked at by the CPU: on a GPU it waits for it, unless they
+        are still on the CPU.
         Raises InputError, naming the utterance, where lengths or labels are impossible, and its subclass
         `NotFiniteError` where a loss is NaN or infinite.
         """
-        check_lengths(encoder_out, encoder_frames, predictor_out, labels, label_lengths)
-        check_labels(labels, label_lengths, self.sizes.vocab_size)
+        check_shapes(encoder_out, encoder_frames, predictor_out, labels, label_lengths, alignment)
+        device = encoder_out.device
+        encoder_frames, label_lengths, seen, alignment = on_cpu(encoder_frames, label_lengths, labels, alignment)
+        check_lengths(encoder_out, encoder_frames, predictor_out, label_lengths)
+        check_labels(seen, label_lengths, self.sizes.vocab_size)
         consistency = self.consistency(views)
         if consistency:
-            check_views(encoder_frames, labels, label_lengths)
+            check_views(encoder_frames, seen, label_lengths)
         if self.rules.topology != "regular":
             too_many = label_lengths > encoder_frames
             what = f"labels, more than its frames: {self.options.labels_take_frames} needs a frame each"
             refuse_first(too_many, label_lengths, what)
-        targets = labels, label_lengths, alignment
+        targets = labels.to(device, non_blocking=True), label_lengths, alignment
         inputs = LossInputs(joiner, encoder_out, encoder_frames, predictor_out, *targets, consistency)
         out = self.compute(inputs, self.drawn_rules())
         if consistency and "consistency" not in out.parts:
             raise InputError(f"loss.consistency={consistency:g}: loss {self.options.name} compares no views; use 0")
-        check_finite(out.per_utterance)
+        check_finite(out)
         return out
 
     def consistency(self, views: int) -> float:
@@ -141,22 +149,45 @@ class TransducerLoss(nn.Module):
         return "torch, all nodes at once"
 
 
-def check_lengths(
-    encoder_out: Tensor, encoder_frames: Tensor, predictor_out: Tensor, labels: Tensor, label_lengths: Tensor
+def on_cpu(*counts: Tensor | None) -> list[Any]:
+    """Tensors of whole numbers on the CPU; those that are elsewhere by one copy, which waits for the device once."""
+    elsewhere = [values for values in counts if values is not None and values.device.type != "cpu"]
+    if not elsewhere:
+        return list(counts)
+    sizes = [values.numel() for values in elsewhere]
+    parts = iter(torch.split(torch.cat([values.flatten().long() for values in elsewhere]).cpu(), sizes))
+    return [
+        values if values is None or values.device.type == "cpu" else next(parts).view(values.shape) for values in counts
+    ]
+
+
+def check_shapes(
+    encoder_out: Tensor,
+    encoder_frames: Tensor,
+    predictor_out: Tensor,
+    labels: Tensor,
+    label_lengths: Tensor,
+    alignment: Tensor | None,
 ) -> None:
-    """Raise InputError, naming the argument or the first utterance at fault, where shapes and lengths disagree."""
+    """Raise InputError, naming the argument at fault, where something is no tensor of its shape."""
     check_tensor("encoder_out", encoder_out, "(B,T,D)")
     check_tensor("predictor_out", predictor_out, "(B,U+1,D)")
     check_counts("encoder_frames", encoder_frames, "(B,)", len(encoder_out))
     check_counts("labels", labels, "(B,U)", len(encoder_out))
     check_counts("label_lengths", label_lengths, "(B,)", len(encoder_out))
-    batch, frames, _ = encoder_out.shape
-    positions = labels.shape[1] + 1
+    if alignment is not None:
+        check_counts("alignment", alignment, "(B,U)", len(encoder_out))
+    batch, positions = len(encoder_out), labels.shape[1] + 1
     if predictor_out.shape[:2] != (batch, positions):
         raise InputError(
             f"predictor_out has shape {tuple(predictor_out.shape)}, but {batch} utterances with up to "
             f"{positions - 1} labels need ({batch}, {positions}, D)"
         )
+
+
+def check_lengths(encoder_out: Tensor, encoder_frames: Tensor, predictor_out: Tensor, label_lengths: Tensor) -> None:
+    """Raise InputError, naming the first utterance at fault, where shapes and lengths disagree."""
+    frames, positions = encoder_out.shape[1], predictor_out.shape[1]
     refuse_first(
         (encoder_frames < 1) | (encoder_frames > frames), encoder_frames, f"frames, but encoder_out holds 1 to {frames}"
     )
@@ -212,9 +243,9 @@ def check_views(encoder_frames: Tensor, labels: Tensor, label_lengths: Tensor) -
         )
 
 
-def check_finite(per_utterance_B: Tensor) -> None:
+def check_finite(out: LossOutput) -> None:
     """Raise NotFiniteError, naming the first utterance whose loss is NaN or infinite."""
-    bad = ~per_utterance_B.detach().isfinite()
+    bad = ~(out.per_utterance.detach().isfinite() if out.finite is None else out.finite)
     if bad.any():
         raise NotFiniteError(int(bad.nonzero()[0]))
 

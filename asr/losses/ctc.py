@@ -30,6 +30,7 @@ class CtcLoss(nn.Module):
 def ctc_loss(log_probs_BTV: Tensor, frames_B: Tensor, labels_BU: Tensor, label_lengths_B: Tensor) -> Tensor:
     """Loss (B,), nats; 0, with no gradient, where the frames are too few for the labels."""
     log_probs = log_probs_BTV.transpose(0, 1)
+    labels_BU = labels_BU.to(log_probs.device, non_blocking=True)
     return nn.functional.ctc_loss(
         log_probs, labels_BU, frames_B, label_lengths_B, blank=0, reduction="none", zero_infinity=True
     )
@@ -42,4 +43,5 @@ def ctc_divergence(log_probs_BTV: Tensor, frames_B: Tensor) -> Tensor:
     """
     other = other_view(log_probs_BTV, 0).detach()
     of_frames = nn.functional.kl_div(log_probs_BTV, other, reduction="none", log_target=True).sum(2)
+    frames_B = frames_B.to(of_frames.device, non_blocking=True)
     return of_frames.where(valid_frames(frames_B, of_frames.shape[1]), 0.0).sum(1)

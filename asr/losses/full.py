@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -23,6 +25,7 @@ class FullLoss(TransducerLoss):
     def compute(self, inputs: LossInputs, rules: ArcRules) -> LossOutput:
         """See `TransducerLoss.compute`."""
         arcs = rules.arcs.with_rest() if inputs.consistency else rules.arcs
+        inputs = with_lengths(inputs, inputs.encoder_out.device)
         logits = grid_logits(inputs.joiner, inputs.encoder_out, inputs.predictor_out)
         targets = next_labels(inputs).expand(logits.shape[:3])
         log_probs = arcs.log_probs(logits, targets)
@@ -36,6 +39,12 @@ class FullLoss(TransducerLoss):
             per_utterance = loss + inputs.consistency * of_nodes.flatten(1).sum(1)
         nodes = logits.shape[:3].numel()
         return LossOutput(per_utterance, parts, nodes, nodes)
+
+
+def with_lengths(inputs: LossInputs, device: torch.device) -> LossInputs:
+    """The inputs with the lengths on a device."""
+    frames_B, labels_B = (lengths.to(device) for lengths in (inputs.encoder_frames, inputs.label_lengths))
+    return replace(inputs, encoder_frames=frames_B, label_lengths=labels_B)
 
 
 def path_sum(weights_ABTU: Tensor, inputs: LossInputs, rules: ArcRules) -> Tensor:

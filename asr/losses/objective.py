@@ -63,9 +63,19 @@ class Objective(nn.Module):
             out = added(out, self.ctc_weight, *self.ctc_terms(encoder_out, encoder_frames, targets, views))
         if self.frames is not None and self.training and torch.is_grad_enabled():
             assert frame_labels is not None
-            frames = self.frames(encoder_out, frame_labels)
-            out = added(out, self.frames.next_weight(), frames, {"frames": frames.detach()})
+            out = self.with_frames(out, self.frames, encoder_out, frame_labels)
         return out
+
+    @staticmethod
+    def with_frames(out: LossOutput, frames: FrameLoss, encoder_out: Tensor, frame_labels: Tensor) -> LossOutput:
+        """The loss with that of the frames, as long as it has a weight; then its parameters get a gradient of 0."""
+        weight = frames.next_weight()
+        if not weight:
+            return added(
+                out, 0.0, sum((p.sum() for p in frames.parameters()), start=out.per_utterance.new_zeros(())), {}
+            )
+        loss = frames(encoder_out, frame_labels)
+        return added(out, weight, loss, {"frames": loss.detach()})
 
     def ctc_terms(
         self, encoder_out: Tensor, encoder_frames: Tensor, targets: tuple[Tensor, Tensor], views: int

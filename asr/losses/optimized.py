@@ -28,6 +28,6 @@ class OptimizedLoss(PackedLoss):
         # A delay penalty makes log-probabilities positive, edges let mass in at every frame, and with sigma a small
         # loss no longer says that gradients are.
         unbounded = rules.delay_penalty or rules.sigma or math.isfinite(rules.edges)
-        if not self.settings.gradient_tolerance or unbounded or inputs.encoder_out.device.type == "cuda":
+        if not self.settings.gradient_tolerance or unbounded or inputs.encoder_out.device.type != "cpu":
             return all_nodes(inputs.encoder_frames, inputs.label_lengths)
         return live_nodes(inputs, rules.arcs, self.settings.gradient_tolerance)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from asr.arcs.rules import ArcRules
 from asr.config import PackedLossOptions
 from asr.errors import InputError
-from asr.losses.base import LossOutput, LossSizes, TransducerLoss, check_counts
+from asr.losses.base import LossOutput, LossSizes, TransducerLoss
 from asr.nodes.band import unaligned
 from asr.nodes.base import Nodes
 from asr.ops.joint.chunked import PackedSettings, joint_on, packed_loss
@@ -35,8 +35,13 @@ class PackedLoss(TransducerLoss):
         joint = joint_on(joiner, settings, device)
         return f"{joint} joiner, lattice by {backend_on(self.rules.backend, device)}"
 
-    def packed_loss(self, inputs: LossInputs, nodes: Nodes, rules: ArcRules) -> LossOutput:
-        """−log P over the paths inside `nodes`, "transducer", and where there are views their "consistency"."""
+    def packed_loss(
+        self, inputs: LossInputs, nodes: Nodes, rules: ArcRules, watched_B: Tensor | None = None
+    ) -> LossOutput:
+        """−log P over the paths inside `nodes`, "transducer", and where there are views their "consistency".
+
+        watched_B: what is to be finite, too.
+        """
         if not isinstance(inputs.joiner, nn.Module):
             raise InputError(
                 f"loss {self.options.name}: the joiner must be a torch.nn.Module, or its weights would get no gradient"
@@ -44,13 +49,13 @@ class PackedLoss(TransducerLoss):
         if inputs.consistency:
             check_nodes_of_views(nodes, self.options.name)
         settings = replace(self.settings, rules=rules, consistency=inputs.consistency)
-        per_utterance, diverging, kept = packed_loss(
-            inputs.joiner, nodes, inputs.encoder_out, inputs.predictor_out, inputs.labels, settings
+        per_utterance, diverging, kept, finite = packed_loss(
+            inputs.joiner, nodes, inputs.encoder_out, inputs.predictor_out, inputs.labels, settings, watched_B
         )
         parts = {"transducer": per_utterance.detach()}
         if inputs.consistency:
             parts = {"transducer": per_utterance.detach() - inputs.consistency * diverging, "consistency": diverging}
-        return LossOutput(per_utterance, parts, len(nodes), int(kept))
+        return LossOutput(per_utterance, parts, len(nodes), int(kept), finite=finite)
 
 
 class AlignedLoss(PackedLoss):
@@ -66,7 +71,6 @@ class AlignedLoss(PackedLoss):
             raise InputError(
                 f"loss {self.options.name} needs `alignment`, the frame of each label (B,U); -1 where it is unknown"
             )
-        check_counts("alignment", inputs.alignment, "(B,U)", len(inputs.labels))
         nodes, widened_B = self.choose_nodes(inputs.encoder_frames, inputs.label_lengths, inputs.alignment)
         unaligned_B = unaligned(inputs.alignment, inputs.label_lengths)
         out = self.packed_loss(inputs, nodes, rules)

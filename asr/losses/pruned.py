@@ -70,7 +70,7 @@ class PrunedLoss(PackedLoss):
         if inputs.consistency:  # both views have the same nodes
             occupation_BTU = (occupation_BTU + other_view(occupation_BTU, 0)) / 2
         nodes, widened_B = self.choose_nodes(inputs, occupation_BTU)
-        out = self.packed_loss(inputs, nodes, rules)
+        out = self.packed_loss(inputs, nodes, rules, simple.detach())
         simple_scale, pruned_scale = self.current_scales()
         return replace(
             out,
@@ -81,7 +81,7 @@ class PrunedLoss(PackedLoss):
 
     def simple_loss(self, inputs: LossInputs) -> tuple[Tensor, Tensor]:
         """The simple joiner's loss (B,), and γ of every node of the grid (B,T,U+1)."""
-        nodes = all_nodes(inputs.encoder_frames, inputs.label_lengths)
+        nodes = all_nodes(inputs.encoder_frames, inputs.label_lengths).to(inputs.encoder_out.device)
         where = nodes.coordinates()
         blank_BTU, label_BTU = self.simple(inputs)
         weights_AN = torch.stack((blank_BTU[where], label_BTU[where]))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from asr.nodes.base import valid_frames
 from asr.ops.joint.reference import LossInputs
 
 
@@ -40,7 +41,7 @@ class SimpleJoiner(nn.Module):
 
 def zero_padding(rows_BTD: Tensor, lengths_B: Tensor) -> Tensor:
     """(B,T,D) with zeros from each utterance's length on."""
-    used_BT = torch.arange(rows_BTD.shape[1], device=rows_BTD.device) < lengths_B[:, None]
+    used_BT = valid_frames(lengths_B.to(rows_BTD.device, non_blocking=True), rows_BTD.shape[1])
     return rows_BTD.where(used_BT[..., None], 0.0)
 
 
@@ -76,7 +77,6 @@ def normalised(am_BTV: Tensor, lm_BUV: Tensor, targets_BU: Tensor) -> tuple[Tens
 
 def unigram_log_probs(lm_log_probs_BUV: Tensor, label_lengths_B: Tensor) -> Tensor:
     """The mean distribution (V,) over the batch's valid label positions, as log-probabilities."""
-    position_U = torch.arange(lm_log_probs_BUV.shape[1], device=lm_log_probs_BUV.device)
-    used_BU = position_U <= label_lengths_B[:, None]
-    mean = lm_log_probs_BUV[used_BU].exp().mean(0)
+    count = int((label_lengths_B + 1).sum())
+    mean = zero_padding(lm_log_probs_BUV.exp(), label_lengths_B + 1).sum((0, 1)) / count
     return (mean + torch.finfo(mean.dtype).tiny).log()

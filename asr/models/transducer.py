@@ -60,9 +60,14 @@ class Transducer(nn.Module):
         return self.predictor_projection(self.predictor(context_BC))[:, 0]
 
     def forward(self, features_BTF: Tensor, lengths_B: Tensor, labels_BU: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What a loss needs: encoder output (B,T',J), its frames (B,), predictor output (B,U+1,J)."""
-        encoded, frames_B = self.encode(features_BTF, lengths_B)
-        return encoded, frames_B, self.predict(labels_BU)
+        """What a loss needs: encoder output (B,T',J), its frames (B,), predictor output (B,U+1,J).
+
+        Lengths and labels may still be on the CPU; the frames are where the lengths are.
+        """
+        device = features_BTF.device
+        encoded, _ = self.encode(features_BTF, lengths_B.to(device, non_blocking=True))
+        predicted = self.predict(labels_BU.to(device, non_blocking=True))
+        return encoded, self.timing.length(lengths_B).clamp(min=0), predicted
 
 
 def check_model(options: ModelOptions) -> None:

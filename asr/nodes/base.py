@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,6 +27,10 @@ class Nodes:
     row_offsets: (B+1,), the first row of each utterance, and R.
     first_R: (R,), lowest label position of each row.
     node_offsets: (R+1,), the first node of each row, and N.
+    size, widest, longest: N, and the nodes of the largest row and of the largest utterance; known here, whatever device
+    the tensors are on.
+
+    Sets are made on the CPU, where to look at a number is to wait for nothing, and then moved to where they are needed.
     """
 
     frames_B: Tensor
@@ -33,9 +38,22 @@ class Nodes:
     row_offsets: Tensor
     first_R: Tensor
     node_offsets: Tensor
+    size: int
+    widest: int
+    longest: int
 
     def __len__(self) -> int:
-        return int(self.node_offsets[-1])
+        return self.size
+
+    def to(self, device: torch.device | str) -> Nodes:
+        """The same nodes with their tensors on `device`."""
+        return self.each(lambda values: values.to(device, non_blocking=True))
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Nodes:
+        """The same nodes with their tensors changed."""
+        frames_B, label_lengths_B = change(self.frames_B), change(self.label_lengths_B)
+        rows = change(self.row_offsets), change(self.first_R), change(self.node_offsets)
+        return Nodes(frames_B, label_lengths_B, *rows, self.size, self.widest, self.longest)
 
     @property
     def count_R(self) -> Tensor:
@@ -44,13 +62,13 @@ class Nodes:
 
     def rows(self) -> tuple[Tensor, Tensor]:
         """Utterance b and frame t of each row, (R,) both."""
-        utterance = torch.repeat_interleave(self.frames_B)
+        utterance = torch.repeat_interleave(self.frames_B, output_size=len(self.first_R))
         return utterance, torch.arange(len(utterance), device=utterance.device) - self.row_offsets[utterance]
 
     def coordinates(self) -> tuple[Tensor, Tensor, Tensor]:
         """b, t and u of each node, (N,) all."""
         utterance, frame = self.rows()
-        row = torch.repeat_interleave(self.count_R)
+        row = torch.repeat_interleave(self.count_R, output_size=self.size)
         within = torch.arange(len(row), device=row.device) - self.node_offsets[row]
         return utterance[row], frame[row], self.first_R[row] + within
 
@@ -128,7 +146,9 @@ def pack(frames_B: Tensor, label_lengths_B: Tensor, first_BT: Tensor, last_BT: T
     """Nodes of intervals that are known to be sound."""
     valid_BT = valid_frames(frames_B, first_BT.shape[1])
     first_R, count_R = first_BT[valid_BT], (last_BT - first_BT + 1)[valid_BT]
-    return Nodes(frames_B, label_lengths_B, offsets(frames_B), first_R, offsets(count_R))
+    row_offsets, node_offsets = offsets(frames_B), offsets(count_R)
+    sizes = int(node_offsets[-1]), int(count_R.max()), int(node_offsets[row_offsets].diff().max())
+    return Nodes(frames_B, label_lengths_B, row_offsets, first_R, node_offsets, *sizes)
 
 
 def valid_frames(frames_B: Tensor, frames: int) -> Tensor:

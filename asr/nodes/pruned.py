@@ -19,7 +19,7 @@ def fixed_width_nodes(
     """`width` label positions a frame (S), those of most occupation (Kuang et al., Interspeech 2022, section 3.3).
 
     occupation_BTU: (B,T,U+1), how likely a path passes through each node; entries beyond an utterance are not
-    read. width: at least 2, for all utterances or for each (B,).
+    read; on whatever device. width: at least 2, for all utterances or for each (B,).
 
     The first position p_t of a frame is the one that holds most of the frame's occupation; then p is changed until
     p_0 = 0, p never falls, rises by at most S − 1 a frame (by 1 where a frame emits at most one label), and the
@@ -58,12 +58,16 @@ def aligned_nodes(
 
 
 def best_start(occupation_BTU: Tensor, label_lengths_B: Tensor, width_B: Tensor, highest_B: Tensor) -> Tensor:
-    """(B,T), the start in [0, highest_B] of the `width_B` positions with most occupation."""
+    """(B,T), the start in [0, highest_B] of the `width_B` positions with most occupation; on the CPU."""
+    device = occupation_BTU.device
+    label_lengths_B, width_B, highest_B = (
+        values.to(device, non_blocking=True) for values in (label_lengths_B, width_B, highest_B)
+    )
     mass_BTU = cumulated(occupation_BTU, label_lengths_B)
-    start_U = torch.arange(occupation_BTU.shape[2], device=occupation_BTU.device)
+    start_U = torch.arange(occupation_BTU.shape[2], device=device)
     end_BU = (start_U + width_B[:, None]).clamp(max=occupation_BTU.shape[2])
     inside_BTU = mass_BTU.gather(2, end_BU[:, None].expand_as(occupation_BTU)) - mass_BTU[:, :, :-1]
-    return inside_BTU.masked_fill(start_U > highest_B[:, None, None], -1.0).argmax(2)
+    return inside_BTU.masked_fill(start_U > highest_B[:, None, None], -1.0).argmax(2).cpu()
 
 
 def steady(start_BT: Tensor, frames_B: Tensor, highest_B: Tensor, step_B: Tensor) -> Tensor:
@@ -86,15 +90,14 @@ def massive_nodes(
 
     Returns the nodes and whether an utterance's intervals had to be widened for want of a complete path, (B,).
     """
-    cumulated_BTU = cumulated(occupation_BTU, label_lengths_B)
+    cumulated_BTU = cumulated(occupation_BTU, label_lengths_B.to(occupation_BTU.device, non_blocking=True))
     wanted_BTU = cumulated_BTU[:, :, :-1] + mass * cumulated_BTU[:, :, -1:]
     positions = wanted_BTU.shape[2]
     # A window that ends beyond the last position cannot hold the share; rounding must not rule out the whole row.
     end_BTU = torch.searchsorted(cumulated_BTU.contiguous(), wanted_BTU.contiguous())
     start_U = torch.arange(positions, device=end_BTU.device)
     width_BTU = torch.where(end_BTU <= positions, end_BTU - start_U, positions)
-    first_BT = width_BTU.argmin(2)
-    width_BT = width_BTU.amin(2)
+    first_BT, width_BT = torch.stack((width_BTU.argmin(2), width_BTU.amin(2))).cpu()
     last_BT = (first_BT + width_BT - 1).minimum(label_lengths_B[:, None])
     frame_T = torch.arange(first_BT.shape[1], device=first_BT.device)
     first_BT = first_BT.where(frame_T > 0, 0).where(frame_T < frames_B[:, None], positions)

@@ -72,14 +72,15 @@ def view_lattice(
     """
     arcs, edges = loss.rules.arcs, loss.rules.edges
     encoded, frames, predicted = model(batch.features, batch.feature_frames, batch.labels)
-    inputs = LossInputs(model.joiner, encoded, frames, predicted, batch.labels, batch.label_lengths)
-    nodes = all_nodes(frames, batch.label_lengths)
+    targets = batch.labels.to(encoded.device), batch.label_lengths
+    inputs = LossInputs(model.joiner, encoded, frames, predicted, *targets)
+    nodes = all_nodes(frames, batch.label_lengths).to(encoded.device)
     weights = node_weights(inputs, nodes, arcs)
     log_p, by_AN = occupations(nodes, weights, ArcRules(arcs, edges=edges))
     occupation = on_grid(nodes, by_AN.sum(0))
     alignment = batch.alignment
     if alignment is None or bool(unaligned(alignment, batch.label_lengths)):
-        alignment = best_alignment(nodes, weights, arcs, edges).to(frames.device)
+        alignment = best_alignment(nodes, weights, arcs, edges)
     band, _ = band_nodes(frames, batch.label_lengths, alignment, left_frames, right_frames, arcs.topology)
     pruned = prune(loss, inputs, occupation, prune_range, arcs.topology)
     bounds = {

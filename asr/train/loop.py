@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Any
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from asr.config import OptimOptions, TrainOptions
@@ -30,6 +31,8 @@ from asr.train.optim import learning_rate, make_optimizer, set_learning_rate
 from asr.train.shard import align_buffers, divided_for, divided_like, gathered, whole
 from asr.train.skips import SkipLog
 from asr.train.task import Share, Task
+
+Terms = list[tuple[str, Tensor | float]]  # of the batches of a step by name, as they are found
 
 PATIENCE = 20  # consecutive steps without a finite gradient after which training gives up
 FIRST_BATCH = "waiting for the first batch: the data workers start, and read the manifests"
@@ -176,11 +179,11 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         align_buffers(self.share)
         labels = max(sum(self.ranks.share(sum(int(batch.label_lengths.sum()) for batch in group))), 1)
-        sums, faults = self.backward(group, labels)
-        shared = self.ranks.share((dict(sums), faults))
-        faults = [fault for _, faults in shared for fault in faults]
+        terms, faults = self.backward(group, labels)
         clipped = torch.nn.utils.clip_grad_norm_(self.task.parameters(), self.optim.clip_norm or math.inf)
-        norm = float(gathered(clipped))
+        sums, norm = read_together(terms, gathered(clipped))
+        shared = self.ranks.share((sums, faults))
+        faults = [fault for _, faults in shared for fault in faults]
         if faults or not math.isfinite(norm):
             self.leave_out("; ".join(faults) or f"gradient norm is {norm}")
         else:
@@ -197,12 +200,12 @@ class Trainer:
         self.validation_due = self.step == self.options.steps or self.step % self.options.validate_every == 0
         self.between_steps = True
 
-    def backward(self, group: list[Batch], labels: int) -> tuple[dict[str, float], list[str]]:
+    def backward(self, group: list[Batch], labels: int) -> tuple[Terms, list[str]]:
         """Add this process's part to the gradient of the loss per one of `labels` labels.
 
-        Returns the sums of its terms, and what was wrong with batches.
+        Returns the terms of its batches, and what was wrong with these.
         """
-        sums: dict[str, float] = defaultdict(float)
+        all_terms: Terms = []
         faults = []
         for index, batch in enumerate(group):
             number = self.step * self.batches_per_step + index * self.ranks.size + self.ranks.rank
@@ -215,9 +218,8 @@ class Trainer:
             terms = {name: value.sum() / labels for name, value in out.parts.items()}
             nodes = {"nodes": out.nodes, "kept_nodes": out.kept}
             utterances = {"widened": out.widened / batch.views, "unaligned": out.unaligned / batch.views}
-            for name, value in {"loss": loss.detach(), **terms, **nodes, **utterances}.items():
-                sums[name] += float(value)
-        return sums, faults
+            all_terms += {"loss": loss.detach(), **terms, **nodes, **utterances}.items()
+        return all_terms, faults
 
     def forward(self, batch: Batch) -> Any:
         """`Share.forward` under autocast, where asked for."""
@@ -345,6 +347,16 @@ class Trainer:
         if elsewhere and self.position.batch:
             self.position = Position(self.position.epoch + 1)
         self.window, self.bad_steps = checkpoint.info["window"], checkpoint.info["bad_steps"]
+
+
+def read_together(terms: Terms, norm: Tensor) -> tuple[dict[str, float], float]:
+    """The sum of the terms of each name, and the norm of the gradient, by one copy: a GPU is waited for once."""
+    on_device = [value for _, value in terms if isinstance(value, Tensor)]
+    numbers = iter(torch.stack([value.double() for value in [*on_device, norm]]).tolist())
+    sums: dict[str, float] = defaultdict(float)
+    for name, value in terms:
+        sums[name] += next(numbers) if isinstance(value, Tensor) else float(value)
+    return dict(sums), next(numbers)
 
 
 def check_batches_per_step(before: int, now: int) -> None:

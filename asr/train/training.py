@@ -13,7 +13,7 @@ from torch import nn
 from asr.config import TrainConfig
 from asr.config.schema import to_yaml
 from asr.data.tokenizer import Tokenizer, load_tokenizer, pieces_digest
-from asr.device import choose_device
+from asr.device import choose_device, make_reproducible
 from asr.errors import InputError
 from asr.files import write_atomically
 from asr.options import require_needed
@@ -63,6 +63,7 @@ def train_in(run: RunDirectory, config: TrainConfig, ranks: Ranks) -> None:
     if config.train.shard and (config.train.compile or config.optim.name == "scaled_adam"):
         raise InputError("train.shard=true goes neither with optim.name=scaled_adam nor with train.compile=true")
     device = choose_device(config.train.device)
+    make_reproducible(device)
     torch.manual_seed(config.train.seed)
     task = make_task(config, tokenizer.vocab_size).to(device)
     begun = begin_from(initial, task, config, tokenizer) if initial else None

@@ -1,4 +1,4 @@
-"""Batched greedy search against one utterance and one frame at a time."""
+"""Batched greedy search, as it is written and compiled, against one utterance and one frame at a time."""
 
 import math
 from collections.abc import Container
@@ -6,10 +6,10 @@ from collections.abc import Container
 import pytest
 import torch
 from arcs_by_definition import KINDS, arcs_of, arcs_of_node
-from random_models import TableScorer, outputs, random_encoded, random_model
+from random_models import TableAutomaton, TableScorer, outputs, random_encoded, random_model
 from torch import Tensor
 
-from asr.arcs.base import ArcSet
+from asr.arcs.standard import standard_arcs
 from asr.config import (
     BeamOptions,
     FullLossOptions,
@@ -19,14 +19,22 @@ from asr.config import (
     MultiBlankArcOptions,
     TdtArcOptions,
 )
-from asr.decode import greedy
-from asr.decode.greedy import GreedySearch
+from asr.decode import greedy, greedy_compiled
+from asr.decode.greedy import GreedySearch, greedy_search
+from asr.decode.greedy_compiled import CompiledGreedySearch
 from asr.decode.make import make_search
-from asr.decode.search import Hypothesis, search_all
+from asr.decode.scorer import Tabulated
+from asr.decode.search import Hypothesis, Search, search_all
 from asr.errors import InputError
 from asr.models.transducer import Transducer
 
 LONGEST, VOCAB = 12, 6
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(params=[GreedySearch, CompiledGreedySearch], ids=["written", "compiled"])
+def search_type(request):
+    return request.param
 
 
 @torch.no_grad()
@@ -47,11 +55,9 @@ def naive_greedy(model: Transducer, encoder_out_TJ: Tensor, limit: int) -> Hypot
     return Hypothesis(tokens, frames, score, confidences)
 
 
-def decode(
-    model: Transducer, limit: int, encoded: Tensor, frames: Tensor, arcs: ArcSet | None = None
-) -> list[Hypothesis]:
+def decode(search: Search, encoded: Tensor, frames: Tensor) -> list[Hypothesis]:
     """What greedy search finds, one hypothesis for each utterance."""
-    found = search_all(GreedySearch(model, limit, arcs), encoded, frames)
+    found = search_all(search, encoded, frames)
     assert all(len(hypotheses) == 1 for hypotheses in found)
     return [hypothesis for (hypothesis,) in found]
 
@@ -63,36 +69,38 @@ def assert_same(actual: Hypothesis, expected: Hypothesis) -> None:
     assert actual.confidences == pytest.approx(expected.confidences, rel=1e-9)
 
 
-@pytest.mark.parametrize("rows", [1, 16, 64])
 @pytest.mark.parametrize("seed", range(30))
-def test_batch_equals_the_naive_loop(seed, rows, monkeypatch):
-    monkeypatch.setattr(greedy, "ROWS", rows)
+def test_batch_equals_the_naive_loop(seed, monkeypatch):
     model, (encoded, frames) = random_model(seed), random_encoded(seed)
     limit = 1 + seed % 4
-    found = decode(model, limit, encoded, frames)
-    assert len(found) == len(encoded)
-    assert any(hypothesis.tokens for hypothesis in found)
-    for hypothesis, row, length in zip(found, encoded, frames):
-        assert_same(hypothesis, naive_greedy(model, row[:length], limit))
+    expected = [naive_greedy(model, row[:length], limit) for row, length in zip(encoded, frames)]
+    assert any(hypothesis.tokens for hypothesis in expected)
+    for search_type, rows in ((GreedySearch, 1), (GreedySearch, 16), (GreedySearch, 64), (CompiledGreedySearch, 0)):
+        monkeypatch.setattr(greedy, "ROWS", rows)
+        found = decode(search_type(model, limit, standard_arcs()), encoded, frames)
+        for hypothesis, wanted in zip(found, expected, strict=True):
+            assert_same(hypothesis, wanted)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_result_does_not_depend_on_the_batch(seed):
+def test_result_does_not_depend_on_the_batch(seed, search_type):
     model, (encoded, frames) = random_model(seed), random_encoded(100 + seed)
-    together = decode(model, 3, encoded, frames)
+    search = search_type(model, 3, standard_arcs())
+    together = decode(search, encoded, frames)
     for size in (1, 2):
         parts = zip(encoded.split(size), frames.split(size))
-        found = [h for rows, lengths in parts for h in decode(model, 3, rows[:, : lengths.max()], lengths)]
+        found = [h for rows, lengths in parts for h in decode(search, rows[:, : lengths.max()], lengths)]
         for hypothesis, expected in zip(found, together, strict=True):
             assert_same(hypothesis, expected)
 
 
 @pytest.mark.parametrize("limit", [1, 2, 5])
-def test_no_frame_emits_more_than_the_limit(limit):
+def test_no_frame_emits_more_than_the_limit(limit, search_type):
     model = random_model(0)
     model.joiner.output.bias.data[0] = -1e3  # never blank: every frame emits all that it may
     encoded, frames = random_encoded(0)
-    for hypothesis, length in zip(decode(model, limit, encoded, frames), frames.tolist()):
+    search = search_type(model, limit, standard_arcs())
+    for hypothesis, length in zip(decode(search, encoded, frames), frames.tolist()):
         assert hypothesis.frames == [t for t in range(length) for _ in range(limit)]
         assert 0 not in hypothesis.tokens
 
@@ -111,32 +119,35 @@ def path_score(model: Transducer, encoder_out_TJ: Tensor, hypothesis: Hypothesis
 
 
 @pytest.mark.parametrize("limit", [1, 3])
-def test_score_is_the_sum_of_the_arcs_taken(limit):
+def test_score_is_the_sum_of_the_arcs_taken(limit, search_type):
     model, (encoded, frames) = random_model(7), random_encoded(7)
-    for hypothesis, row, length in zip(decode(model, limit, encoded, frames), encoded, frames):
+    search = search_type(model, limit, standard_arcs())
+    for hypothesis, row, length in zip(decode(search, encoded, frames), encoded, frames):
         assert hypothesis.score < -1e-3
         assert hypothesis.score == pytest.approx(path_score(model, row[:length], hypothesis, limit), rel=1e-5)
 
 
-def test_model_that_always_says_blank_gives_nothing():
+def test_model_that_always_says_blank_gives_nothing(search_type):
     model, (encoded, frames) = random_model(0), random_encoded(0)
     torch.nn.init.zeros_(model.joiner.output.weight)
     model.joiner.output.bias.data = torch.tensor([20.0, 0.0, 0.0, 0.0]).double()
     arc = float(model.joiner.output.bias.detach().log_softmax(-1)[0])
-    for hypothesis, length in zip(decode(model, 5, encoded, frames), frames.tolist()):
+    search = search_type(model, 5, standard_arcs())
+    for hypothesis, length in zip(decode(search, encoded, frames), frames.tolist()):
         assert (hypothesis.tokens, hypothesis.frames) == ([], [])
         assert hypothesis.score == pytest.approx(length * arc, rel=1e-5)
 
 
 @pytest.mark.parametrize("sizes", [[1] * LONGEST, [5, 0, 7], [11, 1]])
 @pytest.mark.parametrize("limit", [1, 3])
-def test_reading_in_parts_gives_the_result_of_the_whole(sizes, limit):
+def test_reading_in_parts_gives_the_result_of_the_whole(sizes, limit, search_type):
     model, (encoded, frames) = random_model(3), random_encoded(3)
-    session, begin = GreedySearch(model, limit).begin(len(frames)), 0
+    search = search_type(model, limit, standard_arcs())
+    session, begin = search.begin(len(frames)), 0
     for size in sizes:
         session.read(encoded[:, begin : begin + size], (frames - begin).clamp(0, size))
         begin += size
-    for (hypothesis,), expected in zip(session.best(), decode(model, limit, encoded, frames), strict=True):
+    for (hypothesis,), expected in zip(session.best(), decode(search, encoded, frames), strict=True):
         assert_same(hypothesis, expected)
 
 
@@ -196,25 +207,25 @@ def test_the_likeliest_arc_of_any_kind_is_followed(seed, kind):
     limit = 1 + seed % 3
     expected = [naive_path(model, kind, row[:length], limit)[0] for row, length in zip(encoded, frames)]
     assert any(hypothesis.tokens for hypothesis in expected)
-    for hypothesis, wanted in zip(decode(model, limit, encoded, frames, arcs), expected, strict=True):
-        assert_same(hypothesis, wanted)
-    for size in (1, 3):  # whatever is in the batch
-        parts = zip(encoded.split(size), frames.split(size))
-        found = [h for rows, lengths in parts for h in decode(model, limit, rows[:, : lengths.max()], lengths, arcs)]
-        for hypothesis, wanted in zip(found, expected, strict=True):
-            assert_same(hypothesis, wanted)
+    for search in (GreedySearch(model, limit, arcs), CompiledGreedySearch(model, limit, arcs)):
+        for size in (len(frames), 1, 3):  # whatever is in the batch
+            parts = zip(encoded.split(size), frames.split(size))
+            found = [h for rows, lengths in parts for h in decode(search, rows[:, : lengths.max()], lengths)]
+            for hypothesis, wanted in zip(found, expected, strict=True):
+                assert_same(hypothesis, wanted)
 
 
 @pytest.mark.parametrize("kind", KINDS[2:])
 @pytest.mark.parametrize("sizes", [[1] * LONGEST, [5, 0, 7], [2, 3, 1, 6]])
-def test_arcs_may_lead_over_the_end_of_a_part(sizes, kind):
+def test_arcs_may_lead_over_the_end_of_a_part(sizes, kind, search_type):
     arcs, extra = arcs_of(kind, VOCAB)
     model, (encoded, frames) = random_model(3, VOCAB, extra), random_encoded(3)
-    session, begin = GreedySearch(model, 2, arcs).begin(len(frames)), 0
+    search = search_type(model, 2, arcs)
+    session, begin = search.begin(len(frames)), 0
     for size in sizes:
         session.read(encoded[:, begin : begin + size], (frames - begin).clamp(0, size))
         begin += size
-    for (hypothesis,), expected in zip(session.best(), decode(model, 2, encoded, frames, arcs), strict=True):
+    for (hypothesis,), expected in zip(session.best(), decode(search, encoded, frames), strict=True):
         assert_same(hypothesis, expected)
 
 
@@ -235,10 +246,10 @@ def test_frames_that_are_skipped_are_never_joined(kind):
 
 
 @pytest.mark.parametrize("kind", ["standard", "tdt", "multi_blank"])
-def test_the_frames_that_are_joined_are_counted_once_whatever_is_in_the_batch(kind):
+def test_the_frames_that_are_joined_are_counted_once_whatever_is_in_the_batch(kind, search_type):
     arcs, extra = arcs_of(kind, VOCAB)
     model, (encoded, frames) = random_model(5, VOCAB, extra), random_encoded(5)
-    session = GreedySearch(model, 3, arcs).begin(len(frames))
+    session = search_type(model, 3, arcs).begin(len(frames))
     for t in range(0, LONGEST, 4):
         session.read(encoded[:, t : t + 4], (frames - t).clamp(0, 4))
     read = [set(naive_path(model, kind, row[:length], 3)[1]) for row, length in zip(encoded, frames)]
@@ -255,18 +266,22 @@ def test_what_is_added_to_labels_and_taken_off_blanks(kind, scored, blank_penalt
     for seed in range(3):
         model, (encoded, frames) = random_model(seed, VOCAB, extra), random_encoded(seed)
         scorer, limit = TableScorer(VOCAB, seed) if scored else None, 1 + seed
-        search = GreedySearch(model, limit, arcs, [scorer] if scorer else [], blank_penalty)
-        found = search_all(search, encoded, frames)
-        session = search.begin(len(frames))
-        for t in range(LONGEST):
-            session.read(encoded[:, t : t + 1], (frames - t).clamp(0, 1))
-        for row, (whole, in_parts) in enumerate(zip(found, session.best(), strict=True)):
-            alone = search_all(search, encoded[row : row + 1, : frames[row]], frames[row : row + 1])
-            wanted = naive_path(model, kind, encoded[row, : frames[row]], limit, scorer, blank_penalty)[0]
-            for (hypothesis,) in (whole, in_parts, alone[0]):
-                assert_same(hypothesis, wanted)
-        plain += [one.tokens for one in decode(model, limit, encoded, frames, arcs)]
-        labels += [one.tokens for (one,) in found]
+        scorers = [Tabulated(TableAutomaton(scorer), 1.0, CPU)] if scorer else []
+        searches = [one(model, limit, arcs, scorers, blank_penalty) for one in (GreedySearch, CompiledGreedySearch)]
+        wanted = [
+            naive_path(model, kind, row[:length], limit, scorer, blank_penalty)[0]
+            for row, length in zip(encoded, frames)
+        ]
+        for search in searches:
+            in_parts = search.begin(len(frames))
+            for t in range(LONGEST):
+                in_parts.read(encoded[:, t : t + 1], (frames - t).clamp(0, 1))
+            alone = [decode(search, encoded[b : b + 1, :n], frames[b : b + 1])[0] for b, n in enumerate(frames)]
+            for found in (alone, [one for (one,) in in_parts.best()], decode(search, encoded, frames)):
+                for hypothesis, expected in zip(found, wanted, strict=True):
+                    assert_same(hypothesis, expected)
+        plain += [one.tokens for one in decode(GreedySearch(model, limit, arcs), encoded, frames)]
+        labels += [one.tokens for one in wanted]
     assert labels != plain
 
 
@@ -274,9 +289,10 @@ def test_what_is_added_to_labels_and_taken_off_blanks(kind, scored, blank_penalt
 def test_probabilities_do_not_depend_on_how_many_nodes_they_are_made_of_at_once(kind, monkeypatch):
     arcs, extra = arcs_of(kind, VOCAB)
     model, (encoded, frames) = random_model(2, VOCAB, extra), random_encoded(2)
-    expected = decode(model, 2, encoded, frames, arcs)
+    search = GreedySearch(model, 2, arcs)
+    expected = decode(search, encoded, frames)
     monkeypatch.setattr(greedy, "MOST_LOGITS", 1)
-    for hypothesis, wanted in zip(decode(model, 2, encoded, frames, arcs), expected, strict=True):
+    for hypothesis, wanted in zip(decode(search, encoded, frames), expected, strict=True):
         assert_same(hypothesis, wanted)
 
 
@@ -290,3 +306,70 @@ def test_a_model_is_never_read_as_if_it_had_other_arcs(arcs):
         make_search(K2BeamOptions(), model, loss, tokenizer=None)
     for search in (GreedyOptions(), BeamOptions()):
         assert make_search(search, model, loss, tokenizer=None).arcs.name == arcs.name
+
+
+# What is compiled alone
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_compiled_an_utterance_has_the_same_result_to_the_last_bit_whatever_it_is_searched_beside(kind, monkeypatch):
+    arcs, extra = arcs_of(kind, VOCAB)
+    model, (encoded, frames) = random_model(1, VOCAB, extra, joiner_dim=75).float(), random_encoded(1, 13, 30)
+    encoded = torch.randn(13, 30, 75, generator=torch.Generator().manual_seed(1))
+    table = TableAutomaton(TableScorer(VOCAB, 1))
+    search = CompiledGreedySearch(model, 2, arcs, [Tabulated(table, 1.0, CPU)])
+    together = decode(search, encoded, frames)
+    assert sum(len(one.tokens) for one in together) > 30
+    assert decode(search, encoded.flip(0), frames.flip(0)) == together[::-1]
+    alone = (decode(search, encoded[b : b + 1, :length], frames[b : b + 1]) for b, length in enumerate(frames))
+    assert [one for (one,) in alone] == together
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    monkeypatch.setattr(greedy_compiled, "WORTH_A_THREAD", 1)
+    assert decode(search, encoded, frames) == together
+    for found, wanted in zip(together, decode(GreedySearch(model, 2, arcs, search.scorers), encoded, frames)):
+        assert (found.tokens, found.frames) == (wanted.tokens, wanted.frames)
+        assert found.score == pytest.approx(wanted.score, abs=1e-4)
+        assert found.confidences == pytest.approx(wanted.confidences, abs=1e-5)
+
+
+def test_compiled_several_scorers_add_up_and_are_asked_anew_of_labels_that_they_do_not_know():
+    model, (encoded, frames) = random_model(4, VOCAB), random_encoded(4)
+    found = {}
+    for search in (GreedySearch, CompiledGreedySearch):
+        scorers = [Tabulated(TableAutomaton(TableScorer(VOCAB, seed)), 0.5, CPU, 1) for seed in (0, 1)]
+        found[search] = [decode(search(model, 3, standard_arcs(), scorers), encoded, frames) for _ in range(2)]
+    for compiled, written in zip(found[CompiledGreedySearch], found[GreedySearch], strict=True):
+        for hypothesis, wanted in zip(compiled, written, strict=True):
+            assert (hypothesis.tokens, hypothesis.frames) == (wanted.tokens, wanted.frames)
+            assert hypothesis.score == pytest.approx(wanted.score, abs=1e-5)  # their sum is in float32
+
+
+def test_weights_that_are_no_numbers_give_a_score_that_is_none(search_type):
+    model, (encoded, frames) = random_model(0), random_encoded(0)
+    model.joiner.output.bias.data[1] = math.nan
+    assert all(math.isnan(one.score) for one in decode(search_type(model, 2, standard_arcs()), encoded, frames))
+
+
+def test_what_is_not_compiled_is_searched_as_it_is_written(monkeypatch):
+    hooked = random_model(0)
+    hooked.joiner.register_forward_hook(lambda module, rows, logits: 2 * logits)
+    standard, known = standard_arcs(), [Tabulated(TableAutomaton(TableScorer(VOCAB, 0)), 1.0, CPU)]
+    for kind, model, arcs, scorers in (
+        (CompiledGreedySearch, random_model(0), standard, []),
+        (CompiledGreedySearch, random_model(0).float(), standard, known),
+        (GreedySearch, random_model(0).bfloat16(), standard, []),
+        (GreedySearch, random_model(0).to("meta"), standard, []),
+        (GreedySearch, hooked, standard, []),
+        (GreedySearch, random_model(0), standard.with_rest(), []),
+        (GreedySearch, random_model(0), standard, [*known, TableScorer(VOCAB, 0)]),
+    ):
+        assert type(greedy_search(model, 2, arcs, scorers)) is kind
+    monkeypatch.setattr("asr.decode.greedy_compiled.is_kept", lambda: False)
+    assert type(greedy_search(random_model(0), 2, standard)) is GreedySearch
+
+
+def test_weights_that_a_compiled_search_has_read_may_be_divided_over_processes_afterwards():
+    model = random_model(0)
+    CompiledGreedySearch(model, 2, standard_arcs())
+    for parameter in model.parameters():
+        parameter.untyped_storage().resize_(0)

@@ -12,6 +12,7 @@ from asr.data.features import SAMPLING_RATE, make_fbank
 from asr.data.tokenizer import train_tokenizer
 from asr.decode.beam import BeamSearch
 from asr.decode.greedy import GreedySearch
+from asr.decode.greedy_compiled import CompiledGreedySearch
 from asr.decode.live import ENDPOINT_SECONDS, LiveSearch, agreed, together
 from asr.decode.search import Hypothesis, search_all
 from asr.decode.stream import FeatureChunks, chunk_frames, encode_in_chunks, feature_windows
@@ -34,6 +35,7 @@ def streaming_model(chunk=4, left=8, **changes):
 
 SEARCHES = {
     "greedy": lambda model: GreedySearch(model, 3),
+    "greedy, compiled": lambda model: CompiledGreedySearch(model, 3, standard_arcs()),
     "beam": lambda model: BeamSearch(model, 3, standard_arcs("modified")),
 }
 

@@ -47,11 +47,14 @@ def test_its_weight_falls_to_nothing_and_goes_on_where_it_was():
     without = plain(*inputs).per_utterance
     for weight in (0.8, 0.6, 0.4, 0.2, 0.0, 0.0):
         out = with_frames(*inputs, frame_labels=LABELS)
-        expected = without + weight * out.parts["frames"]
+        expected = without + weight * out.parts["frames"] if weight else without
+        assert ("frames" in out.parts) == (weight > 0)  # it is not computed for nothing
         torch.testing.assert_close(out.per_utterance, expected, rtol=1e-6, atol=0)
         if weight == 0.6:  # as after a restart
             before, with_frames = with_frames, objective(0.8)
             with_frames.load_state_dict(before.state_dict())
+    out.per_utterance.sum().backward()
+    assert not any(p.grad.any() for p in with_frames.frames.parameters())  # there, or other processes would wait for it
     with torch.no_grad():
         assert torch.equal(with_frames(*inputs).per_utterance, without)
     assert torch.equal(with_frames.eval()(*inputs).per_utterance, without)

@@ -22,6 +22,7 @@ from asr.ops.joint.chunked import (
     index_nodes,
     packed_loss,
 )
+from asr.ops.joint.gpu import product
 from asr.ops.joint.reference import grid_logits, linear_after_tanh
 
 FRAMES, LENGTHS = (6, 2, 3), (4, 0, 2)  # the second utterance has no label
@@ -156,6 +157,30 @@ def test_the_kernels_give_the_same_bits_every_time(dtype):
         assert torch.equal(first, second)
 
 
+def test_products_that_are_summed_up_are_not_rounded_to_halves():
+    a, b = torch.randn(2, 30, 30, device=KERNEL_DEVICE).bfloat16()
+    found = product(a, b, torch.float32)
+    assert relative_error(found, a.double() @ b.double()) < 1e-6
+    assert relative_error(a @ b, found) > 1e-4
+
+
+@pytest.mark.parametrize(
+    "lacking",
+    [
+        RuntimeError("Failed to find C compiler. Please specify via CC environment variable."),
+        subprocess.CalledProcessError(1, ["gcc", "main.c"]),
+    ],
+)
+def test_a_machine_on_which_no_kernel_can_be_started_is_told_what_it_lacks(lacking, monkeypatch):
+    class Kernel:
+        def __getitem__(self, grid):
+            raise lacking
+
+    monkeypatch.setattr("asr.ops.joint.gpu._hidden", Kernel())
+    with pytest.raises(InputError, match="install gcc and python3-dev"):
+        Batch(24, 13, torch.float32).evaluated("fused", None)
+
+
 def test_no_node_at_all():
     batch = Batch(24, 13, torch.float32)
     batch.index = batch.index.take(torch.zeros(0, dtype=torch.long, device=KERNEL_DEVICE))
@@ -192,7 +217,7 @@ def test_a_fused_loss_is_the_chunked_one(tolerance):
 
     def run(joint):
         settings = PackedSettings(7, tolerance, ArcRules(standard_arcs("modified"), 0.2, 0.1), joint=joint)
-        loss, _, kept = packed_loss(batch.joiner, batch.nodes, *leaves[:2], batch.labels, settings)
+        loss, _, kept, _ = packed_loss(batch.joiner, batch.nodes, *leaves[:2], batch.labels, settings)
         return [kept, loss, *torch.autograd.grad((loss * weights).sum(), leaves)]
 
     found, wanted = run("fused"), run("chunked")

@@ -133,8 +133,9 @@ def test_occupations_of_arcs_that_skip_frames(seed, arcs, backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_durations_of_blank_1_and_labels_0_are_the_regular_topology(backend):
     torch.manual_seed(0)
+    device = torch.device(KERNEL_DEVICE if backend == "triton" else "cpu")
     nodes = all_nodes(torch.tensor([5, 3]), torch.tensor([3, 4]))
-    regular = torch.randn(2, len(nodes)).double()
+    regular = torch.randn(2, len(nodes), dtype=torch.float64, device=device)
     arcs = tdt_arcs("regular", 4, [0, 1])
     assert arcs.moves == ((1, 0), (0, 1), (1, 1))
     forced = torch.cat((regular, torch.full_like(regular[:1], -math.inf if backend != "reference" else -1e30)))
@@ -369,3 +370,18 @@ def test_without_a_directory_for_compiled_code_the_kernels_compile_all_the_same(
         assert [record.getMessage().partition(":")[0] for record in caplog.records] == [
             "numba finds no directory to keep compiled code in"
         ] * warnings
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+@pytest.mark.parametrize("arc", [0, 1], ids=["blank", "label"])
+def test_a_node_that_is_no_number_makes_the_loss_of_its_utterance_none(arc, topology, backend):
+    """Or its gradient would be none, and nobody would know whose."""
+    device = torch.device(KERNEL_DEVICE if backend == "triton" else "cpu")
+    nodes = all_nodes(torch.tensor([4, 4]), torch.tensor([2, 2]))
+    weights = torch.full((2, len(nodes)), -1.0, device=device)
+    weights[arc, int(nodes.node_offsets[5]) + 1] = math.nan  # (1,1) of the second utterance
+    total, by_AN = occupations(nodes, weights, ArcRules(standard_arcs(topology), backend=backend))
+    assert total.isfinite().tolist() == [True, False]
+    assert by_AN[:, :12].isfinite().all()

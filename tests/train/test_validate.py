@@ -25,9 +25,10 @@ class Task(torch.nn.Module):
 
     def forward(self, batch):
         losses = torch.tensor([float("nan") if name in self.hard else 2.0 for name in batch.ids])
+        out = LossOutput(losses, {}, 0, 0)
         if self.checked:
-            check_finite(losses)
-        return LossOutput(losses, {}, 0, 0)
+            check_finite(out)
+        return out
 
 
 class Found:

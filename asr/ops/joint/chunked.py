@@ -30,7 +30,7 @@ from asr.arcs.base import ArcSet
 from asr.arcs.consistency import choices_made, divergence, other_view
 from asr.arcs.rules import ArcRules
 from asr.errors import InputError
-from asr.nodes.base import Nodes, valid_frames
+from asr.nodes.base import Nodes
 from asr.ops.joint.reference import Joiner, LossInputs, linear_after_tanh
 from asr.ops.lattice.paths import check_triton, occupations
 
@@ -60,7 +60,8 @@ class PackedIndex:
 
 
 def index_nodes(nodes: Nodes, frames: int, labels_BU: Tensor) -> PackedIndex:
-    """The index of `nodes` in a batch padded to `frames` frames with labels (B,U)."""
+    """The index of `nodes` in a batch padded to `frames` frames with labels (B,U), on the device of these."""
+    nodes = nodes.to(labels_BU.device)
     utterance, frame, position = nodes.coordinates()
     positions = labels_BU.shape[1] + 1
     targets = nn.functional.pad(labels_BU, (0, 1))
@@ -204,8 +205,9 @@ class StreamedLoss(torch.autograd.Function):
         settings: PackedSettings,
         encoder_rows: Tensor,
         predictor_rows: Tensor,
+        watched_B: Tensor | None,
         *parameters: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         joint = choose_joint(joiner, settings, parameters, encoder_rows.device)
         arcs = settings.arcs
         log_probs_CN = joint.log_probs(index, encoder_rows, predictor_rows)
@@ -220,14 +222,15 @@ class StreamedLoss(torch.autograd.Function):
             by_CN.add_(made_CN, alpha=settings.consistency)
         known = log_probs_CN, by_CN, index.target_N > 0
         in_common = common_gradient(arcs.residuals(*known), nodes) if settings.consistency else None
-        keep = largest(arcs.norms(*known), nodes, settings.share(log_probs_CN.dtype), in_common)
+        keep_N = largest(arcs.norms(*known), nodes, settings.share(log_probs_CN.dtype), in_common)
+        kept, finite_B = read_once(keep_N, loss if watched_B is None else loss + watched_B)
+        keep = places(keep_N, int(kept))
         index, by_CN = index.take(keep), by_CN.index_select(1, keep)
-        kept = torch.tensor(by_CN.shape[1])
         ctx.joint, ctx.index = joint, index  # type: ignore[attr-defined]
         ctx.save_for_backward(encoder_rows, predictor_rows, by_CN.to(log_probs_CN.dtype))
         diverging = diverging.to(log_probs_CN.dtype)
-        ctx.mark_non_differentiable(diverging, kept)
-        return loss.to(log_probs_CN.dtype), diverging, kept
+        ctx.mark_non_differentiable(diverging, kept, finite_B)
+        return loss.to(log_probs_CN.dtype), diverging, kept, finite_B
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
@@ -235,7 +238,7 @@ class StreamedLoss(torch.autograd.Function):
         encoder_rows, predictor_rows, by_CN = ctx.saved_tensors  # type: ignore[attr-defined]
         scale_N = grad_outputs[0][index.utterance_N]
         grads = joint.gradients(index, encoder_rows, predictor_rows, scale_N * by_CN)
-        return None, None, None, None, *grads
+        return None, None, None, None, *grads[:2], None, *grads[2:]
 
 
 def packed_loss(
@@ -245,19 +248,35 @@ def packed_loss(
     predictor_out: Tensor,
     labels: Tensor,
     settings: PackedSettings,
-) -> tuple[Tensor, Tensor, Tensor]:
+    watched_B: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """−log P(y|x) over the paths inside `nodes`, (B,), nats, differentiable once; the divergence from the other view,
-    (B,), of which it has `settings.consistency` times as much in it; and of how many nodes the gradient is evaluated.
+    (B,), of which it has `settings.consistency` times as much in it; of how many nodes the gradient is evaluated; and
+    whether its sum with `watched_B` is finite (B,). The last two are on the CPU, and all that is waited for on a GPU.
 
     encoder_out: (B,T,D); predictor_out: (B,U+1,D); labels: (B,U). joiner: (rows (N,D), rows (N,D)) →
     logits (N,K), a module, so that its parameters are known and get gradients, and without randomness, since
     it is evaluated twice. The loss is exact, and its gradient but for `settings.gradient_tolerance`.
     """
+    nodes = nodes.to(encoder_out.device)
     index = index_nodes(nodes, encoder_out.shape[1], labels)
     parameters = [p for p in joiner.parameters() if p.requires_grad]
     rows = encoder_out.flatten(0, 1), predictor_out.flatten(0, 1)
-    out: tuple[Tensor, Tensor, Tensor] = StreamedLoss.apply(joiner, nodes, index, settings, *rows, *parameters)  # type: ignore[no-untyped-call]
+    out: tuple[Tensor, Tensor, Tensor, Tensor] = StreamedLoss.apply(  # type: ignore[no-untyped-call]
+        joiner, nodes, index, settings, *rows, watched_B, *parameters
+    )
     return out
+
+
+def read_once(keep_N: Tensor, loss_B: Tensor) -> tuple[Tensor, Tensor]:
+    """How many nodes are kept, and which losses are finite (B,); both on the CPU, by one copy."""
+    read = torch.cat((keep_N.sum()[None], loss_B.isfinite().long())).cpu()
+    return read[0], read[1:].bool()
+
+
+def places(keep_N: Tensor, kept: int) -> Tensor:
+    """The indices of the `kept` true entries, ascending, of which it waits for none to be counted."""
+    return torch.nonzero_static(keep_N, size=kept)[:, 0]
 
 
 def node_weights(inputs: LossInputs, nodes: Nodes, arcs: ArcSet) -> Tensor:
@@ -290,7 +309,7 @@ def evaluate(
 def sum_by_utterance(values_N: Tensor, nodes: Nodes) -> Tensor:
     """Sum over the nodes of each utterance (B,), float64."""
     counts_B = nodes.node_offsets[nodes.row_offsets].diff()
-    return torch.segment_reduce(values_N.double(), "sum", lengths=counts_B)
+    return torch.segment_reduce(values_N.double(), "sum", lengths=counts_B, unsafe=True)  # the others would be read
 
 
 def common_gradient(residuals: Tensor, nodes: Nodes) -> Tensor:
@@ -299,16 +318,20 @@ def common_gradient(residuals: Tensor, nodes: Nodes) -> Tensor:
 
 
 def largest(values_N: Tensor, nodes: Nodes, tolerance: float, at_most_B: Tensor | None = None) -> Tensor:
-    """The fewest nodes of each utterance without which there is at most the share `tolerance` missing of its sum of
-    `values_N` ≥ 0, or of `at_most_B` where that is less; ascending indices."""
+    """Whether a node (N,) is among the fewest of each utterance without which there is at most the share `tolerance`
+    missing of its sum of `values_N` ≥ 0, or of `at_most_B` where that is less."""
     begin_B = nodes.node_offsets[nodes.row_offsets]
-    inside_BM = valid_frames(begin_B.diff(), int(begin_B.diff().max()))
-    padded_BM = values_N.new_zeros(inside_BM.shape).masked_scatter_(inside_BM, values_N)
+    counts_B = begin_B.diff()
+    utterance_N = torch.repeat_interleave(counts_B, output_size=len(nodes))
+    most = nodes.longest
+    place_N = torch.arange(len(nodes), device=values_N.device) - begin_B[utterance_N] + most * utterance_N
+    padded_BM = values_N.new_zeros(len(counts_B), most)
+    padded_BM.view(-1)[place_N] = values_N
     ordered_BM, order_BM = padded_BM.sort(dim=1)
     total_B = ordered_BM.sum(1)
     total_B = total_B if at_most_B is None else total_B.minimum(at_most_B)
     keep_BM = ordered_BM.cumsum(1) > tolerance * total_B[:, None]
-    return inside_BM.scatter(1, order_BM, keep_BM)[inside_BM].nonzero()[:, 0]
+    return torch.zeros_like(keep_BM).scatter(1, order_BM, keep_BM).view(-1)[place_N]
 
 
 def slices(size: int, chunk: int) -> Iterator[slice]:

@@ -24,6 +24,7 @@ import triton.language as tl
 from torch import Tensor, nn
 
 from asr.ops.joint.chunked import PackedIndex, slices
+from asr.ops.launch import launching
 
 BUFFER_ENTRIES = 2**25  # of the largest buffer: products that take longer than the launches between them
 ALIGNMENT = 64  # V is padded to a multiple, so that rows of logits begin on a cache line: 500 halves are 7.8 of them
@@ -154,15 +155,23 @@ class FusedJoint:
         size = len(index.target_N)
         work = Workspace(self.linear, self.dtype, self.chunk_nodes, size, encoder_rows, predictor_rows)
         log_probs_CN = torch.empty(2, size, dtype=work.sum_dtype, device=encoder_rows.device)
-        for part in slices(size, work.chunk):
-            work.evaluate(index, part)
-            work.over_logits(_arcs, part, index.target_N[part], *log_probs_CN[:, part])
+        with launching(encoder_rows):
+            for part in slices(size, work.chunk):
+                work.evaluate(index, part)
+                work.over_logits(_arcs, part, index.target_N[part], *log_probs_CN[:, part])
         return log_probs_CN
 
     def gradients(
         self, index: PackedIndex, encoder_rows: Tensor, predictor_rows: Tensor, by_CN: Tensor
     ) -> list[Tensor]:
         """The gradients of encoder rows, predictor rows, and those parameters of W and b that are trained."""
+        with launching(encoder_rows):
+            return self.gradients_here(index, encoder_rows, predictor_rows, by_CN)
+
+    def gradients_here(
+        self, index: PackedIndex, encoder_rows: Tensor, predictor_rows: Tensor, by_CN: Tensor
+    ) -> list[Tensor]:
+        """`gradients` on the current device."""
         size = len(index.target_N)
         work = Workspace(self.linear, self.dtype, self.chunk_nodes, size, encoder_rows, predictor_rows)
         hidden_grad = torch.empty_like(work.hidden)
@@ -177,7 +186,7 @@ class FusedJoint:
             encoder_sums.add(part, hidden_grad, hidden)
             predictor_sums.add(part, hidden_grad, hidden)
             if self.trained[0]:
-                weight_grad += logits.T @ hidden
+                weight_grad += product(logits.T, hidden, work.sum_dtype)
             if self.trained[1]:
                 bias_grad += logits.sum(0, dtype=work.sum_dtype)
         used = slice(self.linear.out_features)
@@ -258,6 +267,13 @@ class RowSums:
         grid = rows, triton.cdiv(width, tile["BLOCK"])
         order, types = self.order_N[part], {"SUM": TRITON_TYPES[self.sum_dtype]}
         _add_row_sums[grid](hidden_grad, hidden, order, part.start, start, self.total, WIDTH=width, **types, **tile)
+
+
+def product(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
+    """a·b in `dtype`, the same or a wider one: what is summed up over chunks must not be rounded in each of them."""
+    if dtype == a.dtype:
+        return a @ b
+    return torch.mm(a, b, out_dtype=dtype) if a.device.type == "cuda" else a.to(dtype) @ b.to(dtype)
 
 
 def product_dtype(weight: Tensor) -> torch.dtype:

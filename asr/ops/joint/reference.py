@@ -19,6 +19,8 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 class LossInputs:
     """The arguments of `asr.losses.base.TransducerLoss.forward`, checked; the shapes are there.
 
+    The frames of utterances, the lengths of their labels and the alignment are on the CPU, the rest where the model is.
+
     consistency: weight of the divergence between rows b and b + B/2, two views of an utterance; 0: there are no views.
     """
 

@@ -6,8 +6,7 @@ import contextlib
 import functools
 import logging
 import math
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import numba
 import numpy as np
@@ -15,27 +14,9 @@ import torch
 from torch import Tensor
 
 from asr.nodes.base import Nodes
+from asr.ops.compiled import compiled, is_kept
 
 Array = np.ndarray
-Kernel = Callable[..., Any]
-
-
-def compiled(parallel: bool = False) -> Callable[[Kernel], Kernel]:
-    """Compile a function when it is first called, and keep the code for the next process where it can be kept.
-
-    In a package that may not be written, for a user without a home, numba would refuse to.
-    """
-
-    njit = functools.partial(numba.njit, nogil=True, parallel=parallel, error_model="numpy")
-
-    def decorate(function: Kernel) -> Kernel:
-        try:
-            kernel: Kernel = njit(cache=True)(function)
-        except RuntimeError:
-            kernel = njit()(function)
-        return kernel
-
-    return decorate
 
 
 @compiled()
@@ -131,7 +112,7 @@ def _forward_backward(
 @functools.cache
 def warn_without_cache() -> None:
     """Say once, where it is so, that compiled code is not kept."""
-    if _forward_backward.stats.cache_path is None:  # type: ignore[attr-defined]
+    if not is_kept(_forward_backward):
         logging.getLogger("asr").warning(
             "numba finds no directory to keep compiled code in: every process compiles the lattice anew, some 5 s; "
             "set NUMBA_CACHE_DIR to a directory that can be written"

@@ -16,12 +16,14 @@ import triton.language as tl
 from torch import Tensor
 
 from asr.nodes.base import Nodes
+from asr.ops.launch import launching
 
 
 @triton.jit
 def _logadd(a, b):
-    high = tl.maximum(a, b)
-    low = tl.minimum(a, b)
+    # Plain maximum and minimum drop a NaN, whose utterance would get a finite loss and gradients of NaN.
+    high = tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)
+    low = tl.minimum(a, b, propagate_nan=tl.PropagateNan.ALL)
     return tl.where(low == -float("inf"), high, high + tl.log(1.0 + tl.exp(low - high)))
 
 
@@ -155,10 +157,11 @@ def forward_backward(
     total = alpha.new_empty(len(nodes.frames_B))
     shape = (nodes.row_offsets, nodes.label_lengths_B.contiguous(), nodes.first_R.contiguous(), nodes.node_offsets)
     climbs = next((arc for arc, (frames, _) in enumerate(moves) if frames == 0), -1)
-    price = alpha.new_tensor([edges])  # as an argument it would be float32
+    price = alpha.new_full((1,), edges)  # as an argument it would be float32
     options = {"MOVES": moves, "CLIMBS": climbs, "EDGES": math.isfinite(edges)}
-    options["BLOCK"] = triton.next_power_of_2(int(nodes.count_R.max()))
+    options["BLOCK"] = triton.next_power_of_2(nodes.widest)
     grid = (len(total),)
-    _forward[grid](*shape, weights, price, alpha, total, len(nodes), **options)
-    _backward[grid](*shape, weights, price, alpha, total, beta, by_arc, len(nodes), **options)
+    with launching(total):
+        _forward[grid](*shape, weights, price, alpha, total, len(nodes), **options)
+        _backward[grid](*shape, weights, price, alpha, total, beta, by_arc, len(nodes), **options)
     return total, by_arc

@@ -38,6 +38,7 @@ def occupations(nodes: Nodes, weights_AN: Tensor, rules: ArcRules) -> tuple[Tens
     FastEmit γ of label arcs is the raised one.
     """
     forward_backward = find_backend(rules.backend, weights_AN.device)
+    nodes = nodes.to(weights_AN.device)
     log_p, by_AN = forward_backward(nodes, rules.changed(nodes, weights_AN), rules.arcs.moves, rules.edges)
     return log_p, rules.credited(by_AN)
 
@@ -82,7 +83,7 @@ def of_likeliest(nodes: Nodes, weights_AN: Tensor, arcs: ArcSet, edges: float) -
     The lattice under max instead of sum: log Σ exp(s/τ) · τ goes to the maximum of s as τ goes to 0, and the
     occupations to 1 on the likeliest path and 0 elsewhere. Paths that differ by less than a few τ share them.
     """
-    nodes = Nodes(*(values.cpu() for values in vars(nodes).values()))
+    nodes = nodes.to("cpu")
     weights_AN = weights_AN.detach().cpu().double() / TEMPERATURE
     return nodes, occupations(nodes, weights_AN, ArcRules(arcs, edges=edges / TEMPERATURE, backend="numba"))[1]
 
@@ -136,7 +137,8 @@ class LatticeLoss(torch.autograd.Function):
     def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (by_AN,) = ctx.saved_tensors  # type: ignore[attr-defined]
         nodes: Nodes = ctx.nodes  # type: ignore[attr-defined]
-        scale_N = -grads[0].repeat_interleave(nodes.node_offsets[nodes.row_offsets].diff())
+        counts_B = nodes.node_offsets[nodes.row_offsets].diff()
+        scale_N = -grads[0].repeat_interleave(counts_B, output_size=len(nodes))
         return scale_N * by_AN, None, None
 
 
@@ -150,5 +152,6 @@ def without_negligible(by_AN: Tensor) -> Tensor:
 
 def lattice_loss(nodes: Nodes, weights_AN: Tensor, rules: ArcRules) -> tuple[Tensor, Tensor]:
     """−log P (B,), nats, differentiable once by the weights of arcs; and γ of each node (N,), not differentiable."""
+    nodes = nodes.to(weights_AN.device)
     loss: tuple[Tensor, Tensor] = LatticeLoss.apply(weights_AN, nodes, rules)  # type: ignore[no-untyped-call]
     return loss

@@ -82,7 +82,7 @@ def forward_backward(
     """
     shape = len(nodes.frames_B), int(nodes.frames_B.max()), int(nodes.label_lengths_B.max()) + 1
     with torch.inference_mode(False), torch.enable_grad():  # a validation is in inference mode
-        nodes = Nodes(*(values.clone() for values in vars(nodes).values()))
+        nodes = nodes.each(torch.clone)
         weights_AN = weights_AN.detach().to(torch.float64, copy=True).requires_grad_()
         nothing = torch.full(shape, IMPOSSIBLE, dtype=torch.float64, device=weights_AN.device)
         weights = torch.stack([nothing.index_put(nodes.coordinates(), weights_N) for weights_N in weights_AN])
