@@ -89,9 +89,15 @@ def make_options(kind: str, name: str, classes: Mapping[str, type], values: Mapp
     return classes[name](**values)
 
 
+@functools.lru_cache
+def types_of(kind: type) -> dict[str, Any]:
+    """The types of the fields of a class, which are written as text."""
+    return typing.get_type_hints(kind)
+
+
 def check_types(config: Any) -> None:
     """Raise InputError where a value of the dataclass `config` is not of the type of its field."""
-    hints = typing.get_type_hints(type(config))
+    hints = types_of(type(config))  # type: ignore[arg-type]
     for one in dataclasses.fields(config):
         value, hint = getattr(config, one.name), hints[one.name]
         kinds = typing.get_args(hint) or (hint,)

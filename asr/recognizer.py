@@ -31,6 +31,7 @@ from asr.decode.transcript import Reading, Transcript, Word
 from asr.device import choose_device
 from asr.errors import InputError
 from asr.journal import Journal
+from asr.models.ready import make_ready
 from asr.options import check_types, check_values, expand_paths, make_options, require_effect
 from asr.runs.trained import AUTO, Trained, load_trained
 from asr.score.wer import Utterance
@@ -65,6 +66,8 @@ class Recognizer:
 
     def __init__(self, trained: Trained, device: torch.device) -> None:
         self.trained, self.device = trained, device
+        if device.type == "cpu":
+            make_ready(trained.model)
         self._last: tuple[object, Decoder] | None = None
 
     @overload

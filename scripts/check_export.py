@@ -4,9 +4,11 @@
     python scripts/check_export.py recipes/an4/exp/transducer recipes/an4/data/cuts_test.jsonl.gz
     python scripts/check_export.py --streaming recipes/digits/exp/causal recipes/digits/data/cuts_test.jsonl.gz
 
-Exports the run, decodes all utterances with both, greedily and with a beam, and with int8 weights; whole utterances in
-batches of several sizes, streams fed in pieces. Prints for each how many texts are the same, both error rates and what
-the times differ by, and the sizes of the files.
+Exports the run, decodes all utterances with both, greedily and with a beam (decode.as_icefall=true), and with int8
+weights; whole utterances in batches of several sizes, streams fed in pieces. Prints for each how many texts are the
+same, both error rates and what the times differ by, and the sizes of the files.
+
+Of a stream sherpa-onnx decodes whole chunks alone, so both hear silence behind an utterance, until its last one is.
 """
 
 from __future__ import annotations
@@ -26,12 +28,14 @@ import sherpa_onnx
 from lhotse import CutSet
 from lhotse.cut import Cut
 
+from asr.frames import FRAME_SECONDS
+from asr.models.subsampling import frame_timing
 from asr.score.wer import Utterance, score
 
 RATE = 16000
 BATCHES = 1, 20, 200  # utterances at a time
 FED_SECONDS = 0.3  # of a stream at a time
-SILENCE_SECONDS = 0.5  # that follow, so that a stream's last chunk is whole
+TIMING = frame_timing(4)  # the one that sherpa-onnx knows
 
 
 @dataclass(frozen=True)
@@ -49,13 +53,14 @@ def main() -> None:
     parser.add_argument("cuts", help="manifest to decode")
     parser.add_argument("--streaming", action="store_true")
     given = parser.parse_args()
-    cuts = list(CutSet.from_file(given.cuts))
     with tempfile.TemporaryDirectory() as directory:
-        export = Path(directory) / "onnx"
+        export, heard_by_both = Path(directory) / "onnx", Path(directory) / "cuts.jsonl.gz"
         streaming = ["--streaming"] * given.streaming
         run("export", f"run={given.run}", f"cuts={given.cuts}", f"output={export}", *streaming)
+        cuts = [with_silence(cut, export) if given.streaming else cut for cut in CutSet.from_file(given.cuts)]
+        CutSet.from_cuts(cuts).to_file(heard_by_both)
         ours = {
-            search: decoded(given, Path(directory) / search, f"decode={search}", *streaming)
+            search: decoded(given.run, heard_by_both, Path(directory) / search, f"decode={search}", *streaming)
             for search in ("greedy", "beam")
         }
         for int8 in (False, True):
@@ -70,10 +75,19 @@ def run(*words: str) -> None:
     subprocess.run([sys.executable, "-m", "asr.cli.main", *words], check=True, stdout=subprocess.DEVNULL)
 
 
-def decoded(given: argparse.Namespace, output: Path, search: str, *streaming: str) -> dict[str, Found]:
+def with_silence(cut: Cut, export: Path) -> Cut:
+    """An utterance with as much silence behind it as makes its last chunk whole, and the frame that must follow it."""
+    chunk = json.loads((export / "export.json").read_text())["chunk_frames"]
+    step, size = TIMING.factor * chunk, TIMING.needed(chunk) + 1
+    frames = -(-max(cut.duration / FRAME_SECONDS - size, 0) // step) * step + size
+    return cut.pad(duration=frames * FRAME_SECONDS, preserve_id=True)
+
+
+def decoded(trained: str, cuts: Path, output: Path, search: str, *streaming: str) -> dict[str, Found]:
     """What `asr decode` hears, by utterance."""
-    more = ["decode.beam=4"] if search == "decode=beam" else ["decode.max_symbols_per_frame=1"]
-    run("decode", f"run={given.run}", f"cuts={given.cuts}", f"output={output}", search, *more, *streaming)
+    more = ["decode.max_symbols_per_frame=1"]
+    more += ["decode.beam=4", "decode.as_icefall=true"] if search == "decode=beam" else []
+    run("decode", f"run={trained}", f"cuts={cuts}", f"output={output}", search, *more, *streaming)
     rows = map(json.loads, (output / "hypotheses.jsonl").read_text().splitlines())
     return {row["id"]: Found(row["hypothesis"], row.get("times", [])) for row in rows}
 
@@ -115,7 +129,6 @@ def stream(recognizer: Any, cut: Cut) -> Found:
         one.accept_waveform(RATE, samples[begin : begin + step])
         while recognizer.is_ready(one):
             recognizer.decode_stream(one)
-    one.accept_waveform(RATE, [0.0] * round(SILENCE_SECONDS * RATE))
     one.input_finished()
     while recognizer.is_ready(one):
         recognizer.decode_stream(one)

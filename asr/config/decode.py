@@ -60,6 +60,11 @@ class BeamOptions(LabelSearchOptions):
 
     name: str = option("beam", "which search", choices=("beam",))
     beam: int = option(4, "hypotheses that are followed", low=1, high=1000)
+    as_icefall: bool = option(
+        False,
+        "search as icefall and sherpa-onnx do, to compare with them: the best are kept before those of the same labels "
+        "are one, and at the end the score per label decides",
+    )
 
 
 @dataclass

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import codecs
-import io
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Protocol
@@ -16,6 +15,7 @@ import soundfile
 import torch
 from lhotse import Fbank, Recording
 from lhotse.audio import AudioSource
+from lhotse.utils import compute_num_samples
 from torch import Tensor
 
 from asr.data.features import (
@@ -192,25 +192,51 @@ class Heard:
         return self.lost != 0
 
 
+@dataclass
+class Samples(AudioSource):  # type: ignore[misc]
+    """Samples (n,) at 16 kHz, as a source of a recording of Lhotse's: nothing is written or decoded to read them."""
+
+    samples: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+
+    def load_audio(
+        self, offset: float = 0.0, duration: float | None = None, force_opus_sampling_rate: int | None = None
+    ) -> np.ndarray:
+        """Samples (1,m) from `offset` on, seconds; all, or `duration` seconds."""
+        begin = compute_num_samples(offset, SAMPLING_RATE)
+        end = None if duration is None else begin + compute_num_samples(duration, SAMPLING_RATE)
+        return self.samples[None, begin:end]
+
+
 def listen(name: str, audio: Audio) -> Heard:
-    """Copy all that can be read of a recording. Raises InputError where nothing can."""
+    """Keep all that can be read of a recording. Raises InputError where nothing can."""
     seconds = audio.seconds()
     begun = list(islice(seconds, IN_MEMORY_SECONDS))
-    long = len(begun) == IN_MEMORY_SECONDS
-    copy = tempfile.NamedTemporaryFile(prefix="asr-", suffix=".w64") if long else None  # noqa: SIM115
-    content = io.BytesIO()
-    with soundfile.SoundFile(copy.name if copy else content, "w", SAMPLING_RATE, 1, "FLOAT", format="W64") as written:
+    if len(begun) == IN_MEMORY_SECONDS:
+        return copied(name, audio, chain(begun, seconds))
+    samples = np.concatenate([np.zeros(0, np.float32), *begun])
+    recording = Recording(name, [Samples("samples", [0], name, samples=samples)], *length(len(samples)))
+    return Heard(recording, loudness(begun), audio.faults, audio.lost)
+
+
+def copied(name: str, audio: Audio, seconds: Iterable[np.ndarray]) -> Heard:
+    """A recording that is kept in a file. seconds: of `audio`."""
+    copy = tempfile.NamedTemporaryFile(prefix="asr-", suffix=".w64")  # noqa: SIM115
+    with soundfile.SoundFile(copy.name, "w", SAMPLING_RATE, 1, "FLOAT", format="W64") as written:
 
         def passing() -> Iterator[np.ndarray]:
-            for second in chain(begun, seconds):
+            for second in seconds:
                 written.write(second)
                 yield second
 
         loudness_N = loudness(passing())
         frames = written.frames
-    source = AudioSource("file", [0], copy.name) if copy else AudioSource("memory", [0], content.getvalue())
-    recording = Recording(name, [source], SAMPLING_RATE, frames, frames / SAMPLING_RATE)
+    recording = Recording(name, [AudioSource("file", [0], copy.name)], *length(frames))
     return Heard(recording, loudness_N, audio.faults, audio.lost, copy)
+
+
+def length(samples: int) -> tuple[int, int, float]:
+    """Sampling rate, samples and seconds of a recording of so many samples, as Lhotse wants them."""
+    return SAMPLING_RATE, samples, samples / SAMPLING_RATE
 
 
 class FbankStream:

@@ -65,7 +65,7 @@ def load_samples(cut: Cut) -> np.ndarray:
 
 def mono(samples_CN: np.ndarray) -> np.ndarray:
     """The mean of the channels, (N,); where they cancel each other out, the first."""
-    return samples_CN[0] if cancel_out(samples_CN) else samples_CN.mean(axis=0)
+    return samples_CN[0] if len(samples_CN) == 1 or cancel_out(samples_CN) else samples_CN.mean(axis=0)
 
 
 def cancel_out(samples_CN: np.ndarray) -> bool:

@@ -331,8 +331,9 @@ def quiet() -> Iterator[None]:
         except OSError:  # there is no standard error
             yield
             return
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
         try:
             yield
         finally:

@@ -97,6 +97,9 @@ class BeamSearch:
     what else comes to the same labels and frame. An alignment ends where it passes the end of the utterance.
 
     scorers: add to the log-probabilities of labels, see `asr.decode.scorer`. blank_penalty: see `with_blank_penalty`.
+    as_icefall: as its modified beam search, and sherpa-onnx's: of several alignments to the same labels each takes the
+    place of a hypothesis in a frame before they are one, and at the end the score per label decides, the context before
+    the first label included. Here they are one first, and the score decides, so that fewer hypotheses are given up.
     """
 
     def __init__(
@@ -107,8 +110,10 @@ class BeamSearch:
         max_symbols_per_frame: int = 1,
         scorers: Sequence[LabelScorer] = (),
         blank_penalty: float = 0.0,
+        as_icefall: bool = False,
     ) -> None:
         self.model, self.beam, self.arcs = model, beam, arcs or standard_arcs()
+        self.as_icefall = as_icefall
         self.device = model.joiner.output.weight.device
         self.joiner = with_blank_penalty(model.joiner, self.arcs, blank_penalty)
         self.scorer = ScorerSum(scorers, self.device)
@@ -196,12 +201,18 @@ class BeamSearch:
     def merge(self, beams: list[Beam]) -> Beam:
         """The best hypotheses of several beams; those of the same labels are one, with the path of the likelier."""
         joined = Beam(*(torch.cat(values, dim=1) for values in zip(*(vars(beam).values() for beam in beams))))
+        if self.as_icefall:
+            joined = self.best(joined)
         same_BMM = joined.identity_BK[:, :, None] == joined.identity_BK[:, None, :]
         each_BMM = joined.score_BKW.logsumexp(2)[:, None].masked_fill(~same_BMM, -math.inf)
         first_BM = each_BMM.argmax(2) == torch.arange(each_BMM.shape[1], device=self.device)
         scores_BMMW = joined.score_BKW[:, None].masked_fill(~same_BMM[..., None], -math.inf)
         joined = replace(joined, score_BKW=scores_BMMW.logsumexp(2).masked_fill(~first_BM[..., None], -math.inf))
-        return joined.take(joined.total_BK.topk(min(self.beam, same_BMM.shape[1])).indices)
+        return self.best(joined)
+
+    def best(self, beam: Beam) -> Beam:
+        """The best hypotheses of a beam."""
+        return beam.take(beam.total_BK.topk(min(self.beam, beam.total_BK.shape[1])).indices)
 
 
 def after_blank(beam: Beam, weights: Weights) -> Beam:
@@ -256,7 +267,14 @@ class BeamSession:
         links = beam.link_BK.gather(1, order)
         rows = zip(links.tolist(), total.tolist())
         found = [[trace(link, columns, score) for link, score in zip(*row) if score > -math.inf] for row in rows]
-        return [hypotheses or [Hypothesis([], [], math.nan, [])] for hypotheses in found]
+        return [self.ordered(hypotheses) or [Hypothesis([], [], math.nan, [])] for hypotheses in found]
+
+    def ordered(self, hypotheses: list[Hypothesis]) -> list[Hypothesis]:
+        """Hypotheses in order of their scores, by the score per label where that is asked for."""
+        if not self.search.as_icefall:
+            return hypotheses
+        first = self.search.model.predictor.context_size
+        return sorted(hypotheses, key=lambda one: one.score / (len(one.tokens) + first), reverse=True)
 
     def joined(self) -> int:
         """See `Session`. Arcs skip frames, but of all hypotheses one nearly always stands in the frame."""

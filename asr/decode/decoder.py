@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from lhotse import CutSet
@@ -96,6 +97,9 @@ class Decoder:
 
     def draws(self, cuts: CutSet) -> Iterator[Draw]:
         """Batches of similar durations; then what is too long for a batch, each by itself."""
+        if len(begin := list(islice(cuts, 2))) == 1:  # which need not be put in order
+            yield Draw(begin)
+            return
         short = cuts.filter(self.in_one_piece)
         longest, most = self.options.max_seconds, self.options.batch_size
         if next(iter(short), None) is not None:

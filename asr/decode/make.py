@@ -40,7 +40,7 @@ def make_search(
     limit = options.max_symbols_per_frame if loss.topology == "regular" else 1
     scorers = make_scorers(options, model, tokenizer, phrases)
     if isinstance(options, BeamOptions):
-        return BeamSearch(model, options.beam, arcs, limit, scorers, options.blank_penalty)
+        return BeamSearch(model, options.beam, arcs, limit, scorers, options.blank_penalty, options.as_icefall)
     return greedy_search(model, limit, arcs, scorers, options.blank_penalty)
 
 

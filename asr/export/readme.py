@@ -73,7 +73,7 @@ def run_in_sherpa(trained: Trained, form: Form) -> list[str]:
     differs = [
         "- At most one label is emitted in a frame" + one_label(trained),
         "- Times are those of a frame's beginning: 0.035 s before those of `asr decode`.",
-        "- Beam search picks by the score per label, `asr decode decode=beam` by the score.",
+        "- Beam search is that of `asr decode decode=beam decode.as_icefall=true`, but for float rounding.",
     ]
     if form.streaming:
         differs.append("- After an endpoint the last labels stay as context; in `asr transcribe` they do not.")

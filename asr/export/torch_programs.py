@@ -16,6 +16,8 @@ def write(part: Part, path: Path) -> None:
     shapes = tuple(dict.fromkeys(sizes, torch.export.Dim.AUTO) for sizes in part.dynamic)
     with torch.no_grad():
         program = torch.export.export(part.module.eval(), part.example, dynamic_shapes=shapes)
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # it names files of this machine
     torch.export.save(program, path)
 
 

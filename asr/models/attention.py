@@ -32,6 +32,13 @@ def shift_to_keys(scores: Tensor) -> Tensor:
     return scores.as_strided(shape, strides, scores.storage_offset() + queries - 1)
 
 
+def hidden(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """What hides the scores to which it is added: 0 where the mask is true, elsewhere half of the least number, which
+    stays finite whatever is added, and whose exponential is an exact zero.
+    """
+    return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, torch.finfo(dtype).min / 2)
+
+
 class RelativeSelfAttention(nn.Module):
     """Attention whose scores are (q + u)·k + (q + v)·r(i − j), with learnt biases u and v per head."""
 
@@ -45,21 +52,42 @@ class RelativeSelfAttention(nn.Module):
         self.position_bias = nn.Parameter(torch.zeros(heads, 1, self.head_dim))
         self.output = nn.Linear(dim, dim)
         self.dropout = Dropout(dropout)
+        self.known_HDP: Tensor | None = None
 
-    def forward(self, x_BTD: Tensor, memory_BSD: Tensor, positions_PD: Tensor, mask_BTS: Tensor) -> Tensor:
-        """Attend from `x_BTD` to `memory_BSD`, of which it is the end, where `mask_BTS` is true; returns (B,T,D)."""
+    @torch.no_grad()
+    def know_positions(self, frames: int) -> None:
+        """Keep `project` of the distances of so many frames, for weights that change no more."""
+        dim, device = self.position.in_features, self.position.weight.device
+        self.known_HDP = self.project(relative_positions(frames, frames, dim, device)).contiguous()
+
+    def project(self, positions_PD: Tensor) -> Tensor:
+        """What queries are multiplied by for their scores by distance (heads,D/heads,P)."""
+        return self.position(positions_PD).view(-1, self.heads, self.head_dim).permute(1, 2, 0) * self.scale
+
+    def by_distance(self, positions_PD: Tensor, queries: int) -> Tensor:
+        """`project`, of which what is known need not be computed."""
+        if self.known_HDP is None:
+            return self.project(positions_PD)
+        keys, middle = positions_PD.shape[0] - queries + 1, self.known_HDP.shape[2] // 2
+        if keys > middle + 1:
+            return self.project(positions_PD)
+        return self.known_HDP[..., middle + 1 - keys : middle + queries]
+
+    def forward(self, x_BTD: Tensor, memory_BSD: Tensor, positions_PD: Tensor, mask_BTS: Tensor | None) -> Tensor:
+        """Attend from `x_BTD` to `memory_BSD`, of which it is the end; returns (B,T,D).
+
+        mask_BTS: true where it may look; None: everywhere.
+        """
         dim = x_BTD.shape[2]
         weight, bias = self.query_key_value.weight, self.query_key_value.bias
         query = self.by_head(nn.functional.linear(x_BTD, weight[:dim], bias[:dim]))
         key, value = map(self.by_head, nn.functional.linear(memory_BSD, weight[dim:], bias[dim:]).chunk(2, dim=2))
-        position = self.position(positions_PD).view(-1, self.heads, self.head_dim).permute(1, 2, 0) * self.scale
+        position = self.by_distance(positions_PD, x_BTD.shape[1])
         by_position = shift_to_keys((query + self.position_bias) @ position)
-        # Half of the least number: it stays finite whatever is added, and its exponential is an exact zero.
-        hidden_B1TS = torch.zeros_like(mask_BTS, dtype=by_position.dtype)[:, None]
-        hidden_B1TS.masked_fill_(~mask_BTS[:, None], torch.finfo(by_position.dtype).min / 2)
-        elsewhere = (by_position + hidden_B1TS).flatten(0, 1)
+        if mask_BTS is not None:
+            by_position = by_position + hidden(mask_BTS, by_position.dtype)[:, None]
         by_content = (query + self.content_bias).flatten(0, 1), key.flatten(0, 1).transpose(1, 2)
-        scores = torch.baddbmm(elsewhere, *by_content, alpha=self.scale).view_as(by_position)
+        scores = torch.baddbmm(by_position.flatten(0, 1), *by_content, alpha=self.scale).view_as(by_position)
         weights = self.dropout(torch.softmax(scores, dim=-1))
         return self.output((weights @ value).transpose(1, 2).flatten(2))
 

@@ -11,6 +11,15 @@ def valid_frames(lengths_B: Tensor, frames: int) -> Tensor:
     return torch.arange(frames, device=lengths_B.device) < lengths_B[:, None]
 
 
+def unless_all(mask: Tensor) -> Tensor | None:
+    """The mask, or None where it is true everywhere: then nobody need apply it.
+
+    A GPU is not asked, for the answer would take a wait, nor is a graph that is traced, which is of other input too.
+    """
+    known = mask.device.type == "cpu" and not torch.compiler.is_compiling()
+    return None if known and bool(mask.all()) else mask
+
+
 def attention_mask(
     lengths_B: Tensor, frames: int, left_context: int = -1, right_context: int = -1, chunk: int = 0
 ) -> Tensor:
@@ -24,6 +33,8 @@ def attention_mask(
     position = torch.arange(frames, device=lengths_B.device)
     start = position - position % chunk if chunk else position
     future = chunk - 1 if chunk else right_context
+    if left_context < 0 and future < 0:
+        return key_is_valid.expand(-1, frames, -1)
     near = torch.ones(frames, frames, dtype=torch.bool, device=lengths_B.device)
     if left_context >= 0:
         near &= position >= start[:, None] - left_context

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +15,7 @@ from lhotse import CutSet, Recording, SupervisionSegment
 from random_models import random_model
 from small_model import small_options
 
+import asr
 from asr.arcs.hat import hat_arcs
 from asr.cli.main import main
 from asr.config import ExportConfig, FullLossOptions, MultiBlankArcOptions, TdtArcOptions, TrainConfig
@@ -146,6 +148,13 @@ def test_what_a_directory_of_an_export_holds(offline, online, streaming_run):
     assert "pip install sherpa-onnx soundfile" in (offline / "README.md").read_text()
     assert (offline / "tokens.txt").read_text().splitlines()[0] == "<blk> 0"
     assert json.loads((online / "export.json").read_text())["left_context"] == 8
+    assert naming_this_machine(offline) + naming_this_machine(online) == []
+
+
+def naming_this_machine(directory):
+    """Files of a directory in which the program's own directory stands."""
+    home = str(Path(asr.__file__).parent).encode()
+    return [path.name for path in directory.rglob("*") if path.is_file() and home in path.read_bytes()]
 
 
 def run_readme(directory, wav):
@@ -170,6 +179,7 @@ def test_programs_of_torch_export(exported, capsys):
     assert "labels in 0 utterances" in capsys.readouterr().out
     program = torch.export.load(output / "joiner.pt2").module()
     assert program(torch.zeros(5, 16), torch.zeros(5, 16)).shape[0] == 5
+    assert naming_this_machine(output) == []
 
 
 def refusal(capsys, *words):

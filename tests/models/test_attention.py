@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from asr.models.attention import RelativeSelfAttention, relative_positions, shift_to_keys
-from asr.models.mask import attention_mask, valid_frames
+from asr.models.mask import attention_mask, unless_all, valid_frames
 
 CPU = torch.device("cpu")
 
@@ -88,3 +88,14 @@ def test_mask_is_the_valid_keys_within_the_context(left, right):
 
 def test_valid_frames_are_the_first():
     assert valid_frames(torch.tensor([0, 2, 3]), 3).int().tolist() == [[0, 0, 0], [1, 1, 0], [1, 1, 1]]
+
+
+@torch.no_grad()
+def test_a_mask_that_hides_nothing_is_none_and_changes_nothing():
+    torch.manual_seed(0)
+    attention, x = RelativeSelfAttention(dim=6, heads=2, dropout=0.0), torch.randn(1, 5, 6)
+    mask = attention_mask(torch.tensor([5]), 5)
+    assert unless_all(mask) is None
+    assert unless_all(attention_mask(torch.tensor([4]), 5)) is not None
+    positions = relative_positions(5, 5, 6, CPU)
+    assert torch.equal(attention(x, x, positions, None), attention(x, x, positions, mask))

@@ -1,11 +1,14 @@
 """What an output frame depends on: its own utterance, and no frame outside its context."""
 
+import math
+
 import pytest
 import torch
 from small_model import small_options
 
 from asr.models import conformer
-from asr.models.conformer import Conformer
+from asr.models.conformer import Conformer, over_time
+from asr.models.ready import make_ready
 from asr.models.subsampling import ConvSubsampling, frame_timing
 
 LENGTHS = [50, 7, 8, 23, 38, 11]
@@ -186,6 +189,32 @@ def test_reading_in_chunks_gives_the_output_of_the_whole(chunk, left):
     other, _ = encoder(features, lengths, chunk + 1)
     if chunk < 100:
         assert (other - whole).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("padding", [0, 2])
+def test_a_convolution_over_time_is_the_same_without_gradients_and_copies_nothing(padding):
+    torch.manual_seed(0)
+    convolution, x = torch.nn.Conv1d(8, 8, 5, padding=padding, groups=8), torch.randn(2, 9, 8)
+    with torch.no_grad():
+        found = over_time(convolution, x)
+    torch.testing.assert_close(found, over_time(convolution, x))
+    assert found.shape == (2, 5 + 2 * padding, 8)
+    assert found.is_contiguous()
+
+
+@pytest.mark.parametrize("known", [3, 100])
+@torch.no_grad()
+def test_an_encoder_that_is_made_ready_encodes_the_same(known, monkeypatch):
+    monkeypatch.setattr("asr.models.ready.KNOWN_FRAMES", known)
+    encoder, features = build(layers=1).eval(), torch.randn(1, 50, 8)
+    names = list(encoder.state_dict())
+    plain, frames = encoder(features, torch.tensor([50]))
+    make_ready(encoder)
+    if known > int(frames):
+        encoder.layers[0].attention.position.weight.fill_(math.nan)  # which is read no more
+    torch.testing.assert_close(encoder(features, torch.tensor([50]))[0], plain)
+    assert encoder.layers[0].feedforward_in[1].weight.stride()[0] == 1
+    assert list(encoder.state_dict()) == names
 
 
 def test_training_draws_sizes_of_chunks_and_evaluation_takes_the_first():
