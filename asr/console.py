@@ -83,7 +83,7 @@ def of_its_own(stream: TextIO) -> Iterator[TextIO]:
     if descriptor < 0:
         yield stream
         return
-    with contextlib.suppress(OSError), open(descriptor, "w", 1, stream.encoding, stream.errors) as own:
+    with contextlib.suppress(OSError), open(descriptor, "w", 1, encoding=stream.encoding, errors=stream.errors) as own:
         yield own
 
 

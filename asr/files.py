@@ -9,6 +9,7 @@ import gzip
 import os
 import shutil
 import stat
+import sys
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -52,9 +53,10 @@ def cannot_write(path: Path, reason: str, number: int | None = None, size: int |
 
 
 def free_bytes(path: Path) -> int:
-    """Of the disk that a file is, or is to be, on."""
+    """Of the disk that a file is, or is to be, on; without end where that does not tell."""
     place = next(place for place in path.absolute().parents if place.exists())
-    return shutil.disk_usage(place).free
+    usage = shutil.disk_usage(place)
+    return usage.free if usage.total else sys.maxsize
 
 
 def require_space(path: Path, size: int) -> None:

@@ -29,7 +29,7 @@ recipe=$(cd "$(dirname "$0")" && pwd)
 [ -x "$root/.venv/bin/asr" ] && PATH="$root/.venv/bin:$PATH"
 
 # Once more, as a child of what passes signals on to all that runs here, and ends it when this shell is gone.
-[ -n "${ASR_SUPERVISED-}" ] || ASR_SUPERVISED=yes exec python "$root/local/supervise.py" bash "$0" "$@"
+[ -n "${ASR_SUPERVISED-}" ] || ! command -v python >/dev/null || ASR_SUPERVISED=yes exec python "$root/local/supervise.py" bash "$0" "$@"
 unset ASR_SUPERVISED
 
 fail() {

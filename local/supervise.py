@@ -23,16 +23,26 @@ import time
 
 PASSED_ON = signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2
 POLL_SECONDS = 0.5
-PATIENCE = 60.0  # seconds for a checkpoint to be written, after which who is left is killed
+PATIENCE = 600.0  # seconds for a long step and a checkpoint, after which who is left is killed
 
 
 def exists(group: int) -> bool:
-    """Whether a process of the group is left."""
+    """Whether a process of the group is left that lives: of a dead one nobody may ever read the status."""
     try:
         os.killpg(group, 0)
-    except (ProcessLookupError, PermissionError):  # macOS: of dead ones whose status nobody has read yet
+    except (ProcessLookupError, PermissionError):  # macOS has the latter for dead ones
         return False
-    return True
+    return not os.path.isdir("/proc/self") or any(lives_in(group, name) for name in os.listdir("/proc"))
+
+
+def lives_in(group: int, process: str) -> bool:
+    """Whether a process, by its name in /proc, is of the group and no zombie."""
+    try:
+        with open(f"/proc/{process}/stat", "rb") as file:
+            state, _, of_group = file.read().rpartition(b")")[2].split()[:3]
+    except (OSError, ValueError):
+        return False
+    return int(of_group) == group and state not in (b"Z", b"X")
 
 
 def end(group: int) -> None:

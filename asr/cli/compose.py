@@ -30,7 +30,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from asr.config import COMMANDS, VARIANTS
 from asr.config.loss import load_installed
-from asr.config.saved import parse, read_text
+from asr.config.saved import parse, text_of
 from asr.config.schema import finished, first_line, is_section, list_options, one_line, typed, unknown
 from asr.errors import InputError, naming
 from asr.options import Option, choose, flatten, require_effect, shown, with_home, without_effect
@@ -58,7 +58,7 @@ def search_directories(config_dir: Path | None) -> list[Path]:
         raise InputError(f"config directory {config_dir}: not found; give a directory of YAML configs")
     for path in configs_in(config_dir):
         with naming(str(path)):
-            read_text(path)
+            text_of(path)
     return [config_dir.resolve(), conf_directory()]
 
 
@@ -158,7 +158,7 @@ def _compose_over(run: Path, overrides: Sequence[str], config_dir: Path | None) 
 def _read_saved(path: Path) -> dict[Any, Any]:
     """The values of a run's config, all of them options: Hydra would take others for directions of its own."""
     try:
-        saved = parse(read_text(path))
+        saved = parse(text_of(path))
         typed(saved, TRAIN)
     except (InputError, OSError) as error:
         raise InputError(f"{path}: no config of a run ({error}); give another run=") from None

@@ -14,12 +14,14 @@ from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import parse_args, run
 
+PARENT = "ASR_TORCHRUN"  # names this process to those that it starts: `asr.train.distributed.joined`
 SHUTDOWN_SECONDS = "120"  # for a checkpoint to be written, after which torchrun kills
 
 
 def main(words: Sequence[str]) -> int:
     """Run torchrun with these options; returns the exit status."""
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", SHUTDOWN_SECONDS)
+    os.environ[PARENT] = str(os.getpid())  # whose end is theirs
     try:
         run(parse_args(list(words)))  # type: ignore[no-untyped-call]
     except SignalException as stop:
@@ -27,6 +29,8 @@ def main(words: Sequence[str]) -> int:
     except ChildFailedError as failed:
         rank, failure = failed.get_first_failure()
         return told(rank, failure.exitcode)
+    finally:
+        del os.environ[PARENT]
     return 0
 
 

@@ -24,7 +24,7 @@ MOST_SHOWN = 200  # characters of what is wrong
 INTERPOLATION = re.compile(r"(?<!\\)(?:\\\\)*\$\{")
 
 
-def read_text(path: Path) -> str:
+def text_of(path: Path) -> str:
     """The text of a config. Raises InputError where it is no text, or too much of it."""
     try:
         text = read_regular(path, MOST_BYTES).decode()

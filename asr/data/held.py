@@ -19,7 +19,7 @@ from asr.data.limits import SHOWN_CHARACTERS
 from asr.errors import InputError
 
 SOURCES = ("file", "memory", "shar")  # types of Lhotse's audio sources that are data
-FILES = ("numpy_files", "lilcom_files", "numpy_hdf5", "lilcom_hdf5", "chunked_lilcom_hdf5", "lilcom_chunky")
+FILES = ("numpy_files", "lilcom_files", "numpy_hdf5", "lilcom_hdf5", "chunked_lilcom_hdf5", "lilcom_chunky", "kaldiio")
 STORAGES = (*FILES, "memory_lilcom", "memory_npy", "memory_raw", "shar")  # likewise, of its features
 NO_FILE = re.compile(r"pipe:|[a-zA-Z][\w+.-]*://|-$")  # how what Lhotse takes for something else than a file begins
 
@@ -60,8 +60,9 @@ def held(value: Any) -> Iterator[tuple[str, object, object]]:
             yield "storage", kind, path
             if kind in FILES and isinstance(path, str) and isinstance(key, str):
                 yield "storage", kind, os.path.join(path, key)
-        for source in map(as_mapping, as_list(value.get("sources"))):
-            if "type" in source:
+        for one in as_list(value.get("sources")):
+            source = as_mapping(one)
+            if "type" in source and not getattr(one, "names_nothing", False):
                 yield "source", source["type"], source.get("source")
         value = list(value.values())
     if isinstance(value, (list, tuple)):

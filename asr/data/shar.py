@@ -157,12 +157,13 @@ def shar_manifests(directory: Path) -> list[Path]:
 def missing_shard(directory: Path) -> str:
     """What is not there of a directory of Shar, as far as its files, and their count if there is one, tell; "" for all.
 
-    Lhotse's own exports have no count: of those a shard that lacks at the end is not missed.
+    Lhotse's own exports have no count, and may be a part of some: of those a shard that lacks as a whole is not missed.
     """
     found = [match.groups() for path in directory.iterdir() if (match := _SHARD.fullmatch(path.name))]
-    count = max([shard_count(directory), *(int(number) + 1 for _, number, _ in found)])
+    told = (f"{number:06d}" for number in range(min(shard_count(directory), MOST_SHARDS)))
+    numbers = sorted({*told, *(number for _, number, _ in found)})  # without a count they may begin anywhere
     fields = sorted({(field, ending) for field, _, ending in found})
-    wanted = ((field, f"{number:06d}", ending) for number in range(min(count, MOST_SHARDS)) for field, ending in fields)
+    wanted = ((field, number, ending) for number in numbers for field, ending in fields)
     there = set(found)
     return next((".".join(one) for one in wanted if one not in there), "")
 

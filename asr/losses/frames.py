@@ -23,6 +23,7 @@ class FrameLoss(nn.Module):
         self.output = nn.Linear(dim, vocab_size)
         self.weight, self.until = weight, until
         self.register_buffer("batches", torch.zeros((), dtype=torch.long))
+        self.is_over = False  # known without waiting for a GPU
 
     def forward(self, encoder_out_BTD: Tensor, labels_BT: Tensor) -> Tensor:
         """Loss (B,), nats, of the frames whose labels are not UNALIGNED; 0, with no gradient, where none is."""
@@ -31,6 +32,7 @@ class FrameLoss(nn.Module):
 
     def next_weight(self) -> float:
         """The weight of this training batch, which is counted."""
-        done = int(self.batches)
+        done = self.until if self.is_over else int(self.batches)
+        self.is_over = done >= self.until
         self.batches += 1
         return self.weight * max(1 - done / self.until, 0.0)

@@ -96,11 +96,13 @@ class PrunedLoss(PackedLoss):
             return fixed_width_nodes(*lengths, occupation_BTU, self.prune_range, topology)
         return massive_nodes(*lengths, occupation_BTU, self.prune_mass, topology)
 
-    def current_scales(self) -> tuple[float, float]:
-        """Weights of the simple and of the pruned loss; counts a training batch."""
-        done = 1.0
+    def current_scales(self) -> tuple[Tensor | float, Tensor | float]:
+        """Weights of the simple and of the pruned loss; counts a training batch. What is counted on a GPU stays there:
+        to read it would be to wait."""
+        done: Tensor | float = 1.0
         if self.training and torch.is_grad_enabled():
-            done = min(int(self.batches) / self.warmup_batches, 1.0) if self.warmup_batches else 1.0
+            if self.warmup_batches:
+                done = (self.batches.double() / self.warmup_batches).clamp(max=1.0)
             self.batches += 1
         simple, pruned = (start + done * (end - start) for start, end in zip(WARMUP_START, self.scales))
         return simple, pruned

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -60,13 +61,21 @@ class RelativeSelfAttention(nn.Module):
         dim, device = self.position.in_features, self.position.weight.device
         self.known_HDP = self.project(relative_positions(frames, frames, dim, device)).contiguous()
 
+    def _apply(self, *args: Any, **options: Any) -> RelativeSelfAttention:
+        self.known_HDP = None  # on another device, or of another dtype, it is no longer that of the weights
+        return super()._apply(*args, **options)  # type: ignore[no-any-return, no-untyped-call]
+
+    def _load_from_state_dict(self, *args: Any, **options: Any) -> None:
+        self.known_HDP = None
+        super()._load_from_state_dict(*args, **options)
+
     def project(self, positions_PD: Tensor) -> Tensor:
         """What queries are multiplied by for their scores by distance (heads,D/heads,P)."""
         return self.position(positions_PD).view(-1, self.heads, self.head_dim).permute(1, 2, 0) * self.scale
 
     def by_distance(self, positions_PD: Tensor, queries: int) -> Tensor:
         """`project`, of which what is known need not be computed."""
-        if self.known_HDP is None:
+        if self.known_HDP is None or self.training or torch.is_grad_enabled():
             return self.project(positions_PD)
         keys, middle = positions_PD.shape[0] - queries + 1, self.known_HDP.shape[2] // 2
         if keys > middle + 1:

@@ -12,8 +12,9 @@ KNOWN_FRAMES = 512  # after subsampling, whose distances attention knows beforeh
 def make_ready(model: nn.Module) -> None:
     """Work out what the weights alone say, and lay them out for products with the few rows that an utterance has.
 
-    On a CPU one utterance is so encoded in a tenth less time, with the same output to the last bit. Names, shapes and
-    values of the weights stay. Training does without: its weights change, and gradients lie as the weights do.
+    On a CPU one utterance is so encoded in a tenth less time, with the same output (to the last bit where it was tried,
+    but other products may be summed in another order). Names, shapes and values of the weights stay. Training does
+    without: its weights change, and gradients lie as the weights do.
     """
     for module in model.modules():
         if isinstance(module, RelativeSelfAttention):

@@ -47,7 +47,8 @@ class Nodes:
 
     def to(self, device: torch.device | str) -> Nodes:
         """The same nodes with their tensors on `device`."""
-        return self.each(lambda values: values.to(device, non_blocking=True))
+        ahead = torch.device(device).type != "cpu"  # what comes from a GPU has to be waited for
+        return self.each(lambda values: values.to(device, non_blocking=ahead))
 
     def each(self, change: Callable[[Tensor], Tensor]) -> Nodes:
         """The same nodes with their tensors changed."""

@@ -33,4 +33,5 @@ def compiled(parallel: bool = False, fastmath: Collection[str] = ()) -> Callable
 
 def is_kept(kernel: Kernel) -> bool:
     """Whether compiled code is kept for the next process."""
-    return kernel.stats.cache_path is not None  # type: ignore[attr-defined]
+    stats = getattr(kernel, "stats", None)  # a plain function has none: NUMBA_DISABLE_JIT
+    return stats is not None and stats.cache_path is not None

@@ -37,6 +37,8 @@ MOST_TEXT, MOST_TENSORS = 2**28, 2**38  # bytes of a file
 NAME = re.compile(r"(step|stop)-(\d{8,})")  # of a regular and of an interim checkpoint, not of a copy beside it
 ABSENT = FileNotFoundError, IsADirectoryError, NotADirectoryError  # not OSError: an unreadable disk is no damage
 # What contents raise that are whole, and yet are not those of a checkpoint: somebody has edited them, and the sums.
+# But what a GPU or another process fails with says nothing of them.
+SURROUNDINGS = re.compile(r"CUDA|NCCL|gloo|[Cc]onnection|[Pp]eer")
 FOREIGN = KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError, SafetensorError
 
 
@@ -246,7 +248,7 @@ def understood(path: Path) -> Iterator[None]:
     try:
         yield
     except FOREIGN as error:
-        if is_out_of_memory(error):
+        if is_out_of_memory(error) or (isinstance(error, RuntimeError) and SURROUNDINGS.search(str(error))):
             raise
         what = " ".join(f"{type(error).__name__}: {error}".split())
         raise InputError(f"{path}: its contents are not those of a checkpoint ({what}); remove it") from error

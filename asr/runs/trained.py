@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from asr.config import TrainConfig
-from asr.config.saved import read_text
+from asr.config.saved import text_of
 from asr.config.schema import from_yaml
 from asr.data.contents import QUANTILES
 from asr.data.pauses import ANY, Lengths
@@ -57,7 +57,7 @@ def load_config(run: RunDirectory) -> TrainConfig:
         )
     run.check_config()
     try:
-        config = from_yaml(read_text(run.config), "train")
+        config = from_yaml(text_of(run.config), "train")
     except InputError as error:
         raise error if str(run.config) in str(error) else InputError(f"{run.config}: {error}") from None
     assert isinstance(config, TrainConfig)

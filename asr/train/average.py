@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 
 class MovingAverage:
@@ -25,10 +26,14 @@ class MovingAverage:
         self.steps += 1
         share = max(1 - self.decay, 1 / self.steps)
         latest = self.model.state_dict()
-        averaged = [name for name, value in latest.items() if value.is_floating_point()]
-        # Together: on a GPU one launch for dozens of tensors.
-        torch._foreach_lerp_([self.weights[name] for name in averaged], [latest[name] for name in averaged], share)
-        for name in latest.keys() - set(averaged):
+        floats = {name: value for name, value in latest.items() if value.is_floating_point()}
+        # Together: on a GPU one launch for dozens of tensors. But not those that are divided, which do not mix.
+        whole = {name: value for name, value in floats.items() if not isinstance(value, DTensor)}
+        if whole:
+            torch._foreach_lerp_([self.weights[name] for name in whole], list(whole.values()), share)
+        for name in floats.keys() - whole.keys():
+            self.weights[name].lerp_(latest[name], share)
+        for name in latest.keys() - floats.keys():
             self.weights[name].copy_(latest[name])
 
     def state_dict(self) -> dict[str, Any]:

@@ -104,7 +104,9 @@ def joined(device: str) -> Iterator[Ranks]:
     on_gpu = device != "cpu" and torch.cuda.is_available()
     if on_gpu:
         claim_gpu(local_rank)
-    when_orphaned(lambda: os.kill(os.getpid(), signal.SIGTERM))  # torchrun was killed: no other will end this one
+    # torchrun was killed, perhaps while this process was still starting: no other will end this one.
+    parent = os.environ.get("ASR_TORCHRUN")
+    when_orphaned(lambda: os.kill(os.getpid(), signal.SIGTERM), int(parent) if parent else None)
     distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=TIMEOUT)
     try:
         group = distributed.new_group(backend="gloo", timeout=TIMEOUT)  # so that agreeing never waits for a GPU

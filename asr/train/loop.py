@@ -6,6 +6,7 @@ import logging
 import math
 import signal
 import sys
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator
@@ -34,6 +35,7 @@ from asr.train.shard import align_buffers, divided_for, divided_like, gathered, 
 from asr.train.skips import SkipLog
 from asr.train.task import Share, Task
 
+RESCUE_SECONDS = 30.0  # that a last checkpoint waits for a step, or for another checkpoint, to end
 Terms = list[tuple[str, Tensor | float]]  # of the batches of a step by name, as they are found
 
 FIRST_BATCH = "waiting for the first batch: the data workers start, and read the manifests"
@@ -88,6 +90,7 @@ class Trainer:
         self.validation_due = False  # of this step
         self.saved_step: int | None = None
         self.between_steps = True  # not while weights and what goes with them are changing
+        self.saving = threading.RLock()  # which is held while a checkpoint is made, and while a step changes weights
         self.has_begun = False  # whether this process has done a step
         self.logger = logging.getLogger("asr")
         self.skips = SkipLog(self.logger)
@@ -191,21 +194,22 @@ class Trainer:
         sums, norm = read_together(terms, gathered(clipped))
         shared = self.ranks.share((sums, list(own_faults.values())))
         faults = [fault for _, faults in shared for fault in faults]
-        if faults or not math.isfinite(norm):
-            self.leave_out(group, own_faults, faults, norm)
-        else:
-            self.between_steps = False
-            self.optimizer.step()
-            if self.average is not None:
-                self.average.update()
-            self.bad_steps = 0
-            for sums in (*(sums for sums, _ in shared), {"gradient_norm": norm, "steps": 1}):
-                window.add(self.window, sums)
-        if self.left_out:
-            window.add(self.window, {"skipped": self.left_out})
-        self.step, self.position = self.step + 1, position
-        self.validation_due = self.step == self.options.steps or self.step % self.options.validate_every == 0
-        self.between_steps = True
+        with self.saving:
+            if faults or not math.isfinite(norm):
+                self.leave_out(group, own_faults, faults, norm)
+            else:
+                self.between_steps = False
+                self.optimizer.step()
+                if self.average is not None:
+                    self.average.update()
+                self.bad_steps = 0
+                for sums in (*(sums for sums, _ in shared), {"gradient_norm": norm, "steps": 1}):
+                    window.add(self.window, sums)
+            if self.left_out:
+                window.add(self.window, {"skipped": self.left_out})
+            self.step, self.position = self.step + 1, position
+            self.validation_due = self.step == self.options.steps or self.step % self.options.validate_every == 0
+            self.between_steps = True
 
     def backward(self, group: list[Batch], labels: int) -> tuple[Terms, dict[int, str]]:
         """Add this process's part to the gradient of the loss per one of `labels` labels.
@@ -314,6 +318,11 @@ class Trainer:
             state.prune(self.run.checkpoints, self.options.average_last)
 
     def save(self) -> None:
+        """`write_checkpoint`, as one thread alone."""
+        with self.saving:
+            self.write_checkpoint()
+
+    def write_checkpoint(self) -> None:
         """Write a checkpoint of this step, and delete those no longer needed.
 
         An interim one between the steps that `save_every` asks for, and where a validation is to complete it.
@@ -339,16 +348,23 @@ class Trainer:
         state.prune(self.run.checkpoints, self.options.average_last)
 
     def rescue(self) -> None:
-        """Write a checkpoint of the last whole step, if this process has one and it is not written yet."""
+        """Write a checkpoint of the last whole step, if this process has one and it is not written yet.
+
+        Whichever thread asks for it: while another one changes weights or writes a checkpoint it waits, for a while.
+        """
         divided = self.options.shard and self.ranks.size > 1
-        if not self.ranks.leads or divided or not self.between_steps or self.step in (0, self.saved_step):
+        if not self.ranks.leads or divided or not self.saving.acquire(timeout=RESCUE_SECONDS):
             return
         try:
+            if not self.between_steps or self.step in (0, self.saved_step):
+                return
             self.save()
         except (InputError, OSError, RuntimeError, MemoryError) as error:
             self.logger.warning("no checkpoint of step %d could be written (%s)", self.step, error)
         else:
             self.logger.info("step %d is in a checkpoint", self.step)
+        finally:
+            self.saving.release()
 
     def restore(self, checkpoint: state.Checkpoint, elsewhere: bool = False) -> None:
         """Go on from a checkpoint; `elsewhere`: at the next epoch, since its place is in another stream of batches.
@@ -381,7 +397,8 @@ class Trainer:
 def read_together(terms: Terms, norm: Tensor) -> tuple[dict[str, float], float]:
     """The sum of the terms of each name, and the norm of the gradient, by one copy: a GPU is waited for once."""
     on_device = [value for _, value in terms if isinstance(value, Tensor)]
-    numbers = iter(torch.stack([value.double() for value in [*on_device, norm]]).tolist())
+    device = on_device[0].device if on_device else norm.device  # where weights are divided, the norm is elsewhere
+    numbers = iter(torch.stack([value.double().to(device) for value in [*on_device, norm]]).tolist())
     sums: dict[str, float] = defaultdict(float)
     for name, value in terms:
         sums[name] += next(numbers) if isinstance(value, Tensor) else float(value)

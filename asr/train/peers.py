@@ -28,7 +28,6 @@ BEAT_SECONDS = 5.0
 SILENCE_SECONDS = 40.0  # after which a process is given up
 REAPED_SECONDS = 0.5  # until torchrun has read the status of a process that has died
 GRACE_SECONDS = 10.0  # for this one to end by itself, once the silent one is gone
-KEY = "asr/beats/"
 
 
 @dataclass
@@ -69,8 +68,12 @@ class Watch:
 
 @contextlib.contextmanager
 def watching_peers(trainer: Trainer) -> Iterator[None]:
-    """In the block, tell the other processes that this one lives, and end those that are silent."""
-    if trainer.ranks.size == 1:
+    """In the block, tell the other processes that this one lives, and end those that are silent.
+
+    Where all are on one machine: the store of several hosts may be out of reach for a while, and nobody here may end a
+    process there.
+    """
+    if trainer.ranks.size == 1 or int(os.environ.get("LOCAL_WORLD_SIZE", 0)) != trainer.ranks.size:
         yield
         return
     store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
@@ -120,16 +123,21 @@ def exchange(store: TCPStore, mine: Beat, watch: Watch, trainer: Trainer, ended:
                 end_all(silent, mine, ended, lambda message: give_up(trainer, message, REFUSED))
 
 
+def key() -> str:
+    """Where signs of life are: those of the processes that torchrun has started anew are others."""
+    return f"asr/beats/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}/"
+
+
 def say(store: TCPStore, beat: Beat) -> None:
     """Tell the others."""
-    store.set(f"{KEY}{beat.rank}", json.dumps(asdict(beat)))
+    store.set(f"{key()}{beat.rank}", json.dumps(asdict(beat)))
 
 
 def hear(store: TCPStore, ranks: list[int]) -> Iterator[Beat]:
     """The latest beats of these processes, of those that have begun."""
     for rank in ranks:
-        if store.check([f"{KEY}{rank}"]):
-            yield Beat(**json.loads(store.get(f"{KEY}{rank}")))
+        if store.check([f"{key()}{rank}"]):
+            yield Beat(**json.loads(store.get(f"{key()}{rank}")))
 
 
 def end_all(silent: list[Beat], mine: Beat, ended: threading.Event, give_up: Callable[[str], None]) -> None:

@@ -12,7 +12,7 @@ from asr.config import TrainConfig
 from asr.data.augment import seed_torch
 from asr.data.loader import shortened
 from asr.data.tokenizer import load_tokenizer
-from asr.device import choose_device
+from asr.device import choose_device, make_reproducible
 from asr.errors import InputError
 from asr.losses.base import NotFiniteError
 from asr.runs.directory import RunDirectory
@@ -29,6 +29,7 @@ def replay(config: TrainConfig) -> None:
     checkpoint = find_checkpoint(run, [])
     if checkpoint is None:
         raise InputError(f"{run.path}: has no checkpoint to compute {config.replay} with")
+    make_reproducible(device)  # as in the step that was not taken
     task = make_task(config, load_tokenizer(run.tokenizer).vocab_size).to(device)
     choose_trained(task, config.train)
     for name in ("model", "objective"):

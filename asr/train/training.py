@@ -120,7 +120,7 @@ def train_in(run: RunDirectory, config: TrainConfig, ranks: Ranks) -> None:
     if (config.loss.uses_alignment or config.train.frame_weight) and ranks.leads:
         warn_of_unaligned(data)
     observer.begin()
-    if ranks.leads:
+    if ranks.leads and checkpoint is None:  # a pass over all of them; what is left out does not change by going on
         with told("examining the manifests", ranks):
             tell_of_faults(examine(parts_of(config, data.admission, tokenizer), config.data.root), trainer)
     with stopping_on_signals(trainer), giving_up_readers(trainer, config.data.timeout), watching_peers(trainer):
@@ -148,7 +148,9 @@ def tell_of_faults(report: Report, trainer: Trainer) -> None:
     wrong = [Skipped(one.id, one.reason) for one in report.findings if not one.left_out]
     SkipLog(trainer.logger, "doubtful, though used:").add(wrong)
     left_out = {one.id: one.reason for one in reversed(report.findings) if one.left_out and one.part == TRAINED}
-    trainer.skips.add(Skipped(name, reason) for name, reason in reversed(left_out.items()))
+    named = [Skipped(name, reason) for name, reason in reversed(left_out.items())]
+    SkipLog(trainer.logger).add(named)  # another one than of those that are met, which are to be named as well
+    trainer.skips.new(named)
     if left_out:
         trainer.logger.warning(
             "%d of %d utterances of %s are left out; unreadable audio is told of when it is met, or by `asr validate`",

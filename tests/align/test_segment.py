@@ -39,7 +39,9 @@ def long_cut(seed=0, pause=0.1, start=0.0):
         time += duration + (round(rng.uniform(0.3, 2.0), 3) if rng.random() < 0.15 else pause)
     text = " ".join(item.symbol for item in items)
     said = SupervisionSegment("s", "r", 0.0, SECONDS, text=text, speaker="ann", alignment={"word": items})
-    return MonoCut("long", start, SECONDS, 0, [said], recording=dummy_recording(0, SECONDS + start))
+    recording = dummy_recording(0, SECONDS + start)
+    recording.sources[0].type, recording.sources[0].source = "file", "long.wav"  # Lhotse's would be run
+    return MonoCut("long", start, SECONDS, 0, [said], recording=recording)
 
 
 @pytest.mark.parametrize("max_seconds", [5.0, 20.0])

@@ -66,7 +66,7 @@ def test_refusals(tiny_corpus, tmp_path, capsys):
         ([f"text={tmp_path}"], f"{tmp_path}: is a directory; name a file"),
         ([f"cuts=[{tmp_path / 'no'}]"], "no such manifest"),
         ([f"text={tiny_corpus.dev.with_name('dev-0.flac')}"], "not UTF-8 text"),
-        ([f"text={text}", "order=0"], "order=0: must be >= 1"),
+        ([f"text={text}", "order=0"], "order=0: must be 1 to 100"),
     ]:
         status, out, err = lm(capsys, *given, *words)
         assert (status, out) == (2, "")

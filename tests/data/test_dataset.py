@@ -186,5 +186,6 @@ def test_a_transcript_joins_supervisions_in_order_of_time(cuts):
 def test_moving_a_batch_keeps_everything(dataset, cuts):
     batch = dataset[Draw(cuts, Position(0, 1))]
     moved = batch.to(torch.device("meta"))
-    assert moved.features.device.type == moved.labels.device.type == moved.label_lengths.device.type == "meta"
+    assert moved.features.device.type == "meta"
+    assert moved.labels.device.type == moved.label_lengths.device.type == "cpu"  # where they can be looked at
     assert (moved.ids, moved.position, moved.seconds) == (batch.ids, batch.position, batch.seconds)

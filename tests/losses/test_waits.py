@@ -64,6 +64,8 @@ def moved(module):
     for part in away.modules():
         for name, parameter in part.named_parameters(recurse=False):
             part._parameters[name] = nn.Parameter(Away(parameter.detach()))
+        for name, values in part.named_buffers(recurse=False):
+            part._buffers[name] = Away(values)
     return away
 
 

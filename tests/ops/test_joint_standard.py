@@ -164,6 +164,13 @@ def test_products_that_are_summed_up_are_not_rounded_to_halves():
     assert relative_error(a @ b, found) > 1e-4
 
 
+def test_the_weights_gradient_is_not_rounded_in_every_chunk():
+    batch = Batch(24, 13, torch.bfloat16)
+    batch.joiner.output.bias.requires_grad_(False)
+    apart, together = (batch.evaluated("fused", chunk)[-1] for chunk in (1, 0))
+    assert relative_error(apart, together) < 1e-4
+
+
 @pytest.mark.parametrize(
     "lacking",
     [
@@ -171,14 +178,18 @@ def test_products_that_are_summed_up_are_not_rounded_to_halves():
         subprocess.CalledProcessError(1, ["gcc", "main.c"]),
     ],
 )
-def test_a_machine_on_which_no_kernel_can_be_started_is_told_what_it_lacks(lacking, monkeypatch):
+@pytest.mark.parametrize(("kernel", "joint"), [("joint.gpu._hidden", "fused"), ("lattice.gpu._forward", "chunked")])
+def test_a_machine_on_which_no_kernel_can_be_started_is_told_what_it_lacks(kernel, joint, lacking, monkeypatch):
     class Kernel:
         def __getitem__(self, grid):
             raise lacking
 
-    monkeypatch.setattr("asr.ops.joint.gpu._hidden", Kernel())
+    monkeypatch.setattr(f"asr.ops.{kernel}", Kernel())
+    batch = Batch(24, 13, torch.float32)
+    rows = batch.encoder_out, batch.predictor_out, batch.labels
+    settings = PackedSettings(None, 0.0, ArcRules(backend="triton"), joint=joint)
     with pytest.raises(InputError, match="install gcc and python3-dev"):
-        Batch(24, 13, torch.float32).evaluated("fused", None)
+        packed_loss(batch.joiner, batch.nodes, *rows, settings)
 
 
 def test_no_node_at_all():
