@@ -7,8 +7,8 @@
 # and searches. Ends with a line of PASSED/TRIED for every check. Exit code 0: all passed; 1: one did not; 3: what could
 # be done passed, but something could not be done here, such as anything at all on a GPU where there is none.
 set -euo pipefail
-cd "$(dirname "$0")/.."
 [ $# = 1 ] || { sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 2; }
+root=$(cd "$(dirname "$0")/.." && pwd)
 python=python3
-[ ! -x .venv/bin/python ] || python=.venv/bin/python
-exec "$python" scripts/gpu_check.py "$1"
+[ ! -x "$root/.venv/bin/python" ] || python=$root/.venv/bin/python
+exec "$python" "$root/scripts/gpu_check.py" "$1"
