@@ -11,7 +11,7 @@ from asr.config import CompareConfig, TrainConfig
 from asr.config.schema import list_options
 from asr.console import visible
 from asr.errors import InputError
-from asr.runs.result import Rate, Result, read_rate, read_result
+from asr.runs.result import Rate, Result, differing, read_rate, read_result
 from asr.score.report import read_not_scored
 from asr.score.wer import RATES
 
@@ -90,12 +90,6 @@ def rate_columns(title: str, rates: Sequence[Rate | None]) -> Iterator[tuple[str
     for kind in kinds or ["wer"]:
         cells = [percent(rate.percent) if rate and rate.name == kind else "" for rate in rates]
         yield title if kinds in ([], ["wer"]) else f"{title} {kind.upper()}", cells
-
-
-def differing(options: Sequence[dict[str, str]]) -> list[str]:
-    """The names of the options that are not the same in all runs that have them, sorted."""
-    names = sorted({name for one in options for name in one})
-    return [name for name in names if len({one[name] for one in options if name in one}) > 1]
 
 
 def is_path(name: str) -> bool:

@@ -49,6 +49,7 @@ MANDATORY = {
     "package": ["run=r", "output=o"],
     "score": ["hypotheses=h", "output=o"],
     "compare": [],
+    "report": ["output=o"],
 }
 TRAIN = "defaults: [train, _self_]\nrun: r\n"  # a recipe's config begins like this
 FILES = sorted([*conf_directory().glob("*/*.yaml"), *conf_directory().glob("*/*/*.yaml")])
