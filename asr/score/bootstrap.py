@@ -16,6 +16,7 @@ import numpy as np
 REPLICATIONS = 10_000
 SEED = 0
 TAILS = (0.025, 0.975)  # the ends of 95 %
+FEWEST = 10  # utterances that tell of others; see docs/scores.md for how often intervals of few hold the truth
 _BLOCK = 500  # draws at a time: memory
 
 
@@ -57,9 +58,9 @@ class Difference:
 def rate_interval(errors: Sequence[int], words: Sequence[int]) -> Interval | None:
     """The interval of the error rate, percent, of utterances with so many errors and words in the reference, each (n,).
 
-    None where drawing others tells nothing: of one utterance, of none with an error, of all with the same rate.
+    None where drawing them tells nothing: they are fewer than `FEWEST`, have no error, or all the same rate.
     """
-    return _interval(resampled_rates(errors, words)[0])
+    return _interval(resampled_rates(errors, words)[0]) if len(words) >= FEWEST else None
 
 
 def paired_difference(words: Sequence[int], first: Sequence[int], second: Sequence[int]) -> Difference:
@@ -69,18 +70,17 @@ def paired_difference(words: Sequence[int], first: Sequence[int], second: Sequen
     """
     one, other = resampled_rates((first, second), words)
     points = 100 * (sum(first) - sum(second)) / sum(words)
-    return Difference(points, _interval(one - other), float(np.mean((one < other) + 0.5 * (one == other))))
+    interval = _interval(one - other) if len(words) >= FEWEST else None
+    return Difference(points, interval, float(np.mean((one < other) + 0.5 * (one == other))))
 
 
 def resampled_rates(errors: Sequence[int] | Sequence[Sequence[int]], words: Sequence[int]) -> np.ndarray:
-    """Error rates, percent, (systems, draws) of errors (n,) or (systems, n); draws that have no words are left out.
+    """Error rates, percent, (systems, draws) of errors (n,) or (systems, n), n > 0; without draws that have no words.
 
     Utterances with the same counts are drawn together, how many of them: so the time goes by how many differ, and the
     order of the utterances does not matter.
     """
     counts = np.vstack([np.atleast_2d(errors), words]).astype(np.int64).T
-    if not len(counts):
-        return np.empty((counts.shape[1] - 1, 0))
     kinds, sizes = np.unique(counts, axis=0, return_counts=True)
     generator, share = np.random.default_rng(SEED), sizes / len(counts)
     blocks = [generator.multinomial(len(counts), share, _BLOCK) @ kinds for _ in range(REPLICATIONS // _BLOCK)]

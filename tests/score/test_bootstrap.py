@@ -104,21 +104,29 @@ def test_the_order_of_utterances_and_the_time_of_day_do_not_matter():
 
 @pytest.mark.parametrize(
     ("errors", "words"),
-    [([], []), ([1], [3]), ([0, 0, 0], [3, 4, 5]), ([1, 2], [3, 6]), ([0, 0], [0, 0]), ([1, 2], [0, 0])],
+    [([], []), ([1, 0, 0], [3, 4, 5]), ([0] * 20, [3] * 20), ([1, 2] * 10, [3, 6] * 10), ([0, 1] * 10, [0] * 20)],
+    ids=["none", "few", "no errors", "one rate", "no words"],
 )
 def test_what_drawing_tells_nothing_of_has_no_interval(errors, words):
     assert rate_interval(errors, words) is None
 
 
 def test_draws_without_words_do_not_count():
-    """Of two utterances one has none: both draws of it have no rate, and of the others the rate is 1/2 or 3/2."""
-    assert rate_interval([1, 1], [2, 0]) == (50, 100)
-    assert resampled_rates([1, 1], [2, 0]).shape[1] == pytest.approx(0.75 * DRAWS, abs=NOISE * np.sqrt(DRAWS * 3 / 16))
+    """Of two utterances one has none: both draws of it have no rate, and of the others the rate is 1/2 or 1."""
+    draws = resampled_rates([1, 1], [2, 0])
+    assert set(draws[0]) == {50, 100}
+    assert draws.shape[1] == pytest.approx(0.75 * DRAWS, abs=NOISE * np.sqrt(DRAWS * 3 / 16))
 
 
-def test_the_same_errors_are_no_difference():
-    same = paired_difference([5, 5, 5], [0, 1, 2], [0, 1, 2])
+@pytest.mark.parametrize("times", [1, 4])
+def test_the_same_errors_are_no_difference(times):
+    same = paired_difference([5, 5, 5] * times, [0, 1, 2] * times, [0, 1, 2] * times)
     assert (same.points, same.interval, same.better, same.clear) == (0, None, 0.5, False)
+
+
+def test_of_few_utterances_no_difference_is_clear():
+    few, many = (paired_difference([5] * count, [5] * count, [0] * (count - 1) + [1]) for count in (3, 30))
+    assert (few.clear, few.interval, many.clear) == (False, None, True)
 
 
 def test_intervals_have_the_digits_that_they_can_tell():
