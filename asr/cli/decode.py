@@ -22,6 +22,8 @@ from asr.journal import AGAIN, Journal, content_of
 from asr.progress import progress
 from asr.recognizer import load
 from asr.score.delay import first_word_latencies
+from asr.score.groups import values_of
+from asr.score.normalize import normalizer
 from asr.score.report import not_scored, write_nbest
 from asr.score.wer import Utterance
 
@@ -33,6 +35,7 @@ def main(config: DecodeConfig) -> None:
     """
     check_nbest(config)
     cuts = open_cuts([config.cuts])
+    normalizer(config.normalize), values_of(cuts, config.by)  # what is at fault is told before anything is decoded
     model = load(config.run, config.checkpoint, config.device)
     order = [cut.id for cut in cuts]
     check_for_ctm(order)
@@ -95,4 +98,4 @@ def write_all(config: DecodeConfig, cuts: CutSet, found: list[list[Utterance]], 
     print(f"{output}: {', '.join(files + ['nbest.jsonl'] * (config.nbest > 1))} ({decoder.trained.checkpoint})")
     if config.streaming:
         print(first_word_latencies(best, words, durations, decoder.chunk, decoder.timing))
-    report(output, best, name, words, config.unit, note)
+    report(config, best, name, words, values_of(cuts, config.by), note)
