@@ -31,8 +31,8 @@ class Content:
 def gather(config: ReportConfig) -> Content:
     """What there is of the runs. Raises InputError where one is none, and for what is damaged."""
     runs = read_runs([Path(path) for path in config.runs])
-    decodings = [*read_decodings(runs)]
-    examples = [*examples_of(config, runs, decodings)] if config.examples else []
+    decodings = read_decodings(runs)
+    examples = [*examples_of(config, runs, decodings)] if config.examples and config.cuts else []
     groups = groups_of([run.metrics for run in runs])
     return Content(runs, groups, decodings, examples, config.utterances, [*notes(config, runs, decodings, groups)])
 

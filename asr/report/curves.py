@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from asr.score.wer import RATES, ends_of
+
 MOST_POINTS = 1000  # of a line: a screen has no more columns
 
 # By metric, in the order of the page: what is above its chart, and what it is measured in.
@@ -16,7 +18,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "validation/cer": ("Character error rate", "%"),
         "validation/loss": ("Loss", "nats a label"),
         "validation/delay": ("Emission delay, mean", "s"),
-        "validation/last_delay": ("Emission delay of last tokens", "s"),
+        "validation/last_delay": ("Delay of last tokens", "s"),
     },
     "Loss in training": {
         "train/loss": ("Loss, all parts", "nats a label"),
@@ -32,18 +34,19 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     "Lattice": {
         "train/nodes": ("Nodes", "a batch"),
         "train/kept_nodes": ("Nodes with a gradient", "a batch"),
-        "train/widened": ("Utterances whose band was widened", "a batch"),
-        "train/unaligned": ("Utterances without times of words", "a batch"),
+        "train/widened": ("Bands that were widened", "a batch"),
+        "train/unaligned": ("Utterances without times", "a batch"),
     },
     "Machine": {
-        "train/audio_seconds_per_second": ("Audio trained on", "seconds a second"),
-        "train/waiting_share": ("Share of time spent waiting for data", ""),
+        "train/audio_seconds_per_second": ("Audio trained on", "s per second"),
+        "train/waiting_share": ("Waiting for data", "share of time"),
         "train/peak_mb": ("Memory, peak so far", "MB"),
         "train/skipped": ("Utterances skipped", ""),
     },
 }
 OTHERS = "Other figures"
-COUNTS = "train/epoch", "validation/words", "validation/errors", "validation/utterances"  # of which no curve is drawn
+ENDS = tuple(f"validation/{name}" for unit in RATES for name in ends_of(unit))  # of intervals
+NOT_DRAWN = ("train/epoch", "validation/words", "validation/errors", "validation/utterances", *ENDS)
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class Group:
 
 def groups_of(metrics: Sequence[Sequence[Mapping[str, Any]]]) -> list[Group]:
     """The charts of runs, given the lines of their metrics; headings that nothing is under are left out."""
-    found = dict.fromkeys(name for run in metrics for line in run for name in line if name not in ("step", *COUNTS))
+    found = dict.fromkeys(name for run in metrics for line in run for name in line if name not in ("step", *NOT_DRAWN))
     known = {name for kinds in GROUPS.values() for name in kinds}
     others = {name: (name, "") for name in found if name not in known}
     groups = [group_of(title, kinds, metrics) for title, kinds in (GROUPS | {OTHERS: others}).items()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,28 +11,28 @@ from pathlib import Path
 
 from asr.errors import InputError
 from asr.report.runs import Run
-from asr.runs.result import read_rate
-from asr.score.report import mark, read_hypotheses, read_not_scored
-from asr.score.wer import RATES, Score, ScoredUtterance, score
+from asr.score.comparison import Comparison, compare
+from asr.score.report import HYPOTHESES, Rate, mark, read_rate, read_score
+from asr.score.wer import Score, ScoredUtterance
 
 MOST_ERRORS = 12  # of a kind that are listed
-RATES_UNITS = {rate: unit for unit, rate in RATES.items()}
+DELAY = re.compile(r"delay: mean (?P<mean>\S+), .*90 % (?P<late>\S+), last token (?P<last>\S+)")  # of delay.txt
 
 
 @dataclass(frozen=True)
 class Decoding:
     """A directory that a run was decoded into.
 
-    run: its place among the runs. score: of all utterances; missing: how many are not in it, "" where all are.
-    delay: the line of `delay.txt`, "" where there is none.
+    run: its place among the runs. score: of all utterances; rate: what wer.txt tells of it. delay: emission delays,
+    seconds: "mean", "late" (90 % are earlier) and "last" (of last tokens), as text; empty where they are not known.
     """
 
     run: int
     name: str
     path: Path
     score: Score
-    missing: str
-    delay: str
+    rate: Rate
+    delay: dict[str, str]
 
     @property
     def ids(self) -> frozenset[str]:
@@ -52,21 +53,28 @@ class Confusions:
     different: tuple[int, int, int]
 
 
-def read_decodings(runs: Sequence[Run]) -> Iterator[Decoding]:
-    """Those in the directories of runs. Raises InputError where one is damaged."""
-    for place, run in enumerate(runs):
-        for path in sorted(run.path.glob("*/wer.txt")):
-            yield read_decoding(place, path.parent)
+def read_decodings(runs: Sequence[Run]) -> list[Decoding]:
+    """Those in the directories of runs, of the same utterances together. Raises InputError where one is damaged."""
+    found = [read_decoding(n, path.parent) for n, run in enumerate(runs) for path in sorted(run.path.glob("*/wer.txt"))]
+    return [one for group in same_utterances(found) for one in group]
 
 
 def read_decoding(run: int, path: Path) -> Decoding:
-    """One of them, scored again in the unit that it was scored in."""
-    rates, hypotheses, delay = path / "wer.txt", path / "hypotheses.jsonl", path / "delay.txt"
-    if not hypotheses.is_file():
-        raise InputError(f"{path}: its hypotheses.jsonl is gone; decode again, or delete the directory")
-    scored = score(read_hypotheses(hypotheses), RATES_UNITS[read_rate(rates).name])
-    told = delay.read_text(encoding="utf-8").strip().removeprefix("delay: ") if delay.is_file() else ""
-    return Decoding(run, path.name, path, scored, read_not_scored(rates), told)
+    """One of them, with its errors counted again."""
+    rate, delay = read_rate(path / "wer.txt"), path / "delay.txt"
+    if not (path / HYPOTHESES).is_file():
+        raise InputError(f"{path}: its {HYPOTHESES} is gone; decode again, or delete the directory")
+    told = DELAY.match(delay.read_text(encoding="utf-8")) if delay.is_file() else None
+    return Decoding(run, path.name, path, read_score(path), rate, told.groupdict() if told else {})
+
+
+def differences(group: Sequence[Decoding]) -> Iterator[tuple[Decoding, Decoding, Comparison]]:
+    """Decodings of one set, each with the one that has the lowest rate of those in the same unit and spelling."""
+    best: dict[tuple[str, str], Decoding] = {}
+    for one in sorted(group, key=lambda one: one.score.errors.rate):
+        first = best.setdefault((one.rate.name, one.rate.normalized), one)
+        if first is not one:
+            yield one, first, compare(one.score, first.score)
 
 
 def confusions(scored: Score) -> Confusions:

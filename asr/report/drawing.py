@@ -16,25 +16,29 @@ from asr.frames import FrameTiming
 from asr.plot.lattice import LatticeView
 from asr.report.pictures import occupation
 
-LEFT, RIGHT = 76, 12  # margins, for names of rows
-NARROWEST, SLOWEST, FASTEST = 880, 110, 400  # a drawing's width, and pixels a second
+NARROW, WIDE, RIGHT = 24, 110, 12  # margins: the left one by the longest label of a lattice
+NARROWEST, SLOWEST, FASTEST = 800, 110, 400  # a drawing's width, and pixels a second
 SPECTROGRAM, GAP = 120, 14  # heights
 HEAD, WORDS, ROW, ROWS = 14, 16, 12, 3  # heights of a lane's name, its words, and each of the rows that tokens share
 LETTER = 6.5  # width of a character of a token
 TICKS = 0.1, 0.2, 0.5, 1, 2, 5  # seconds between two of them
 TICK_ROOM = 55
-LATTICE, HIGHEST, LEGIBLE = 340, 16, 10  # height of a lattice, the highest row, the lowest with a name
+LATTICES, HIGHEST, LEGIBLE = (340, 240), 16, 10  # height of a lattice, and of several; the highest row, and label
+
+
+END = "end"  # the label position that nothing is left to say at
 
 
 @dataclass(frozen=True)
 class Scale:
-    """From seconds to pixels."""
+    """From seconds to pixels. left: where time begins."""
 
+    left: float
     per_second: float
 
     def x(self, seconds: float) -> float:
         """How far from the left a time is."""
-        return round(LEFT + seconds * self.per_second, 1)
+        return round(self.left + seconds * self.per_second, 1)
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,8 @@ def draw(
     seconds: float, spectrogram: str, spoken: Sequence[Spoken], views: Sequence[tuple[str, LatticeView]]
 ) -> Drawing:
     """An utterance of so many seconds. views: lattices with their names."""
-    scale = Scale(min(max((NARROWEST - LEFT - RIGHT) / seconds, SLOWEST), FASTEST))
+    longest = max((len(piece) for _, view in views for piece in [*view.pieces, END]), default=0)
+    scale = Scale(min(NARROW + LETTER * longest, WIDE), min(max(NARROWEST / seconds, SLOWEST), FASTEST))
     bottom: float = SPECTROGRAM
     ticks = [*ticks_of(seconds, scale, bottom + ROW)]
     bottom += ROW + GAP
@@ -113,11 +118,10 @@ def draw(
         lanes.append(lane(one, scale, bottom))
         bottom += lanes[-1].height + GAP / 2
     for name, view in views:
-        lattices.append(lattice(name, view, scale, bottom + HEAD))
+        lattices.append(lattice(name, view, scale, bottom + HEAD, LATTICES[len(views) > 1]))
         bottom += HEAD + lattices[-1].height + GAP
     sound = scale.x(0), 0.0, round(seconds * scale.per_second, 1), float(SPECTROGRAM)
-    width = max(scale.x(seconds) + RIGHT, LEFT + RIGHT)
-    return Drawing(width, bottom, seconds, scale, spectrogram, sound, ticks, lanes, lattices)
+    return Drawing(scale.x(seconds) + RIGHT, bottom, seconds, scale, spectrogram, sound, ticks, lanes, lattices)
 
 
 def ticks_of(seconds: float, scale: Scale, y: float) -> Iterator[Label]:
@@ -145,16 +149,16 @@ def lane(spoken: Spoken, scale: Scale, y: float) -> Lane:
     return Lane(y, HEAD + WORDS + ROW * rows, spoken.name, words, tokens)
 
 
-def lattice(name: str, view: LatticeView, scale: Scale, y: float) -> Lattice:
-    """A lattice with its top at y."""
+def lattice(name: str, view: LatticeView, scale: Scale, y: float, most: float) -> Lattice:
+    """A lattice with its top at y, no higher than `most`."""
     frames, positions = view.occupation_TU.shape
-    row = min(LATTICE / positions, HIGHEST)
+    row = min(most / positions, HIGHEST)
     timing, height = view.timing, round(row * positions, 1)
     grid = Grid(timing, scale, y + height, row)
     begin, end = scale.x(timing.begin(0)), scale.x(timing.begin(frames))
     every = math.ceil(LEGIBLE / row)
-    names = [*view.pieces, "end"]
-    labels = [Label(LEFT - 4, grid.y(n) + 3, names[n]) for n in range(0, positions, every)]
+    names = [*view.pieces, END]
+    labels = [Label(scale.left - 4, grid.y(n) + 3, names[n]) for n in range(0, positions, every)]
     skipped = sum(arc.frames - 1 for arc in view.path if arc.frames > 1)
     about = f"{frames} frames × {positions} label positions, loss {view.loss:.2f} nats; likeliest path: "
     about += f"{len(view.path)} arcs" + f", {skipped} frames skipped" * bool(skipped)

@@ -81,7 +81,7 @@ def examples_of(config: ReportConfig, runs: Sequence[Run], decodings: Sequence[D
     groups = same_utterances(decodings)
     chosen = [choose(group, config.examples) for group in groups]
     wanted = {name for one in chosen for name in one}
-    cuts = {cut.id: cut for cut in open_cuts(config.cuts) if cut.id in wanted} if config.cuts and wanted else {}
+    cuts = {cut.id: cut for cut in open_cuts(config.cuts) if cut.id in wanted}
     device = choose_device(config.device)
     shown = {place for group in groups for place in places(group)[: config.lattices]} if cuts else {}
     models = {place: load_model(runs[place], config.checkpoint, device) for place in sorted(shown)}
@@ -136,7 +136,7 @@ def example(name: str, kind: str, found: Found, names: Sequence[str], sources: S
     """An utterance with as much of its sound and drawing as can be had. names: of the decodings."""
     cut, missing = sources.cuts.get(name), list[str]()
     if cut is None:
-        return Example(name, kind, found)
+        return Example(name, kind, found, missing=["no sound and no picture: it is in none of the manifests of cuts="])
     sound, drawing = "", None
     try:
         sound = sources.sound(cut)

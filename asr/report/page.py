@@ -20,11 +20,12 @@ from markupsafe import Markup
 
 from asr.report.content import Content
 from asr.report.curves import Chart
-from asr.report.decodings import Decoding, confusions, row, same_utterances, sampled
+from asr.report.decodings import Decoding, confusions, differences, row, same_utterances, sampled
 from asr.report.examples import Example
 from asr.report.runs import Run
 from asr.runs.result import differing
-from asr.score.wer import RATES, UNITS, Errors
+from asr.score.tables import cells
+from asr.score.wer import UNITS, Errors
 from asr.version import version
 
 COLOURS = 7  # of lines, in page.css
@@ -45,8 +46,21 @@ class RateRow:
     errors: Errors
     wrong: int
     utterances: int
+    interval: str
     missing: str
-    delay: str
+    normalized: str
+    delay: dict[str, str]
+
+
+@dataclass(frozen=True)
+class DifferenceRow:
+    """A line of the table of differences: which decodings, by how much, the interval, and whether that is clear."""
+
+    first: str
+    second: str
+    cells: list[str]
+    utterances: int
+    note: str
 
 
 @dataclass(frozen=True)
@@ -85,6 +99,7 @@ def write(content: Content) -> bytes:
             groups=content.groups,
             extremes=[*extremes_of(content)],
             rates=[rate_row(one, content.runs) for one in content.decodings],
+            differences=[*difference_rows(content)],
             confusions=[kinds_of(one) for one in content.decodings],
             examples=[shown(one, group, content.runs) for one, group in zip(numbered, groups)],
         )
@@ -181,18 +196,29 @@ def label(decoding: Decoding, runs: Sequence[Run]) -> str:
 
 def rate_row(decoding: Decoding, runs: Sequence[Run]) -> RateRow:
     """A decoding in the table of error rates."""
-    score = decoding.score
+    score, rate = decoding.score, decoding.rate
     return RateRow(
-        decoding.run,
-        label(decoding, runs),
-        RATES[score.unit].upper(),
-        UNITS[score.unit],
-        score.errors,
-        score.wrong_utterances,
-        len(score.per_utterance),
-        decoding.missing,
-        decoding.delay,
+        run=decoding.run,
+        label=label(decoding, runs),
+        measure=rate.name.upper(),
+        units=UNITS[score.unit],
+        errors=score.errors,
+        wrong=score.wrong_utterances,
+        utterances=len(score.per_utterance),
+        interval=str(score.interval or "").replace("-", " to "),
+        missing=rate.not_scored,
+        normalized=rate.normalized,
+        delay=decoding.delay,
     )
+
+
+def difference_rows(content: Content) -> Iterator[DifferenceRow]:
+    """The table of differences, of decodings of one set."""
+    for group in same_utterances(content.decodings):
+        for one, best, comparison in differences(group):
+            first, second = label(one, content.runs), label(best, content.runs)
+            note = comparison.note(first, second)
+            yield DifferenceRow(first, second, cells(comparison.difference), comparison.utterances, note)
 
 
 def kinds_of(decoding: Decoding) -> list[tuple[str, int, list[tuple[str, str, int]]]]:

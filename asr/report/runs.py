@@ -16,7 +16,6 @@ from asr.runs import state
 from asr.runs.directory import RunDirectory
 from asr.runs.pack import utterances_of
 from asr.runs.result import Result, read_metrics, read_result
-from asr.runs.trained import load_config
 
 STAMP = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d):\d\d,\d{3} [A-Z]+ ")  # of a line of train.log
 BEGUN = re.compile(r": ([\d,]+) parameters.*, loss \S+.* \((.*)\), step \d+ of \d+ on (.+)$")  # a line of it
@@ -74,12 +73,12 @@ def short_names(paths: Sequence[Path]) -> list[str]:
 def read_run(name: str, path: Path) -> Run:
     """A run, from its directory."""
     run, result = RunDirectory(path), read_result(path)
-    return Run(name, path, result, dict(facts_of(run, load_config(run), result)), [*read_metrics(run.metrics)])
+    return Run(name, path, result, dict(facts_of(run, result)), [*read_metrics(run.metrics)])
 
 
-def facts_of(run: RunDirectory, config: TrainConfig, result: Result) -> Iterator[tuple[str, str]]:
+def facts_of(run: RunDirectory, result: Result) -> Iterator[tuple[str, str]]:
     """What was trained: on what, which model, with which loss, by which program, on what machine."""
-    info, log = info_of(run), read_log(run)
+    config, info, log = result.config, info_of(run), read_log(run)
     began = next((found for found in map(BEGUN.search, log) if found), None)
     count = utterances_of(run)
     yield "Trained on", names(config.data.train_cuts) + (f": {count:,} utterances" if count is not None else "")

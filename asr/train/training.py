@@ -15,7 +15,7 @@ from asr.config.schema import to_yaml
 from asr.data.batch import Skipped
 from asr.data.tokenizer import Tokenizer, load_tokenizer, pieces_digest
 from asr.data.validation import Report, examine
-from asr.device import choose_device, make_reproducible
+from asr.device import choose_device, machine, make_reproducible
 from asr.errors import InputError, Stopped
 from asr.journal import AGAIN
 from asr.options import require_needed
@@ -92,7 +92,8 @@ def train_in(run: RunDirectory, config: TrainConfig, ranks: Ranks) -> None:
         device,
         ranks,
     )
-    trainer.told |= {"tokenizer": pieces_digest(tokenizer), "asr": version()}
+    together = f", {ranks.size} processes" * (ranks.size > 1)
+    trainer.told |= {"tokenizer": pieces_digest(tokenizer), "asr": version(), "machine": machine(device) + together}
     if begun is not None:
         trainer.told["init"] = begun.digest
     if checkpoint is not None:

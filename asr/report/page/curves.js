@@ -14,9 +14,11 @@
   const whole = [Math.min(...steps), Math.max(...steps)];
   let range = null;
 
-  const shown = value => value == null ? "–" : Number(value.toPrecision(4)).toString();
-  const axisValue = value => value == null ? "" : Math.abs(value) >= 1e5 || (value && Math.abs(value) < 1e-3)
-    ? value.toExponential(0) : Number(value.toPrecision(4)).toString();
+  function shown(value, digits = 4) {
+    if (value == null) return "–";
+    const rounded = Number(value.toPrecision(digits));
+    return rounded && (Math.abs(rounded) < 1e-3 || Math.abs(rounded) >= 1e6) ? rounded.toExponential() : String(rounded);
+  }
 
   function tables(chart) {
     return uPlot.join(chart.curves.map(curve => [curve.steps, curve.values]));
@@ -41,15 +43,15 @@
       grid: {stroke: () => colour("--line"), width: 1}, ticks: {show: false},
     };
     return {
-      width, height: 200, legend: {show: false}, padding: [8, 12, 0, 0],
+      width, height: 200, legend: {show: false}, padding: [8, 22, 0, 0],
       cursor: {sync: {key: "steps", scales: ["x", null]}, drag: {x: true, y: false, setScale: false}, y: false},
       scales: {
         x: {time: false, range: () => range || whole},
         y: logarithmic && canBeLogarithmic(chart) ? {distr: 3} : {},
       },
       series: [{}, ...series],
-      axes: [{...axis, size: 28, space: 60, values: (u, values) => values.map(axisValue)},
-        {...axis, size: 52, values: (u, values) => values.map(axisValue)}],
+      axes: [{...axis, size: 28, space: 60, values: (u, values) => values.map(value => value == null ? "" : shown(value))},
+        {...axis, size: 52, values: (u, values) => values.map(value => value == null ? "" : shown(value))}],
       hooks: {
         setCursor: [u => read(u, chart)],
         setSelect: [u => {

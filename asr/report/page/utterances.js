@@ -3,7 +3,7 @@
 "use strict";
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
-  const PAGE = 50;
+  const PAGE = 25;
   const GONE = "—";
 
   function element(name, className, ...children) {
@@ -115,9 +115,8 @@
     const head = element("div", "head", element("bdi", "id", one.id), element("span", "", counted(one)));
     if (one.confidence != null) head.append(element("span", "", `confidence ${one.confidence.toFixed(2)}`));
     if (heard.has(one.id)) {
-      const link = element("a", "", "look and hear");
+      const link = element("a", "", "see and hear", element("span", "unseen", ` ${one.id}`));
       link.href = `#example-${heard.get(one.id)}`;
-      link.setAttribute("aria-label", `look at ${one.id} and hear it`);
       head.append(link);
     }
     const made = element("li", "", head, aligned(one, unit));
