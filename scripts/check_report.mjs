@@ -2,9 +2,9 @@
 //
 //     node check_report.mjs CHROMIUM MODULES PICTURES PAGE...
 //
-// Prints a row a page: time to open, errors in the console, requests that leave the machine, what the Tab key reaches,
-// and serious violations that axe finds, light, dark and on a phone. Pictures of the first page go to PICTURES.
-// Exits with 1 where one of them is not as it should be.
+// Prints a row a page and view: its size with and without sound, the time to open it, errors in the console, requests
+// that leave it, serious violations that axe finds, and what the Tab key reaches. Pictures of the first page go to
+// PICTURES. Ends with 1 where one of them is not as it should be.
 import {createRequire} from "node:module";
 import {readFileSync} from "node:fs";
 import {basename, join, resolve} from "node:path";
@@ -15,7 +15,7 @@ const require = createRequire(pathToFileURL(join(resolve(modules), "package.json
 const puppeteer = (await import(pathToFileURL(require.resolve("puppeteer-core")).href)).default;
 const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 
-const LONGEST_MS = 2000;
+const LONGEST_MS = 2000, MOST_BYTES = 10e6; // without sound
 const DESKTOP = {width: 1280, height: 900}, PHONE = {width: 390, height: 844, deviceScaleFactor: 2, isMobile: true, hasTouch: true};
 const VIEWS = {desktop: [DESKTOP, "light"], dark: [DESKTOP, "dark"], phone: [PHONE, "light"], "phone-dark": [PHONE, "dark"]};
 const INTERACTIVE = "a[href], button:not([disabled]), input, select, summary, audio, [tabindex='0']";
@@ -91,6 +91,24 @@ async function keyboard(page) {
   return wrong;
 }
 
+// Whether sounds can be decoded, and a click on a drawing goes to where it is; "" where all is well.
+async function sounds(page) {
+  return page.evaluate(async () => {
+    const all = [...document.querySelectorAll("audio")], wrong = [];
+    for (const one of all) {
+      for (let n = 0; n < 50 && !(one.duration > 0); n++) await new Promise(done => setTimeout(done, 20));
+      if (!(one.duration > 0)) wrong.push(`no sound: ${one.getAttribute("aria-label")}`);
+    }
+    const drawing = document.querySelector(".example:has(audio) svg.drawing");
+    if (drawing) {
+      const box = drawing.getBoundingClientRect();
+      drawing.dispatchEvent(new MouseEvent("click", {clientX: box.left + box.width / 2, clientY: box.top + 5, bubbles: true}));
+      if (!all.some(one => one.currentTime > 0)) wrong.push("a click on a drawing does not move the sound");
+    }
+    return wrong;
+  });
+}
+
 async function serious(page) {
   await page.evaluate(axe);
   const result = await page.evaluate(() => window.axe.run(document, {resultTypes: ["violations"]}));
@@ -101,9 +119,12 @@ async function serious(page) {
 const browser = await puppeteer.launch({
   executablePath: chromium, args: ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"],
 });
-const rows = [], complaints = [];
+const rows = [], complaints = [], mb = bytes => (bytes / 1e6).toFixed(1);
 for (const [n, file] of pages.entries()) {
   const url = pathToFileURL(resolve(file)).href, name = basename(file);
+  const text = readFileSync(file, "utf8"), whole = Buffer.byteLength(text);
+  const silent = Buffer.byteLength(text.replaceAll(/data:audio[^"]*/g, ""));
+  if (silent > MOST_BYTES) complaints.push(`${name}: ${mb(silent)} MB without sound, more than ${mb(MOST_BYTES)}`);
   for (const [view, settings] of Object.entries(VIEWS)) {
     const {page, faults, requests, ms} = await opened(browser, url, settings);
     if (n === 0) {
@@ -119,8 +140,8 @@ for (const [n, file] of pages.entries()) {
     const violations = await serious(page);
     const wide = await page.evaluate(() => document.documentElement.scrollWidth > document.documentElement.clientWidth + 1);
     const keys = view === "desktop" ? await reached(page) : {count: 0, missed: []};
-    const wrong = view === "desktop" ? await keyboard(page) : [];
-    rows.push({page: name, view, "opens, ms": Math.round(ms), "console errors": faults.length, "requests elsewhere": requests.length,
+    const wrong = view === "desktop" ? [...await keyboard(page), ...await sounds(page)] : [];
+    rows.push({page: name, view, "MB": mb(whole), "without sound": mb(silent), "opens, ms": Math.round(ms), "console errors": faults.length, "requests elsewhere": requests.length,
       "axe, serious": violations.length, "by Tab": view === "desktop" ? `${keys.count - keys.missed.length} of ${keys.count}` : "", "too wide": wide});
     const all = [...faults, ...requests, ...violations, ...keys.missed.map(one => `not reached: ${one}`), ...wrong];
     if (ms > LONGEST_MS) all.push(`opens in ${Math.round(ms)} ms, more than ${LONGEST_MS}`);

@@ -51,11 +51,15 @@ NOT_DRAWN = ("train/epoch", "validation/words", "validation/errors", "validation
 
 @dataclass(frozen=True)
 class Curve:
-    """A line: of which run, by its place, and its points; None where a value is not finite."""
+    """A line: of which run, by its place, and its points; None where a value is not finite.
+
+    ends: of the intervals that hold the values, the lower ones and the upper ones; nothing where they are not known.
+    """
 
     run: int
     steps: list[int]
     values: list[float | None]
+    ends: list[list[float | None]]
 
 
 @dataclass(frozen=True)
@@ -97,9 +101,13 @@ def group_of(title: str, kinds: Mapping[str, tuple[str, str]], metrics: Sequence
 def curves_of(metric: str, metrics: Sequence[Sequence[Mapping[str, Any]]]) -> Iterator[Curve]:
     """A line of each run that has the metric."""
     for place, lines in enumerate(metrics):
-        points = thinned([(int(line["step"]), number(line[metric])) for line in lines if metric in line])
+        found = {int(line["step"]): line for line in lines if metric in line}
+        points = thinned([(step, number(line[metric])) for step, line in found.items()])
         if any(value is not None for _, value in points):
-            yield Curve(place, [step for step, _ in points], [value for _, value in points])
+            steps = [step for step, _ in points]
+            ends = [[number(found[step].get(f"{metric}_{end}")) for step in steps] for end in ("low", "high")]
+            known = any(value is not None for values in ends for value in values)
+            yield Curve(place, steps, [value for _, value in points], ends if known else [])
 
 
 def number(value: Any) -> float | None:

@@ -2,6 +2,7 @@
 
 Three things keep it so. Jinja escapes whatever it puts in; the scripts put data in as text; and the policy in the head
 of the page names scripts and styles by their SHA-256, so that a browser runs no other, and forbids every connection.
+Characters that turn a line around, or that no encoding has, are written out, as on a terminal.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from asr.console import visible
 from asr.report.content import Content
 from asr.report.curves import Chart
 from asr.report.decodings import Decoding, confusions, differences, row, same_utterances, sampled
@@ -104,7 +106,7 @@ def write(content: Content) -> bytes:
             examples=[shown(one, group, content.runs) for one, group in zip(numbered, groups)],
         )
     )
-    return page.encode("utf-8", "backslashreplace")  # halves of characters, which no encoding has
+    return page.encode()
 
 
 def environment() -> Environment:
@@ -112,6 +114,7 @@ def environment() -> Environment:
     return Environment(
         loader=FileSystemLoader(str(PAGE)),
         autoescape=True,
+        finalize=written_out,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -149,7 +152,17 @@ def digest(text: str) -> str:
 
 def embedded(data: Any) -> str:
     """JSON that a script element can hold, whatever is in it."""
-    return json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).translate(IN_SCRIPT)
+    text = json.dumps(written_out(data), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.translate(IN_SCRIPT)
+
+
+def written_out(data: Any) -> Any:
+    """Data whose texts are `visible`; of those that are Markup, which are ours, nothing is changed."""
+    if type(data) is str:
+        return visible(data)
+    if isinstance(data, dict):
+        return {written_out(key): written_out(value) for key, value in data.items()}
+    return [*map(written_out, data)] if isinstance(data, (list, tuple)) else data
 
 
 def title(runs: Sequence[Run]) -> str:

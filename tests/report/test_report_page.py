@@ -106,7 +106,7 @@ METRICS = [
 
 @pytest.fixture(scope="module")
 def hostile(tiny_corpus, make_run, tmp_path_factory):
-    """A page of a run in which everything that data can say is an attack, and what was recognised in it."""
+    """A page of a run in which everything that data can say is an attack."""
     path = tmp_path_factory.mktemp("hostile")
     run = make_run(path / f"run {LINK.replace('/', '.')}", [{"step": 1, f"train/{HOSTILE}": 1.0, "train/loss": 1.0}])
     found = [heard(HOSTILE, f"{WORD} a\u202eb", LINK), heard("half \ud800", "x", f"x {HOSTILE}"), heard("c", "y", "y")]
@@ -117,11 +117,11 @@ def hostile(tiny_corpus, make_run, tmp_path_factory):
     cut = CutSet.from_file(tiny_corpus.dev)[0].with_id(HOSTILE)
     cut.supervisions[0].text = f"{WORD} a\u202eb"
     CutSet.from_cuts([cut]).to_file(path / "cuts.jsonl.gz")
-    return reported(run, output=path / "report.html", cuts=[str(path / "cuts.jsonl.gz")]), found
+    return reported(run, output=path / "report.html", cuts=[str(path / "cuts.jsonl.gz")])
 
 
 def test_nothing_that_comes_from_data_is_obeyed(hostile):
-    page, _ = hostile
+    page = hostile
     assert len(page.all("script")) == 3  # the data, the library, and the page's own
     assert len([one for one in page.all("svg") if one.get("class") == "drawing"]) == 1  # the one with a cut
     assert not {"img", "iframe", "object", "embed", "base", "form.action"} & {tag for tag, _ in page.elements}
@@ -134,7 +134,7 @@ def test_nothing_that_comes_from_data_is_obeyed(hostile):
 
 
 def test_the_policy_allows_what_is_in_the_page_and_no_more(hostile):
-    page, _ = hostile
+    page = hostile
     (policy,) = [one["content"] for one in page.all("meta") if one.get("http-equiv") == "Content-Security-Policy"]
     rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
     scripts = re.findall(r"<script>(.*?)</script>", page.content, re.DOTALL)
@@ -146,13 +146,13 @@ def test_the_policy_allows_what_is_in_the_page_and_no_more(hostile):
 
 
 def test_what_data_says_is_there_as_text(hostile):
-    page, found = hostile
+    page = hostile
     (decoding,) = page.data["decodings"]
-    assert [row[0] for row in decoding["rows"]] == [one.id for one in found]
-    assert decoding["rows"][0][1:4] == [f"{WORD} a\u202eb", "SS", LINK]
+    assert [row[0] for row in decoding["rows"]] == [HOSTILE, "half \\ud800", "c"]
+    assert decoding["rows"][0][1:4] == [f"{WORD} a\\u202eb", "SS", LINK]
     assert decoding["rows"][1][1:4] == ["x", "=I", HOSTILE]
     assert page.text_of("h5")[0] == HOSTILE
-    assert [one["data-ref"] for one in page.all("button") if one.get("data-ref")] == [WORD, "a\u202eb"]
+    assert [one["data-ref"] for one in page.all("button") if one.get("data-ref")] == [WORD, "a\\u202eb"]
 
 
 def test_the_numbers_are_those_of_the_score(make_run, tmp_path):
@@ -179,7 +179,7 @@ def test_curves_of_all_runs_are_in_one_chart(make_run, tmp_path):
     page = reported(*runs, output=tmp_path / "report.html")
     charts = {chart["metric"]: chart for group in page.data["groups"] for chart in group["charts"]}
     assert [curve["run"] for curve in charts["train/loss"]["curves"]] == [0, 1]
-    assert charts["train/loss"]["curves"][0] == {"run": 0, "steps": [1, 2, 3], "values": [4.0, 2.0, 1.3333]}
+    assert charts["train/loss"]["curves"][0] == {"run": 0, "steps": [1, 2, 3], "values": [4.0, 2.0, 1.3333], "ends": []}
     assert "validation/delay" not in charts  # NaN alone
     assert "train/widened" not in charts  # 0 throughout
     assert "0 throughout: bands that were widened." in page.text_of("p")

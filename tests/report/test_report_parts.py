@@ -60,6 +60,13 @@ def test_metrics_that_nobody_knew_are_drawn_apart():
     assert (group.title, [chart.metric for chart in group.charts]) == ("Other figures", ["train/new"])
 
 
+def test_intervals_go_with_the_values_that_they_hold():
+    lines = [{"step": 5, "validation/wer": 9.0}, {"step": 9, "validation/wer": 8.0, "validation/wer_low": 7.0}]
+    lines[1]["validation/wer_high"] = 9.5
+    (chart,) = groups_of([lines])[0].charts
+    assert (chart.curves[0].values, chart.curves[0].ends) == ([9.0, 8.0], [[None, 7.0], [None, 9.5]])
+
+
 # Utterances
 
 
@@ -124,12 +131,16 @@ def test_names_of_runs_are_as_short_as_tells_them_apart(tmp_path):
 
 
 def test_embedded_data_is_what_it_was_and_ends_no_script():
-    data = {"</script>": ["<!--", "&lt;", "\u2028", "\ud800", 1.5, None]}
+    data = {"</script>": ["<!--", "&lt;", 1.5, None, "三"]}
     text = embedded(data)
     assert not {*"<>&"} & {*text}
-    assert json.loads(text.encode("utf-8", "backslashreplace")) == data
+    assert json.loads(text) == data
     with pytest.raises(ValueError, match="JSON"):
         embedded([float("nan")])
+
+
+def test_characters_that_turn_a_line_around_or_have_no_encoding_are_written_out():
+    assert json.loads(embedded(["\u202egnp.exe", ("\ud800", "\x00")])) == ["\\u202egnp.exe", ["\\ud800", "\\x00"]]
 
 
 # Pictures

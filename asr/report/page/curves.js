@@ -20,8 +20,12 @@
     return rounded && (Math.abs(rounded) < 1e-3 || Math.abs(rounded) >= 1e6) ? rounded.toExponential() : String(rounded);
   }
 
+  // What is drawn of a chart, in order: of each curve its values, and the ends of their intervals where they are known.
+  const columns = chart => chart.curves.flatMap(curve => [curve.values, ...curve.ends].map(values => ({curve, values})));
+  const column = (chart, curve) => 1 + columns(chart).findIndex(one => one.values === curve.values);
+
   function tables(chart) {
-    return uPlot.join(chart.curves.map(curve => [curve.steps, curve.values]));
+    return uPlot.join(columns(chart).map(({curve, values}) => [curve.steps, values]));
   }
 
   function canBeLogarithmic(chart) {
@@ -29,15 +33,20 @@
   }
 
   function options(chart, width, logarithmic) {
-    const series = chart.curves.map(curve => ({
+    const own = curve => colour(`--run-${curve.run % COLOURS}`);
+    const series = columns(chart).map(({curve, values}) => ({
       label: data.runs[curve.run],
-      stroke: () => colour(`--run-${curve.run % COLOURS}`),
+      stroke: values === curve.values ? () => own(curve) : undefined,
       dash: curve.run >= COLOURS ? [6, 3] : undefined,
       width: 1.75,
       spanGaps: true,
       show: boxes[curve.run].checked,
-      points: {show: curve.steps.length < 25, size: 5, fill: () => colour(`--run-${curve.run % COLOURS}`)},
+      points: {show: values === curve.values && curve.steps.length < 25, size: 5, fill: () => own(curve)},
     }));
+    const bands = chart.curves.filter(curve => curve.ends.length).map(curve => {
+      const at = column(chart, curve);
+      return {series: [at + 2, at + 1], fill: () => `${own(curve)}22`};
+    });
     const axis = {
       stroke: () => colour("--muted"), font: "12px system-ui, sans-serif",
       grid: {stroke: () => colour("--line"), width: 1}, ticks: {show: false},
@@ -49,7 +58,7 @@
         x: {time: false, range: () => range || whole},
         y: logarithmic && canBeLogarithmic(chart) ? {distr: 3} : {},
       },
-      series: [{}, ...series],
+      series: [{}, ...series], bands,
       axes: [{...axis, size: 28, space: 60, values: (u, values) => values.map(value => value == null ? "" : shown(value))},
         {...axis, size: 52, values: (u, values) => values.map(value => value == null ? "" : shown(value))}],
       hooks: {
@@ -64,19 +73,25 @@
 
   function read(u, chart) {
     const at = u.cursor.idx;
-    if (at == null) { if (u.readout.dataset.kept !== "true") latest(u, chart); return; }
-    fill(u.readout, `step ${u.data[0][at]}:`, chart.curves.map((curve, n) => [curve.run, u.data[n + 1][at]]));
+    if (at == null) return latest(u, chart);
+    fill(u.readout, `step ${u.data[0][at]}:`, chart.curves.map(curve => [curve.run, ...shownAt(u, chart, curve, at)]));
+  }
+
+  function shownAt(u, chart, curve, at) {
+    const first = column(chart, curve);
+    return [0, ...curve.ends.map((_, n) => n + 1)].map(n => u.data[first + n][at]);
   }
 
   function latest(u, chart) {
-    fill(u.readout, "last:", chart.curves.map(curve => [curve.run, curve.values.at(-1)]));
+    fill(u.readout, "last:", chart.curves.map(curve => [curve.run, ...[curve.values, ...curve.ends].map(one => one.at(-1))]));
   }
 
   function fill(readout, title, values) {
-    const parts = values.filter(([run]) => boxes[run].checked).map(([run, value]) => {
+    const parts = values.filter(([run]) => boxes[run].checked).map(([run, value, low, high]) => {
       const part = document.createElement("span");
       part.className = `run-${run % COLOURS}`;
-      part.textContent = values.length > 1 || data.runs.length > 1 ? `${data.runs[run]} ${shown(value)}` : shown(value);
+      const within = low == null ? "" : ` (${shown(low, 3)} to ${shown(high, 3)})`;
+      part.textContent = `${data.runs.length > 1 ? `${data.runs[run]} ` : ""}${shown(value)}${within}`;
       return part;
     });
     const head = document.createElement("span");
@@ -85,7 +100,10 @@
   }
 
   function zoom(from, to) {
-    range = from == null ? null : [Math.max(Math.round(from), 0), Math.max(Math.round(to), Math.round(from) + 1)];
+    if (from != null) {
+      const low = Math.min(Math.max(Math.round(from), whole[0]), whole[1] - 1);
+      range = [low, Math.max(Math.min(Math.round(to), whole[1]), low + 1)];
+    } else range = null;
     controls.from.value = range ? range[0] : "";
     controls.to.value = range ? range[1] : "";
     for (const {u} of charts) u.setData(u.data, true);
@@ -104,7 +122,7 @@
       ArrowRight: () => move(now + 1), ArrowLeft: () => move(u.cursor.idx == null ? last : now - 1),
       Home: () => move(0), End: () => move(last), Escape: () => zoom(null),
       "+": () => zoom(middle - half, middle + half), "=": () => zoom(middle - half, middle + half),
-      "-": () => zoom(Math.max(middle - 4 * half, whole[0]), Math.min(middle + 4 * half, whole[1])),
+      "-": () => zoom(middle - 4 * half, middle + 4 * half),
     };
     const action = event.ctrlKey || event.metaKey || event.altKey ? undefined : actions[event.key];
     if (action) { event.preventDefault(); action(); }
@@ -154,7 +172,7 @@
   for (const box of boxes) {
     box.addEventListener("change", () => {
       for (const {u, chart} of charts) {
-        chart.curves.forEach((curve, n) => { if (curve.run === Number(box.value)) u.setSeries(n + 1, {show: box.checked}); });
+        columns(chart).forEach(({curve}, n) => { if (curve.run === Number(box.value)) u.setSeries(n + 1, {show: box.checked}); });
         latest(u, chart);
       }
     });
