@@ -32,7 +32,8 @@ async function opened(browser, url, [viewport, scheme]) {
   const start = performance.now();
   await page.goto(url, {waitUntil: "load"});
   await page.evaluate(() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done))));
-  return {page, faults, requests, ms: performance.now() - start};
+  const ms = performance.now() - start, busy = 1000 * (await page.metrics()).TaskDuration;
+  return {page, faults, requests, ms, busy};
 }
 
 // Everything that can be used must have had the focus once the Tab key has gone round.
@@ -126,10 +127,9 @@ for (const [n, file] of pages.entries()) {
   const silent = Buffer.byteLength(text.replaceAll(/data:audio[^"]*/g, ""));
   if (silent > MOST_BYTES) complaints.push(`${name}: ${mb(silent)} MB without sound, more than ${mb(MOST_BYTES)}`);
   for (const [view, settings] of Object.entries(VIEWS)) {
-    const {page, faults, requests, ms} = await opened(browser, url, settings);
+    const {page, faults, requests, ms, busy} = await opened(browser, url, settings);
     if (n === 0) {
       await page.screenshot({path: join(pictures, `${view}.png`)});
-      await page.screenshot({path: join(pictures, `${view}-whole.png`), fullPage: true, captureBeyondViewport: true});
       for (const part of ["rates", "runs", "curves", "examples", "errors"]) {
         if (await page.$(`#${part}`) === null) continue;
         await page.$eval(`#${part}`, one => one.scrollIntoView());
@@ -137,11 +137,18 @@ for (const [n, file] of pages.entries()) {
         await page.screenshot({path: join(pictures, `${view}-${part}.png`)});
       }
     }
+    if (n === 0 && view === "desktop" && await page.$(".example")) {
+      await page.setViewport({width: 980, height: 1300});
+      await page.$eval(".example", one => { one.style.contentVisibility = "visible"; one.scrollIntoView(); });
+      await page.evaluate(() => new Promise(done => setTimeout(done, 500)));
+      await (await page.$(".example")).screenshot({path: join(pictures, "example.png")});
+      await page.setViewport(settings[0]);
+    }
     const violations = await serious(page);
     const wide = await page.evaluate(() => document.documentElement.scrollWidth > document.documentElement.clientWidth + 1);
     const keys = view === "desktop" ? await reached(page) : {count: 0, missed: []};
     const wrong = view === "desktop" ? [...await keyboard(page), ...await sounds(page)] : [];
-    rows.push({page: name, view, "MB": mb(whole), "without sound": mb(silent), "opens, ms": Math.round(ms), "console errors": faults.length, "requests elsewhere": requests.length,
+    rows.push({page: name, view, "MB": mb(whole), "without sound": mb(silent), "opens, ms": Math.round(ms), "busy, ms": Math.round(busy), "console errors": faults.length, "requests elsewhere": requests.length,
       "axe, serious": violations.length, "by Tab": view === "desktop" ? `${keys.count - keys.missed.length} of ${keys.count}` : "", "too wide": wide});
     const all = [...faults, ...requests, ...violations, ...keys.missed.map(one => `not reached: ${one}`), ...wrong];
     if (ms > LONGEST_MS) all.push(`opens in ${Math.round(ms)} ms, more than ${LONGEST_MS}`);
