@@ -16,7 +16,6 @@ DURATION = "duration"  # of the cut, seconds
 FIELDS = ("speaker", "gender", "language", "channel", "recording_id")  # that every supervision may have
 UNKNOWN = "unknown"
 QUARTERS = (0.25, 0.5, 0.75)
-RESAMPLED = 10  # parts, from which on drawing whole ones tells something
 
 Values = Mapping[str, object]
 """Of a field, by utterance."""
@@ -84,14 +83,14 @@ def quarters(values: Values) -> dict[str, str]:
 
 
 def lines_by(name: str, score: Score, values: Values) -> Iterator[str]:
-    """A Markdown table of the parts, all of them last."""
+    """A Markdown table of the parts, below the whole."""
     scores = parts(score, values)
     head = [name, "utterances", UNITS[score.unit], "errors", RATES[score.unit].upper(), "95 %"]
-    rows = [row(part, one, one.interval) for part, one in scores.items()]
-    total = [row("all", score, score.interval)]
-    if len(scores) >= RESAMPLED and not is_measure(values):
-        total.append(row(f"all, each {name} drawn as a whole", score, interval_by_parts(scores.values())))
-    yield from table([head, *rows, *total])
+    whole = [row("all", score, score.interval)]
+    drawn = None if is_measure(values) else interval_by_parts(scores.values())
+    if drawn:
+        whole.append(row(f"all, each {name} drawn as a whole", score, drawn))
+    yield from table([head, *whole, *(row(part, one, one.interval) for part, one in scores.items())])
 
 
 def row(name: str, score: Score, interval: Interval | None) -> list[str]:
