@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from asr.config import CompareConfig, TrainConfig
 from asr.config.schema import list_options
 from asr.console import table
 from asr.errors import InputError
+from asr.progress import told_if_slow
 from asr.runs.result import Result, read_result
 from asr.score.comparison import against_best, alone
 from asr.score.report import Rate, read_rate
@@ -49,7 +51,8 @@ def main(config: CompareConfig) -> None:
 def print_differences(sets: Iterable[Mapping[str, Rate]]) -> None:
     """Print a table of which decodings differ, of each set by directory, where hypotheses of several are there."""
     sets = list(sets)
-    found = [against_best(rates) for rates in sets]
+    with told_if_slow("comparing the decodings, utterance by utterance", partial(print, file=sys.stderr)):
+        found = [against_best(rates) for rates in sets]
     pairs = [pair for one in found for pair in one]
     if pairs:
         print("\n".join(["", *table([DIFFERENCES, *differences(pairs)])]))
