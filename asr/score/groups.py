@@ -52,17 +52,14 @@ def fields_of(cut: Cut) -> dict[str, object]:
 def parts(score: Score, values: Values) -> dict[str, Score]:
     """The parts of a score by the value of a field: of measures, such as durations, quarters, the shortest first; of
     anything else the worst first, and last what has no value."""
-    names = quarters(values) if is_measure(values) else {id_: str(value) for id_, value in values.items()}
-    found: dict[str, list[ScoredUtterance]] = {}
+    measured = is_measure(values)
+    names = quarters(values) if measured else {id_: str(value) for id_, value in values.items()}
+    found: dict[str, list[ScoredUtterance]] = {name: [] for name in [*names.values(), UNKNOWN]}
     for one in score.per_utterance:
-        found.setdefault(names.get(one.utterance.id, UNKNOWN), []).append(one)
-    scores = {name: Score(score.unit, scored) for name, scored in found.items()}
-    order = (
-        list(dict.fromkeys(names.values()))
-        if is_measure(values)
-        else sorted(scores, key=lambda n: -scores[n].errors.rate)
-    )
-    return {name: scores[name] for name in [*(n for n in order if n != UNKNOWN), UNKNOWN] if name in scores}
+        found[names.get(one.utterance.id, UNKNOWN)].append(one)
+    scores = {name: Score(score.unit, scored) for name, scored in found.items() if scored}
+    order = list(scores) if measured else sorted(scores, key=lambda name: -scores[name].errors.rate)
+    return {name: scores[name] for name in sorted(order, key=lambda name: name == UNKNOWN)}
 
 
 def is_measure(values: Values) -> bool:
