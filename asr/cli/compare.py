@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from asr.config import CompareConfig, TrainConfig
 from asr.config.schema import list_options
 from asr.console import table
 from asr.errors import InputError
+from asr.progress import told_if_slow
 from asr.runs.result import Result, differing, read_result
-from asr.score.comparison import against_best
+from asr.score.comparison import against_best, alone
 from asr.score.report import Rate, read_rate
 from asr.score.tables import DIFFERENCES, decodings, differences, note_columns, rate_columns
 from asr.score.wer import RATES
@@ -48,12 +50,19 @@ def main(config: CompareConfig) -> None:
 
 def print_differences(sets: Iterable[Mapping[str, Rate]]) -> None:
     """Print a table of which decodings differ, of each set by directory, where hypotheses of several are there."""
-    found = [one for rates in sets for one in against_best(rates)]
-    if found:
-        print("\n".join(["", *table([DIFFERENCES, *differences(found)])]))
-    for first, second, comparison in found:
+    sets = list(sets)
+    with told_if_slow("comparing the decodings, utterance by utterance", partial(print, file=sys.stderr)):
+        found = [against_best(rates) for rates in sets]
+    pairs = [pair for one in found for pair in one]
+    if pairs:
+        print("\n".join(["", *table([DIFFERENCES, *differences(pairs)])]))
+    for first, second, comparison in pairs:
         if note := comparison.note(first, second):
             print(f"{first}, {second}: {note}", file=sys.stderr)
+    for left in (alone(rates, one) for rates, one in zip(sets, found)):
+        if len(left) > 1 or (left and pairs):
+            what = "no other has an utterance of theirs, scored in the same unit and spelling"
+            print(f"not compared: {', '.join(left)}: {what}", file=sys.stderr)
 
 
 def is_decoding(path: Path) -> bool:

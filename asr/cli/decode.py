@@ -35,7 +35,7 @@ def main(config: DecodeConfig) -> None:
     """
     check_nbest(config)
     cuts = open_cuts([config.cuts])
-    normalizer(config.normalize), values_of(cuts, config.by)  # what is at fault is told before anything is decoded
+    check_scoring(config, cuts)
     model = load(config.run, config.checkpoint, config.device)
     order = [cut.id for cut in cuts]
     check_for_ctm(order)
@@ -81,6 +81,12 @@ def check_nbest(config: DecodeConfig) -> None:
     if config.nbest > beam:
         needed = f"decode=beam decode.beam={config.nbest}"
         raise InputError(f"nbest={config.nbest}: the search follows {beam} hypotheses; use {needed}, or more")
+
+
+def check_scoring(config: DecodeConfig, cuts: CutSet) -> None:
+    """Raise InputError where what is decoded could not be scored as it is asked for."""
+    normalizer(config.normalize)
+    values_of(cuts, config.by)
 
 
 def write_all(config: DecodeConfig, cuts: CutSet, found: list[list[Utterance]], decoder: Decoder, note: str) -> None:

@@ -75,8 +75,7 @@ def report_parts(output: Path, scored: Score, fields: Mapping[str, Values]) -> N
     (output / PARTS).unlink(missing_ok=True)
     tables = [[*lines_by(name, scored, values)] for name, values in fields.items()]
     if tables:
-        write_atomically(output / PARTS, "\n\n".join(map("\n".join, tables)).encode() + b"\n")
+        write_atomically(output / PARTS, "\n".join("\n".join([*lines, ""]) for lines in tables).encode())
     for lines in tables:
-        print("\n".join(lines[:SHOWN]))
-        if len(lines) > SHOWN:
-            print(f"… {len(lines) - SHOWN} more lines in {output / PARTS}")
+        more = [f"… {len(lines) - SHOWN} more lines in {output / PARTS}"] if len(lines) > SHOWN else []
+        print("\n".join([*lines[:SHOWN], *more, ""]))

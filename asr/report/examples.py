@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -177,7 +178,10 @@ def view_of(cut: Cut, model: Model, device: torch.device) -> LatticeView:
     data, task = model.data, model.task
     batch = data.collate([cut], [[data.load(cut, None)]], [], None)
     with enough_memory("", cut.duration):
-        return view_lattice(task.model, task.objective.transducer, batch.to(device), data.pieces, *BAND)
+        view = view_lattice(task.model, task.objective.transducer, batch.to(device), data.pieces, *BAND)
+    if not math.isfinite(view.loss):
+        raise InputError(f"no path has its {len(view.pieces)} labels in {len(view.occupation_TU)} frames")
+    return view
 
 
 def spoken(cut: Cut, found: Found, names: Sequence[str]) -> Iterator[Spoken]:
@@ -185,6 +189,8 @@ def spoken(cut: Cut, found: Found, names: Sequence[str]) -> Iterator[Spoken]:
     if said := aligned_words(cut):
         yield Spoken("said", said)
     for name, (_, scored) in zip(names, found):
+        if not scored.utterance.times:  # as of other systems' hypotheses, or of nothing
+            continue
         yield Spoken(name, recognised_words(scored.utterance, cut.duration), [*tokens_of(scored.utterance)])
 
 

@@ -60,7 +60,7 @@ def rate_interval(errors: Sequence[int], words: Sequence[int]) -> Interval | Non
 
     None where drawing them tells nothing: they are fewer than `FEWEST`, have no error, or all the same rate.
     """
-    return _interval(resampled_rates(errors, words)[0]) if len(words) >= FEWEST else None
+    return _interval(resampled_rates(errors, words)) if len(words) >= FEWEST else None
 
 
 def paired_difference(words: Sequence[int], first: Sequence[int], second: Sequence[int]) -> Difference:
@@ -68,25 +68,24 @@ def paired_difference(words: Sequence[int], first: Sequence[int], second: Sequen
 
     Both are drawn together, so what makes an utterance hard for both of them is not in the interval.
     """
-    one, other = resampled_rates((first, second), words)
-    points = 100 * (sum(first) - sum(second)) / sum(words)
-    interval = _interval(one - other) if len(words) >= FEWEST else None
-    return Difference(points, interval, float(np.mean((one < other) + 0.5 * (one == other))))
+    more = np.subtract(first, second)
+    draws = resampled_rates(more, words)
+    better = float(np.mean(draws < 0) + np.mean(draws == 0) / 2)
+    return Difference(100 * int(more.sum()) / sum(words), _interval(draws) if len(words) >= FEWEST else None, better)
 
 
-def resampled_rates(errors: Sequence[int] | Sequence[Sequence[int]], words: Sequence[int]) -> np.ndarray:
-    """Error rates, percent, (systems, draws) of errors (n,) or (systems, n), n > 0; without draws that have no words.
+def resampled_rates(errors: Sequence[int] | np.ndarray, words: Sequence[int]) -> np.ndarray:
+    """Error rates, percent, of draws from n > 0 utterances; without draws that have no words.
 
     Utterances with the same counts are drawn together, how many of them: so the time goes by how many differ, and the
     order of the utterances does not matter.
     """
-    counts = np.vstack([np.atleast_2d(errors), words]).astype(np.int64).T
-    kinds, sizes = np.unique(counts, axis=0, return_counts=True)
-    generator, share = np.random.default_rng(SEED), sizes / len(counts)
-    blocks = [generator.multinomial(len(counts), share, _BLOCK) @ kinds for _ in range(REPLICATIONS // _BLOCK)]
-    sums = np.concatenate(blocks).T
-    sums = sums[:, sums[-1] > 0]
-    return 100 * sums[:-1] / sums[-1]
+    kinds, sizes = np.unique(np.column_stack([errors, words]), axis=0, return_counts=True)
+    generator, share = np.random.default_rng(SEED), sizes / len(words)
+    blocks = [generator.multinomial(len(words), share, _BLOCK) @ kinds for _ in range(REPLICATIONS // _BLOCK)]
+    total_errors, total_words = np.concatenate(blocks).T
+    spoken = total_words > 0
+    return 100 * total_errors[spoken] / total_words[spoken]
 
 
 def _interval(draws: np.ndarray) -> Interval | None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 from asr.score.bootstrap import Difference, paired_difference
 from asr.score.report import HYPOTHESES, Rate, read_score
@@ -50,20 +50,44 @@ def compare(first: Score, second: Score) -> Comparison:
     return Comparison(difference, len(same), *counts)
 
 
-def against_best(rates: Mapping[str, Rate]) -> Iterator[tuple[str, str, Comparison]]:
-    """The directories of decodings of one set, each against that with the lowest rate: its path, that one's, and how
-    they compare.
+class Pair(NamedTuple):
+    """Two directories of decodings, and how they compare."""
+
+    first: str
+    second: str
+    comparison: Comparison
+
+
+def against_best(rates: Mapping[str, Rate]) -> list[Pair]:
+    """Directories of decodings, each with the one of the same set that has the lowest rate, by their paths.
 
     Those whose rates are of words are apart from those of characters, and so are those of texts that were normalised.
     Directories without hypotheses are left out. Raises InputError where these cannot be read.
     """
-    kept = [path for path in rates if (Path(path) / HYPOTHESES).is_file()]
+    best: dict[str, Score] = {}
+    pairs = []
+    for path in sorted(filter(has_hypotheses, rates), key=lambda path: rates[path].percent):
+        score, kind = read_score(Path(path)), (rates[path].name, rates[path].normalized)
+        alike = (one for one in best if (rates[one].name, rates[one].normalized) == kind)
+        better = next((one for one in alike if ids(score) & ids(best[one])), None)
+        if better is None:
+            best[path] = score
+        else:
+            pairs.append(Pair(path, better, compare(score, best[better])))
+    return pairs
 
-    def kind(path: str) -> tuple[str, str]:
-        return rates[path].name, rates[path].normalized
 
-    for _, paths in groupby(sorted(kept, key=lambda path: (kind(path), rates[path].percent)), kind):
-        best, *others = paths
-        if others:
-            score = read_score(Path(best))
-            yield from ((path, best, compare(read_score(Path(path)), score)) for path in others)
+def alone(rates: Mapping[str, Rate], pairs: Sequence[Pair]) -> list[str]:
+    """Those that have hypotheses, and nothing to be compared with."""
+    compared = {path for pair in pairs for path in pair[:2]}
+    return [path for path in filter(has_hypotheses, rates) if path not in compared]
+
+
+def has_hypotheses(path: str) -> bool:
+    """Whether a directory tells what was recognised."""
+    return (Path(path) / HYPOTHESES).is_file()
+
+
+def ids(score: Score) -> set[str]:
+    """Those of the utterances."""
+    return {scored.utterance.id for scored in score.per_utterance}

@@ -16,7 +16,6 @@ DURATION = "duration"  # of the cut, seconds
 FIELDS = ("speaker", "gender", "language", "channel", "recording_id")  # that every supervision may have
 UNKNOWN = "unknown"
 QUARTERS = (0.25, 0.5, 0.75)
-RESAMPLED = 10  # parts, from which on drawing whole ones tells something
 
 Values = Mapping[str, object]
 """Of a field, by utterance."""
@@ -53,17 +52,14 @@ def fields_of(cut: Cut) -> dict[str, object]:
 def parts(score: Score, values: Values) -> dict[str, Score]:
     """The parts of a score by the value of a field: of measures, such as durations, quarters, the shortest first; of
     anything else the worst first, and last what has no value."""
-    names = quarters(values) if is_measure(values) else {id_: str(value) for id_, value in values.items()}
-    found: dict[str, list[ScoredUtterance]] = {}
+    measured = is_measure(values)
+    names = quarters(values) if measured else {id_: str(value) for id_, value in values.items()}
+    found: dict[str, list[ScoredUtterance]] = {name: [] for name in [*names.values(), UNKNOWN]}
     for one in score.per_utterance:
-        found.setdefault(names.get(one.utterance.id, UNKNOWN), []).append(one)
-    scores = {name: Score(score.unit, scored) for name, scored in found.items()}
-    order = (
-        list(dict.fromkeys(names.values()))
-        if is_measure(values)
-        else sorted(scores, key=lambda n: -scores[n].errors.rate)
-    )
-    return {name: scores[name] for name in [*(n for n in order if n != UNKNOWN), UNKNOWN] if name in scores}
+        found[names.get(one.utterance.id, UNKNOWN)].append(one)
+    scores = {name: Score(score.unit, scored) for name, scored in found.items() if scored}
+    order = list(scores) if measured else sorted(scores, key=lambda name: -scores[name].errors.rate)
+    return {name: scores[name] for name in sorted(order, key=lambda name: name == UNKNOWN)}
 
 
 def is_measure(values: Values) -> bool:
@@ -84,14 +80,14 @@ def quarters(values: Values) -> dict[str, str]:
 
 
 def lines_by(name: str, score: Score, values: Values) -> Iterator[str]:
-    """A Markdown table of the parts, all of them last."""
+    """A Markdown table of the parts, below the whole."""
     scores = parts(score, values)
     head = [name, "utterances", UNITS[score.unit], "errors", RATES[score.unit].upper(), "95 %"]
-    rows = [row(part, one, one.interval) for part, one in scores.items()]
-    total = [row("all", score, score.interval)]
-    if len(scores) >= RESAMPLED and not is_measure(values):
-        total.append(row(f"all, each {name} drawn as a whole", score, interval_by_parts(scores.values())))
-    yield from table([head, *rows, *total])
+    whole = [row("all", score, score.interval)]
+    drawn = None if is_measure(values) else interval_by_parts(scores.values())
+    if drawn:
+        whole.append(row(f"all, each {name} drawn as a whole", score, drawn))
+    yield from table([head, *whole, *(row(part, one, one.interval) for part, one in scores.items())])
 
 
 def row(name: str, score: Score, interval: Interval | None) -> list[str]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from asr.score.bootstrap import Difference
-from asr.score.comparison import Comparison
+from asr.score.comparison import Pair
 from asr.score.report import Rate
 from asr.score.wer import RATES
 
@@ -47,9 +47,9 @@ def shown(rate: Rate) -> str:
     return f"{rate.percent:.2f}{within}" if math.isfinite(rate.percent) else ""
 
 
-def differences(found: Iterable[tuple[str, str, Comparison]]) -> Iterator[list[str]]:
+def differences(pairs: Iterable[Pair]) -> Iterator[list[str]]:
     """The cells of a table of comparisons, below `DIFFERENCES`."""
-    for first, second, comparison in found:
+    for first, second, comparison in pairs:
         yield [first, second, *cells(comparison.difference), str(comparison.utterances)]
 
 
@@ -58,4 +58,11 @@ def cells(difference: Difference | None) -> list[str]:
     if difference is None:
         return ["", "", "", ""]
     ends = " to ".join(difference.interval.digits("+")) if difference.interval else ""
-    return [f"{difference.points:+.2f}", ends, f"{100 * difference.better:.0f} %", "yes" if difference.clear else "no"]
+    return [f"{difference.points:+.2f}", ends, chance(difference.better), "yes" if difference.clear else "no"]
+
+
+def chance(share: float) -> str:
+    """A probability in percent, neither none nor certain."""
+    if not 0.01 <= share <= 0.99:
+        return "< 1 %" if share < 0.5 else "> 99 %"
+    return f"{100 * share:.0f} %"

@@ -239,6 +239,19 @@ def test_examples_can_be_heard_and_seen(with_examples):
     assert page.text_of("h4")[-3:] == ["Most errors", "Fewest errors, longest first", "Drawn at random from the others"]
 
 
+def test_what_has_no_lattice_says_why(make_run, tiny_corpus, tmp_path):
+    cut = CutSet.from_file(tiny_corpus.dev)[0]
+    cut.supervisions[0].text = "LOW " * 99
+    CutSet.from_cuts([cut]).to_file(tmp_path / "cuts.jsonl.gz")
+    run = make_run(tmp_path / "run", METRICS, test=[Utterance(cut.id, "LOW " * 99, "LOW")])  # without times
+    page = reported(run, output=tmp_path / "report.html", cuts=[str(tmp_path / "cuts.jsonl.gz")])
+    assert (
+        len([text for text in page.text_of("p") if text.startswith("no lattice of run: no path has its 396 labels")])
+        == 1
+    )
+    assert "recognised" not in page.text_of("text")
+
+
 def test_sound_takes_no_more_room_than_it_may(with_examples, tiny_corpus, tmp_path):
     page, run, _ = with_examples
     sizes = [len(one["src"]) for one in page.all("audio")]
