@@ -30,9 +30,9 @@ from asr.score.tables import cells
 from asr.score.wer import UNITS, Errors
 from asr.version import version
 
-COLOURS = 7  # of lines, in page.css
+COLOURS = 7  # of lines, in web/page.css
 KINDS = {"worst": "Most errors", "best": "Fewest errors, longest first", "random": "Drawn at random from the others"}
-PAGE = files("asr.report") / "page"
+PAGE = files("asr.report") / "web"
 # A browser takes any of these three for the end of a script, or for its beginning.
 IN_SCRIPT = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 

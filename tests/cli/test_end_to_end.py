@@ -332,7 +332,7 @@ def test_installed_package_works_outside_the_checkout(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     site = tmp_path / "site"
     subprocess.run([sys.executable, "-m", "zipfile", "-e", str(wheel), str(site)], check=True)
-    assert {one.name for one in (site / "asr" / "report" / "page").iterdir()} >= {"page.html", "page.css", "uplot"}
+    assert {one.name for one in (site / "asr" / "report" / "web").iterdir()} >= {"page.html", "page.css", "uplot"}
     assert any(
         "Leon Sorokin" in one.read_text() for one in site.glob("*.dist-info/licenses/**/LICENSE") if one.is_file()
     )

@@ -245,7 +245,7 @@ def test_examples_can_be_heard_and_seen(with_examples):
 @pytest.mark.parametrize(
     ("said", "loss", "reason"),
     [
-        ("LOW 三", 1.0, "character '三' of 'LOW 三' is not in the tokenizer's vocabulary: normalise the text"),
+        ("LOW 三", 1.0, "character '三' of '三' is not in the tokenizer's vocabulary: normalise the text"),
         ("LOW", math.inf, "no path has its 4 labels in"),
     ],
 )
