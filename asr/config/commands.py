@@ -231,7 +231,7 @@ class ReportConfig:
     cuts: list[str] = path_option([], "Lhotse manifests with the audio of what was decoded")
     examples: int = option(4, "utterances of each kind to hear: the worst, the best, and others", low=0, high=1000)
     audio_mb: float = option(5.0, "megabytes of the page that sound may take", low=0, high=1000)
-    lattices: int = option(2, "of how many runs, the first ones, an utterance's lattice is drawn", low=0, high=100)
+    lattices: int = option(2, "of how many runs, the best ones, an utterance's lattice is drawn", low=0, high=100)
     utterances: int = option(
         5000, "of a decoding that are listed; of more, half have most errors and half are drawn at random", low=0
     )

@@ -54,9 +54,12 @@ class Confusions:
 
 
 def read_decodings(runs: Sequence[Run]) -> list[Decoding]:
-    """Those in the directories of runs, of the same utterances together. Raises InputError where one is damaged."""
+    """Those in the directories of runs, of the same utterances together, the lowest rate first.
+
+    Raises InputError where one is damaged.
+    """
     found = [read_decoding(n, path.parent) for n, run in enumerate(runs) for path in sorted(run.path.glob("*/wer.txt"))]
-    return [one for group in same_utterances(found) for one in group]
+    return [one for group in same_utterances(found) for one in sorted(group, key=lambda one: one.score.errors.rate)]
 
 
 def read_decoding(run: int, path: Path) -> Decoding:

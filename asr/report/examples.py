@@ -28,6 +28,7 @@ from asr.train.task import Task, load_task
 
 BAND = 5, 10, 5  # frames before and after, and labels a frame: the defaults of `asr plot lattice`
 LONGEST = 60.0  # seconds that are drawn
+SHOWN = 4  # decodings of a set, those with the lowest rates, that an example is shown of
 BINS = 80  # of a spectrogram
 MEGABYTE = 1e6
 
@@ -79,7 +80,7 @@ class Sources:
 
 def examples_of(config: ReportConfig, runs: Sequence[Run], decodings: Sequence[Decoding]) -> Iterator[list[Example]]:
     """Examples of each set of utterances that was decoded. Raises InputError for manifests at fault."""
-    groups = same_utterances(decodings)
+    groups = [group[:SHOWN] for group in same_utterances(decodings)]
     chosen = [choose(group, config.examples) for group in groups]
     wanted = {name for one in chosen for name in one}
     cuts = {cut.id: cut for cut in open_cuts(config.cuts) if cut.id in wanted}

@@ -23,7 +23,7 @@ from asr.console import visible
 from asr.report.content import Content
 from asr.report.curves import Chart
 from asr.report.decodings import Decoding, confusions, differences, row, same_utterances, sampled
-from asr.report.examples import Example
+from asr.report.examples import SHOWN, Example
 from asr.report.runs import Run
 from asr.runs.result import differing
 from asr.score.tables import cells
@@ -78,7 +78,6 @@ def write(content: Content) -> bytes:
     """The file of a page."""
     style, script, library = style_text(), script_text(), text_of("uplot/uPlot.iife.min.js")
     numbered = number(content.examples)
-    names = [*dict.fromkeys(name for run in content.runs for name in run.facts)]
     groups = same_utterances(content.decodings)
     page = (
         environment()
@@ -94,7 +93,7 @@ def write(content: Content) -> bytes:
             data=Markup(embedded(data_of(content, numbered))),
             colours=COLOURS,
             runs=content.runs,
-            facts=names,
+            facts=[*facts_of(content.runs)],
             differing=differing([run.result.options for run in content.runs]),
             options=sorted({name for run in content.runs for name in run.result.options}),
             notes=content.notes,
@@ -169,6 +168,13 @@ def title(runs: Sequence[Run]) -> str:
     """What the page is called."""
     shown = [run.name for run in runs[:3]]
     return ", ".join(shown) + (f" and {len(runs) - 3} other runs" if len(runs) > 3 else "")
+
+
+def facts_of(runs: Sequence[Run]) -> Iterator[tuple[str, list[str]]]:
+    """What was trained, by what it is called: a text for each run, or one where it is the same of all."""
+    for name in dict.fromkeys(name for run in runs for name in run.facts):
+        told = [run.facts.get(name, "") for run in runs]
+        yield name, told[:1] if len({*told}) == 1 else told
 
 
 def data_of(content: Content, examples: Sequence[Sequence[tuple[int, Example]]]) -> dict[str, Any]:
@@ -271,8 +277,9 @@ def shown(examples: Sequence[tuple[int, Example]], group: Sequence[Decoding], ru
         {"title": words, "examples": [as_shown(n, one) for n, one in examples if one.kind == kind]}
         for kind, words in KINDS.items()
     ]
-    names = ", ".join(label(one, runs) for one in group)
-    return {"title": names, "kinds": [one for one in kinds if one["examples"]]}
+    names = ", ".join(label(one, runs) for one in group[:SHOWN])
+    more = f" (the best {SHOWN} of {len(group)})" if len(group) > SHOWN else ""
+    return {"title": names + more, "kinds": [one for one in kinds if one["examples"]]}
 
 
 def as_shown(place: int, example: Example) -> dict[str, Any]:

@@ -83,7 +83,9 @@ def facts_of(run: RunDirectory, result: Result) -> Iterator[tuple[str, str]]:
     count = utterances_of(run)
     yield "Trained on", names(config.data.train_cuts) + (f": {count:,} utterances" if count is not None else "")
     yield "Validated on", names(config.data.valid_cuts)
-    yield "Model", in_words(config) + (f"; {began[1]} parameters" if began else "")
+    yield "Model", in_words(config)
+    if began:
+        yield "Parameters", began[1]
     yield from units_of(run)
     yield "Loss", f"{config.loss.name}, arcs {config.loss.arcs.name}, topology {config.loss.topology}"
     yield "Optimiser", f"{config.optim.name}, learning rate {config.optim.lr:g}"
@@ -94,7 +96,7 @@ def facts_of(run: RunDirectory, result: Result) -> Iterator[tuple[str, str]]:
         yield "Changed on the way", result.changed
     for name, number in result.left_out.items():
         yield f"Left out: {name}", number
-    yield "Program", f"asr {info['asr']}" if info.get("asr") else "of a version that kept no record"
+    yield "Program", f"asr {info['asr']}" if info.get("asr") else "unknown"
     if info.get("machine") or began:
         yield "Machine", str(info.get("machine") or (began and began[3]))
     if began:

@@ -166,15 +166,26 @@ def test_the_numbers_are_those_of_the_score(make_run, tmp_path):
         make_run(tmp_path / "two", METRICS, decode_test=second),
     )
     page = reported(*runs, output=tmp_path / "report.html")
-    assert page.text_of("strong") == ["40.00 %", "20.00 %"]
+    assert page.text_of("strong") == ["20.00 %", "40.00 %"]  # the best first
     cells = page.text_of("td")
     assert "+20.00" in cells  # one against two, the better one
     assert page.data["runs"] == ["one", "two"]
     assert [one["set"] for one in page.data["decodings"]] == [0, 0]
-    assert page.data["decodings"][0]["rows"][2][:4] == ["c", "TOP LOW", "=D", ""]
-    assert page.data["decodings"][1]["rows"][2][:4] == ["c", "TOP LOW", "==I", "LOW"]
+    assert page.data["decodings"][0]["rows"][2][:4] == ["c", "TOP LOW", "==I", "LOW"]
+    assert page.data["decodings"][1]["rows"][2][:4] == ["c", "TOP LOW", "=D", ""]
     counted = {(one["data-ref"], one["data-hyp"]) for one in page.all("button") if "data-ref" in one}
     assert counted == {("MID", "TOP"), ("LOW", ""), ("", "LOW")}
+
+
+def test_what_is_the_same_of_all_runs_is_told_once(make_run, tmp_path):
+    runs = [make_run(tmp_path / name, METRICS) for name in ("one", "two")]
+    log = "2026-11-26 11:20:12,617 INFO exp/a: 3,183,410 parameters, loss pruned (chunked joiner), step 0 of 9 on cpu\n"
+    (runs[0] / "train.log").write_text(log + "2026-11-26 12:04:06,357 INFO done at step 3000\n")
+    page = reported(*runs, output=tmp_path / "report.html")
+    assert {"Trained on", "Parameters", "Computed by", "When"} <= {*page.text_of("th")}
+    cells = page.text_of("td")
+    assert cells.count("nothing") == 2  # trained and validated on: neither run names a manifest
+    assert {"3,183,410", "chunked joiner", "cpu", "2026-11-26 11:20 to 12:04"} <= {*cells}
 
 
 def test_curves_of_all_runs_are_in_one_chart(make_run, tmp_path):
