@@ -12,7 +12,7 @@ import datetime
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.resources import files
 from typing import Any
 
@@ -20,14 +20,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from asr.console import visible
+from asr.report import tables
 from asr.report.content import Content
-from asr.report.curves import Chart
-from asr.report.decodings import Decoding, confusions, differences, row, same_utterances, sampled
+from asr.report.decodings import Decoding, confusions, row, same_utterances, sampled
 from asr.report.examples import SHOWN, Example
 from asr.report.runs import Run
-from asr.runs.result import differing
-from asr.score.tables import cells
-from asr.score.wer import UNITS, Errors
+from asr.report.tables import label
 from asr.version import version
 
 COLOURS = 7  # of lines, in web/page.css
@@ -35,43 +33,6 @@ KINDS = {"worst": "Most errors", "best": "Fewest errors, longest first", "random
 PAGE = files("asr.report") / "web"
 # A browser takes any of these three for the end of a script, or for its beginning.
 IN_SCRIPT = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
-
-
-@dataclass(frozen=True)
-class RateRow:
-    """A line of the table of error rates."""
-
-    run: int
-    label: str
-    measure: str
-    units: str
-    errors: Errors
-    wrong: int
-    utterances: int
-    interval: str
-    missing: str
-    normalized: str
-    delay: dict[str, str]
-
-
-@dataclass(frozen=True)
-class DifferenceRow:
-    """A line of the table of differences: which decodings, by how much, the interval, and whether that is clear."""
-
-    first: str
-    second: str
-    cells: list[str]
-    utterances: int
-    note: str
-
-
-@dataclass(frozen=True)
-class Extremes:
-    """A line of the table of curves: lowest, highest and last value, each with its step."""
-
-    title: str
-    run: str
-    values: list[tuple[float, int]]
 
 
 def write(content: Content) -> bytes:
@@ -94,13 +55,14 @@ def write(content: Content) -> bytes:
             colours=COLOURS,
             runs=content.runs,
             facts=[*facts_of(content.runs)],
-            differing=differing([run.result.options for run in content.runs]),
-            options=sorted({name for run in content.runs for name in run.result.options}),
+            differing=tables.options(content.runs, all_of_them=False),
+            options=tables.options(content.runs, all_of_them=True),
             notes=content.notes,
             groups=content.groups,
-            extremes=[*extremes_of(content)],
-            rates=[rate_row(one, content.runs) for one in content.decodings],
-            differences=[*difference_rows(content)],
+            decodings=[(one.run, label(one, content.runs)) for one in content.decodings],
+            extremes=tables.extremes(content),
+            rates=tables.rates(content) if content.decodings else [],
+            differences=tables.which_differ(content),
             confusions=[kinds_of(one) for one in content.decodings],
             examples=[shown(one, group, content.runs) for one, group in zip(numbered, groups)],
         )
@@ -208,57 +170,11 @@ def found_in(example: Example, runs: Sequence[Run]) -> list[dict[str, Any]]:
     ]
 
 
-def label(decoding: Decoding, runs: Sequence[Run]) -> str:
-    """A decoding with the name of its run."""
-    return f"{runs[decoding.run].name}/{decoding.name}"
-
-
-def rate_row(decoding: Decoding, runs: Sequence[Run]) -> RateRow:
-    """A decoding in the table of error rates."""
-    score, rate = decoding.score, decoding.rate
-    return RateRow(
-        run=decoding.run,
-        label=label(decoding, runs),
-        measure=rate.name.upper(),
-        units=UNITS[score.unit],
-        errors=score.errors,
-        wrong=score.wrong_utterances,
-        utterances=len(score.per_utterance),
-        interval=str(score.interval or "").replace("-", " to "),
-        missing=rate.not_scored,
-        normalized=rate.normalized,
-        delay=decoding.delay,
-    )
-
-
-def difference_rows(content: Content) -> Iterator[DifferenceRow]:
-    """The table of differences, of decodings of one set."""
-    for group in same_utterances(content.decodings):
-        for one, best, comparison in differences(group):
-            first, second = label(one, content.runs), label(best, content.runs)
-            note = comparison.note(first, second)
-            yield DifferenceRow(first, second, cells(comparison.difference), comparison.utterances, note)
-
-
 def kinds_of(decoding: Decoding) -> list[tuple[str, int, list[tuple[str, str, int]]]]:
     """The frequent errors of a decoding, by kind: what it is called, how many differ, and those that are listed."""
     found = confusions(decoding.score)
     listed = found.substitutions, found.deletions, found.insertions
     return [*zip(("Substituted", "Deleted", "Inserted"), found.different, listed)]
-
-
-def extremes_of(content: Content) -> Iterator[Extremes]:
-    """The curves in numbers, for who does not see them."""
-    for chart in (chart for group in content.groups for chart in group.charts):
-        yield from extremes(chart, content.runs)
-
-
-def extremes(chart: Chart, runs: Sequence[Run]) -> Iterator[Extremes]:
-    """One chart of them."""
-    for curve in chart.curves:
-        points = [(value, step) for value, step in zip(curve.values, curve.steps) if value is not None]
-        title = f"{chart.title}, {chart.unit}" if chart.unit else chart.title
-        yield Extremes(title, runs[curve.run].name, [min(points), max(points), points[-1]])
 
 
 def number(examples: Sequence[Sequence[Example]]) -> list[list[tuple[int, Example]]]:
