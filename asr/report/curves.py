@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from asr.score.wer import RATES, ends_of
+from asr.score.wer import RATES, UNITS, ends_of
 
 MOST_POINTS = 1000  # of a line: a screen has no more columns
 
@@ -19,6 +19,8 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "validation/loss": ("Loss", "nats a label"),
         "validation/delay": ("Emission delay, mean", "s"),
         "validation/last_delay": ("Delay of last tokens", "s"),
+        "validation/skipped": ("Utterances skipped", ""),
+        "validation/no_loss": ("Utterances without a loss", ""),
     },
     "Loss in training": {
         "train/loss": ("Loss, all parts", "nats a label"),
@@ -46,7 +48,8 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
 }
 OTHERS = "Other figures"
 ENDS = tuple(f"validation/{name}" for unit in RATES for name in ends_of(unit))  # of intervals
-NOT_DRAWN = ("train/epoch", "validation/words", "validation/errors", "validation/utterances", *ENDS)
+COUNTS = tuple(f"validation/{name}" for name in (*UNITS.values(), "errors", "utterances"))
+NOT_DRAWN = ("train/epoch", *COUNTS, *ENDS)
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ def recipe_refusal(recipe: Path, text: str) -> str:
 
 
 TEXT = {  # options of text that are no paths
-    *("name", "checkpoint", "scheduler", "utterance"),
+    *("name", "checkpoint", "scheduler", "utterance", "by"),
     *("audio_column", "text_column", "speaker_column", "split"),
     *("init_checkpoint", "init_except", "freeze", "corpus", "licence"),
 }
