@@ -228,7 +228,7 @@ class ReportConfig:
 
     runs: list[str] = path_option([], "run directories of `asr train`, with what was decoded into them")
     output: str = path_option(MISSING, "HTML file to write, which needs no other")
-    cuts: list[str] = path_option([], "Lhotse manifests with the audio of what was decoded")
+    cuts: list[str] = path_option([], "Lhotse manifests with the audio of what was decoded; default: those that were")
     examples: int = option(4, "utterances of each kind to hear: the worst, the best, and others", low=0, high=1000)
     audio_mb: float = option(5.0, "megabytes of the page that sound may take", low=0, high=1000)
     lattices: int = option(2, "of how many runs, the best ones, an utterance's lattice is drawn", low=0, high=100)

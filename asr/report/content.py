@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from asr.config import ReportConfig
@@ -32,9 +32,23 @@ def gather(config: ReportConfig) -> Content:
     """What there is of the runs. Raises InputError where one is none, and for what is damaged."""
     runs = read_runs([Path(path) for path in config.runs])
     decodings = read_decodings(runs)
+    config = replace(config, cuts=config.cuts or manifests(runs, decodings))
     examples = [*examples_of(config, runs, decodings)] if config.examples and config.cuts else []
     groups = groups_of([run.metrics for run in runs])
     return Content(runs, groups, decodings, examples, config.utterances, [*notes(config, runs, decodings, groups)])
+
+
+def manifests(runs: Sequence[Run], decodings: Sequence[Decoding]) -> list[str]:
+    """Those that were decoded, as far as there is a record of it and they are still there.
+
+    They are named as they were to `asr decode`, from where it ran: most likely here, or above the run's directory.
+    """
+    found = []
+    for decoding in decodings:
+        places = [Path(), *runs[decoding.run].path.resolve().parents]
+        named = [place / decoding.record.cuts for place in places] if decoding.record else []
+        found += [str(path) for path in named if path.exists()][:1]
+    return [*dict.fromkeys(found)]
 
 
 def notes(

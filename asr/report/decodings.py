@@ -12,6 +12,7 @@ from pathlib import Path
 from asr.errors import InputError
 from asr.report.runs import Run
 from asr.score.comparison import Comparison, compare
+from asr.score.record import Record, read_record
 from asr.score.report import HYPOTHESES, Rate, mark, read_rate, read_score
 from asr.score.wer import Score, ScoredUtterance
 
@@ -25,6 +26,7 @@ class Decoding:
 
     run: its place among the runs. score: of all utterances; rate: what wer.txt tells of it. delay: emission delays,
     seconds: "mean", "late" (90 % are earlier) and "last" (of last tokens), as text; empty where they are not known.
+    record: what it was decoded with, where there is a record of it.
     """
 
     run: int
@@ -33,6 +35,7 @@ class Decoding:
     score: Score
     rate: Rate
     delay: dict[str, str]
+    record: Record | None = None
 
     @property
     def ids(self) -> frozenset[str]:
@@ -68,7 +71,7 @@ def read_decoding(run: int, path: Path) -> Decoding:
     if not (path / HYPOTHESES).is_file():
         raise InputError(f"{path}: its {HYPOTHESES} is gone; decode again, or delete the directory")
     told = DELAY.match(delay.read_text(encoding="utf-8")) if delay.is_file() else None
-    return Decoding(run, path.name, path, read_score(path), rate, told.groupdict() if told else {})
+    return Decoding(run, path.name, path, read_score(path), rate, told.groupdict() if told else {}, read_record(path))
 
 
 def differences(group: Sequence[Decoding]) -> Iterator[tuple[Decoding, Decoding, Comparison]]:

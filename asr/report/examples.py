@@ -52,9 +52,10 @@ class Example:
 
 @dataclass(frozen=True)
 class Model:
-    """What lattices of a run are drawn with; or why there are none."""
+    """What lattices of a run are drawn with; or why there are none. digest: tells its weights from others."""
 
     name: str
+    digest: str = ""
     task: Task | None = None
     data: SpeechDataset | None = None
     fault: str = ""
@@ -83,7 +84,7 @@ def examples_of(config: ReportConfig, runs: Sequence[Run], decodings: Sequence[D
     groups = [group[:SHOWN] for group in same_utterances(decodings)]
     chosen = [choose(group, config.examples) for group in groups]
     wanted = {name for one in chosen for name in one}
-    cuts = {cut.id: cut for cut in open_cuts(config.cuts) if cut.id in wanted}
+    cuts = {cut.id: cut for path in config.cuts for cut in open_cuts([path]) if cut.id in wanted}
     device = choose_device(config.device)
     shown = {place for group in groups for place in places(group)[: config.lattices]} if cuts else {}
     models = {place: load_model(runs[place], config.checkpoint, device) for place in sorted(shown)}
@@ -131,7 +132,8 @@ def load_model(run: Run, checkpoint: str, device: torch.device) -> Model:
         task, trained = load_task(str(run.path), checkpoint, device)
     except InputError as error:
         return Model(run.name, fault=str(error))
-    return Model(run.name, task, SpeechDataset(trained.config.model.mel_bins, task.model.timing, trained.tokenizer))
+    data = SpeechDataset(trained.config.model.mel_bins, task.model.timing, trained.tokenizer)
+    return Model(run.name, trained.digest, task, data)
 
 
 def example(name: str, kind: str, found: Found, names: Sequence[str], sources: Sources) -> Example:
@@ -167,9 +169,15 @@ def views_of(cut: Cut, found: Found, sources: Sources, missing: list[str]) -> It
         if model is None or cut.duration > LONGEST:
             continue
         try:
-            yield f"Lattice of {model.name}", view_of(cut, model, sources.device)
+            yield f"Lattice of {model.name}{doubt(model, place, found)}", view_of(cut, model, sources.device)
         except InputError as error:
             missing.append(f"no lattice of {model.name}: {error}")
+
+
+def doubt(model: Model, place: int, found: Found) -> str:
+    """What is said of a model that is not the one which its run was decoded with, where there is a record of that."""
+    weights = {one.record.weights for one, _ in found if one.run == place and one.record}
+    return ", of other weights than it was decoded with" if weights and model.digest not in weights else ""
 
 
 def view_of(cut: Cut, model: Model, device: torch.device) -> LatticeView:

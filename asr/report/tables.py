@@ -9,6 +9,7 @@ from asr.report.content import Content
 from asr.report.decodings import Decoding, differences, same_utterances
 from asr.report.runs import Run
 from asr.runs.result import differing
+from asr.score.record import Record
 from asr.score.tables import cells
 from asr.score.wer import UNITS
 
@@ -47,6 +48,7 @@ def rates(content: Content) -> list[Column]:
         Column("last token", [seconds(one, "last") for one in found]),
         Column("Not scored", [one.rate.not_scored for one in found], number=False),
         Column("Normalised", [one.rate.normalized for one in found], number=False),
+        Column("Decoded with", [decoded_with(one.record) for one in found], number=False),
     ]
     return [column for column in columns if any(column.cells)]
 
@@ -54,6 +56,15 @@ def rates(content: Content) -> list[Column]:
 def seconds(decoding: Decoding, name: str) -> str:
     """One of its delays; "" where it is not known."""
     return f"{decoding.delay[name]} s" if name in decoding.delay else ""
+
+
+def decoded_with(record: Record | None) -> str:
+    """The checkpoint, or the last of several that are averaged, and the search; "" where there is no record of it."""
+    if record is None:
+        return ""
+    names = record.checkpoint.split(" + ")
+    mean = f"mean of {len(names)} checkpoints to " * (len(names) > 1)
+    return f"{mean}{names[-1]}; {record.decode.get('name', 'unknown')} search" + ", streaming" * record.streaming
 
 
 def which_differ(content: Content) -> tuple[list[Column], list[str]]:

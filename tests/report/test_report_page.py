@@ -21,6 +21,8 @@ from asr.cli.main import main
 from asr.config import ReportConfig
 from asr.data.features import as_int16, load_samples
 from asr.report import examples
+from asr.runs.trained import checkpoint_digest
+from asr.score.record import Record, write_record
 from asr.score.report import write_report
 from asr.score.wer import Utterance, score
 
@@ -271,6 +273,25 @@ def test_what_has_no_lattice_says_why(said, loss, reason, make_run, tiny_corpus,
     (told,) = [text for text in page.text_of("p") if text.startswith("no lattice of run: ")]
     assert reason in told
     assert "recognised" not in page.text_of("text")  # a lane with nothing in it
+
+
+def test_what_was_decoded_is_found_by_its_record(with_examples, model, make_run, tiny_corpus, tmp_path):
+    _, _, cuts = with_examples
+    place = tmp_path / "recipe"
+    (place / "exp").mkdir(parents=True)
+    (place / "data").symlink_to(tiny_corpus.directory)
+    utterances = [heard(name, cut.supervisions[0].text, "LOW") for name, cut in cuts.items()]
+    run = make_run(place / "exp" / "run", METRICS, test=utterances)
+    weights, search = checkpoint_digest(str(model), "auto"), {"name": "greedy"}
+    for digest in (weights, "others"):
+        record = Record(
+            "0.1.0", "exp/run", "step-1 + step-2", digest, f"data/{tiny_corpus.dev.name}", True, "cpu", search
+        )
+        write_record(run / "test", record)
+        page = reported(run, output=tmp_path / "report.html", examples=1)
+        assert "mean of 2 checkpoints to step-2; greedy search, streaming" in page.text_of("td")
+        drawings = [one["aria-label"] for one in page.all("svg") if one.get("class") == "drawing"]
+        assert ["of other weights than it was decoded with" in one for one in drawings] == [digest == "others"] * 3
 
 
 def test_sound_takes_no_more_room_than_it_may(with_examples, tiny_corpus, tmp_path):
