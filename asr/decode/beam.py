@@ -97,7 +97,7 @@ class BeamSearch:
     what else comes to the same labels and frame. An alignment ends where it passes the end of the utterance.
 
     scorers: add to the log-probabilities of labels, see `asr.decode.scorer`. blank_penalty: see `with_blank_penalty`.
-    margin: alignments that are more than so many nats below the best one are given up, with what is added.
+    margin: an alignment that is more than so many nats below the best one, with what is added, is given up.
     as_icefall: as its modified beam search, and sherpa-onnx's: of several alignments to the same labels each takes the
     place of a hypothesis in a frame before they are one, and at the end the score per label decides, the context before
     the first label included. Here they are one first, and the score decides, so that fewer hypotheses are given up.
