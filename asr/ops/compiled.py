@@ -35,14 +35,16 @@ def compiled(
             kernel: Kernel = njit(cache=True)(function)
         except RuntimeError:
             kernel = njit()(function)
-        _depend_on_callees(kernel)
+        _keep_up_to_date(kernel)
         return kernel
 
     return decorate
 
 
-def _depend_on_callees(kernel: Kernel) -> None:
-    """Have code compiled anew, too, where a file has changed that it takes functions from: numba looks at its own."""
+def _keep_up_to_date(kernel: Kernel) -> None:
+    """Have code compiled anew, too, where a file has changed that it takes functions from, as numba looks at its own
+    alone, and where kept code is of types that there are no longer, as numba would fail to read which it is.
+    """
     kept = _kept_file(kernel)
     if kept is not None:
         values = kernel.py_func.__globals__.values()  # type: ignore[attr-defined]
@@ -50,6 +52,15 @@ def _depend_on_callees(kernel: Kernel) -> None:
         files = [kept, *map(_kept_file, elsewhere)]
         stamps = dict.fromkeys(one._source_stamp for one in files if one is not None)
         kept._source_stamp = tuple(stamps) if len(stamps) > 1 else kept._source_stamp
+        kept._load_index = functools.partial(_readable, kept._load_index)
+
+
+def _readable(load: Callable[[], Any]) -> Any:
+    """What is kept, by types; nothing where these cannot be found."""
+    try:
+        return load()
+    except (AttributeError, ImportError):
+        return {}
 
 
 def _kept_file(value: Any) -> Any:
