@@ -15,9 +15,10 @@ from asr.config.schema import to_yaml
 from asr.data.batch import Skipped
 from asr.data.tokenizer import Tokenizer, load_tokenizer, pieces_digest
 from asr.data.validation import Report, examine
-from asr.device import choose_device, machine, make_reproducible
+from asr.device import choose_device, make_reproducible
 from asr.errors import InputError, Stopped
 from asr.journal import AGAIN
+from asr.machine import machine
 from asr.options import require_needed
 from asr.progress import told_if_slow
 from asr.runs.directory import RunDirectory, silent_logger
