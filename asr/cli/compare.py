@@ -12,6 +12,7 @@ from asr.config.schema import list_options
 from asr.console import visible
 from asr.errors import InputError
 from asr.runs.result import Rate, Result, read_rate, read_result
+from asr.score.record import read_settings
 from asr.score.report import read_not_scored
 from asr.score.wer import RATES
 
@@ -40,11 +41,13 @@ def main(config: CompareConfig) -> None:
 
 
 def decodings(paths: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
-    """The columns of a table of directories that were decoded into, the lowest error rate first."""
+    """The columns of a table of directories that were decoded into, best first, and what else differs."""
     rates = {path: read_rate(Path(path) / "wer.txt") for path in paths}
     names = list(RATES.values())
     order = sorted(rates, key=lambda path: (names.index(rates[path].name), rates[path].percent))
     yield "decoding", order
+    told = [read_settings(Path(path)) for path in order]
+    yield from ((name, [one.get(name, "") for one in told]) for name in differing(told))
     yield from rate_columns("error rate", [rates[path] for path in order])
     missing = [read_not_scored(Path(path) / "wer.txt") for path in order]
     if any(missing):

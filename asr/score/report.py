@@ -13,6 +13,7 @@ from pathlib import Path
 from asr.data.scripts import width
 from asr.errors import InputError
 from asr.files import write_atomically
+from asr.score.record import Record, forget_record, write_record
 from asr.score.wer import AUTO, GAP, Alignment, Score, ScoredUtterance, Unit, Utterance, score, units
 
 SHOWN = 5  # utterances that a line names
@@ -86,23 +87,32 @@ def write_error_counts(path: Path | str, score: Score, top: int = 50, name: str 
 
 
 def write_report(
-    directory: Path | str, utterances: Iterable[Utterance], name: str, unit: str = AUTO, note: str = ""
+    directory: Path | str,
+    utterances: Iterable[Utterance],
+    name: str,
+    unit: str = AUTO,
+    note: str = "",
+    record: Record | None = None,
 ) -> Score:
     """Score the utterances and write the whole report into `directory`, which is made if missing.
 
     Writes `hypotheses.jsonl`, `recogs.txt`, `alignments.txt`, `errs.txt` and, last, `wer.txt`: one line, which says
-    whether it is of words or of characters, and `note`, on what is not in the rate, in another.
+    whether it is of words or of characters, and `note`, on what is not in the rate, in another. `record`, where it is
+    known, goes beside them; that of other hypotheses goes.
 
     Raises:
         InputError: see `asr.score.wer.score`.
     """
     directory = Path(directory)
     result = score(utterances, unit)
+    forget_record(directory)
     write_hypotheses(directory / "hypotheses.jsonl", (scored.utterance for scored in result.per_utterance))
     write_recogs(directory / "recogs.txt", (scored.utterance for scored in result.per_utterance), result.unit)
     write_alignments(directory / "alignments.txt", result)
     write_error_counts(directory / "errs.txt", result, name=name)
     _write_lines(directory / "wer.txt", filter(None, [result.line(name), note]))
+    if record:
+        write_record(directory, record)
     return result
 
 

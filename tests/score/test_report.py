@@ -4,7 +4,9 @@ import json
 
 import pytest
 
+from asr.cli.main import main
 from asr.errors import InputError
+from asr.score.record import NAME, Record, read_record
 from asr.score.report import (
     read_hypotheses,
     unheard,
@@ -128,6 +130,28 @@ def test_report_writes_its_files_and_nothing_else(tmp_path):
     assert (tmp_path / "report" / "wer.txt").read_text() == result.line("test") + "\n"
     assert result.line("test").startswith("%CER ")
     assert read_hypotheses(tmp_path / "report" / "hypotheses.jsonl") == UTTERANCES
+
+
+RECORD = Record("1.0", "exp/a", "step-7", "0f", "dev", True, "cpu", {"name": "beam", "lm": None})
+
+
+def test_a_record_is_of_the_hypotheses_beside_it(tmp_path, capsys):
+    write_report(tmp_path / "a", UTTERANCES, "test", record=RECORD)
+    assert read_record(tmp_path / "a") == RECORD
+    told = json.loads((tmp_path / "a" / NAME).read_text())
+    (tmp_path / "a" / NAME).write_text(json.dumps({**told, "later": 1}))
+    words = [f"hypotheses={tmp_path / 'a' / 'hypotheses.jsonl'}", f"output={tmp_path / 'b'}"]
+    assert main(["score", *words]) == 0
+    assert read_record(tmp_path / "b") == RECORD
+    write_report(tmp_path / "b", UTTERANCES, "test")  # of another system
+    assert read_record(tmp_path / "b") is None
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"\xff", b"7"])
+def test_a_damaged_record_is_named(tmp_path, content):
+    (tmp_path / NAME).write_bytes(content)
+    with pytest.raises(InputError, match=rf"^{tmp_path / NAME}: is no record of a decoding"):
+        read_record(tmp_path)
 
 
 def test_what_was_not_heard_at_all_is_told_with_its_share_of_the_errors():
