@@ -15,7 +15,7 @@ from asr.config.schema import to_yaml
 from asr.data.batch import Skipped
 from asr.data.tokenizer import Tokenizer, load_tokenizer, pieces_digest
 from asr.data.validation import Report, examine
-from asr.device import choose_device, make_reproducible
+from asr.device import choose_device, reproducible
 from asr.errors import InputError, Stopped
 from asr.journal import AGAIN
 from asr.options import require_needed
@@ -50,11 +50,12 @@ def train(config: TrainConfig, ranks: Ranks) -> None:
     run = RunDirectory(Path(config.run))
     if run.path.is_dir() and is_package(run.path):
         raise InputError(f"run={run.path}: is a package; begin from it, train.init={run.path} and another run=")
-    with owned_by_all(run.path, ranks):
-        train_in(run, config, ranks)
+    device = choose_device(config.train.device)
+    with owned_by_all(run.path, ranks), reproducible(device):
+        train_in(run, config, ranks, device)
 
 
-def train_in(run: RunDirectory, config: TrainConfig, ranks: Ranks) -> None:
+def train_in(run: RunDirectory, config: TrainConfig, ranks: Ranks, device: torch.device) -> None:
     """Train in a run's directory that no other training has."""
     knows_pieces = run.tokenizer.is_dir() or config.train.init
     require_needed(config.data, "data.", but=["tokenizer"] if knows_pieces else [])
@@ -67,8 +68,6 @@ def train_in(run: RunDirectory, config: TrainConfig, ranks: Ranks) -> None:
     check_tokenizer(run, tokenizer, config.data.tokenizer)
     if config.train.shard and (config.train.compile or config.optim.name == "scaled_adam"):
         raise InputError("train.shard=true goes neither with optim.name=scaled_adam nor with train.compile=true")
-    device = choose_device(config.train.device)
-    make_reproducible(device)
     torch.manual_seed(config.train.seed)
     task = make_task(config, tokenizer.vocab_size).to(device)
     begun = begin_from(initial, task, config, tokenizer) if initial else None
