@@ -12,7 +12,7 @@ from asr.errors import InputError, PartlyDone
 from asr.files import write_atomically
 from asr.score.delay import Words, emission_delays
 from asr.score.record import Record, read_record
-from asr.score.report import not_scored, read_hypotheses, unheard, write_report
+from asr.score.report import in_other_case, not_scored, read_hypotheses, unheard, write_report
 from asr.score.texts import pair_texts
 from asr.score.wer import Utterance
 
@@ -51,8 +51,8 @@ def report(
     note: what is not in the rate. record: what the hypotheses were found with, where that is known.
     """
     scored = write_report(output, utterances, name, unit, note, record)
-    if unheard(scored):
-        print(unheard(scored), file=sys.stderr)
+    for doubt in filter(None, (unheard(scored), in_other_case(scored))):
+        print(doubt, file=sys.stderr)
     (output / "delay.txt").unlink(missing_ok=True)
     if any(words.values()):
         line = emission_delays(utterances, words).line()

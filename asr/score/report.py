@@ -129,6 +129,22 @@ def unheard(score: Score) -> str:
     return f"nothing was recognised in {share}: {names}"
 
 
+def in_other_case(scored: Score) -> str:
+    """What to say where half of the errors, and of what was said, are of upper and lower case alone; else ""."""
+    errors = scored.errors
+    if 2 * errors.total < errors.words:
+        return ""
+    spoken = (one.utterance for one in scored.per_utterance)
+    folded = (Utterance(one.id, one.reference.casefold(), one.hypothesis.casefold()) for one in spoken)
+    alone = errors.total - score(folded, scored.unit).errors.total
+    if 2 * alone < errors.total:
+        return ""
+    return (
+        f"{alone} of {errors.total} errors are of upper and lower case alone: the references are in another than the "
+        "hypotheses; `asr manifest case=…` makes a manifest with transcripts in the case of the training's"
+    )
+
+
 def not_scored(missing: int, total: int) -> str:
     """What `wer.txt` says of utterances that are not in its rate; "" where all are."""
     return f"{missing} of {total} utterances were skipped and are not scored" if missing else ""

@@ -8,6 +8,7 @@ from asr.cli.main import main
 from asr.errors import InputError
 from asr.score.record import NAME, Record, read_record
 from asr.score.report import (
+    in_other_case,
     read_hypotheses,
     unheard,
     write_alignments,
@@ -161,6 +162,28 @@ def test_what_was_not_heard_at_all_is_told_with_its_share_of_the_errors():
     assert unheard(score(utterances[1:])) == ""
     many = [Utterance(f"u{n}", "a", " ") for n in range(9)]
     assert unheard(score(many)).endswith("9 of 9 utterances (9 of 9 errors): u0, u1, u2, u3, u4, …")
+
+
+@pytest.mark.parametrize(
+    ("reference", "hypothesis", "alone"),
+    [
+        ("the cat sat", "THE CAT SAT", 3),
+        ("the cat sat", "THE CAT SOT", 2),
+        ("a cat sat", "THE DOG SAT", 0),
+        ("a b", "a b", 0),
+    ],
+)
+def test_errors_of_case_alone_are_told(reference, hypothesis, alone):
+    scored = score([Utterance("u", reference, hypothesis)])
+    told = f"{alone} of {scored.errors.total} errors are of upper and lower case alone"
+    assert in_other_case(scored).startswith(told if alone else "")
+    assert bool(in_other_case(scored)) == bool(alone)
+
+
+def test_errors_of_case_are_told_by_the_command(tmp_path, capsys):
+    write_report(tmp_path, [Utterance("u", "the cat sat", "THE CAT SAT")], "test")
+    assert main(["score", f"hypotheses={tmp_path / 'hypotheses.jsonl'}", f"output={tmp_path}"]) == 0
+    assert "3 of 3 errors are of upper and lower case alone" in capsys.readouterr().err
 
 
 def test_report_of_nothing_is_refused_before_anything_is_written(tmp_path):
