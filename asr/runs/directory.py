@@ -185,15 +185,16 @@ def order_events(directory: Path, now: int) -> None:
 
 
 def make_logger(path: Path) -> logging.Logger:
-    """The logger "asr", writing to the console and to `path`."""
+    """The logger "asr", writing to the console and to `path`, which has what the console shows otherwise, too."""
     logger = logging.getLogger("asr")
-    logger.setLevel(logging.INFO)
+    logger.setLevel(logging.DEBUG)
     logger.propagate = False
     for old in logger.handlers[:]:
         logger.removeHandler(old)
         old.close()
     with writing(path):
         console, file = _AboveProgressBar(), _LogFile(path, encoding="utf-8")
+    console.setLevel(logging.INFO)
     console.setFormatter(VisibleLines("%(message)s"))
     file.setFormatter(VisibleLines("%(asctime)s %(levelname)s %(message)s"))
     logger.addHandler(console)

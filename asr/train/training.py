@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from asr.config import TrainConfig
+from asr.config import PrunedLossOptions, TrainConfig
 from asr.config.schema import to_yaml
 from asr.data.batch import Skipped
 from asr.data.tokenizer import Tokenizer, load_tokenizer, pieces_digest
@@ -35,6 +36,7 @@ from asr.train.resume import (
     check_same_step,
     check_steps,
     check_tokenizer,
+    fewer_steps,
     find_checkpoint,
     write_record,
 )
@@ -109,7 +111,9 @@ def train_in(run: RunDirectory, config: TrainConfig, ranks: Ranks, device: torch
         config.train.change = False  # asked for this once
         run.write_config(to_yaml(config))
     logger = run.open_logs(trainer.step, trainer.again) if ranks.leads else silent_logger()
-    for warning in [*damaged, *(f"changed from here on: {change}" for change in resumption.changes)]:
+    changed = [f"changed from here on: {change}" for change in resumption.changes]
+    shorter = [*fewer_steps(resumption.steps, config.train.steps), *unfinished(config, trainer.batches_per_step)]
+    for warning in [*damaged, *changed, *shorter]:
         logger.warning("%s", warning)
     if begun is not None:
         logger.info("%s", begun.line())
@@ -169,6 +173,19 @@ def what_is_trained(run: RunDirectory, config: TrainConfig, trainer: Trainer) ->
         f"{run.path}: {counted(model)} parameters, loss {config.loss.name}{views} ({how}), "
         f"step {trainer.step} of {config.train.steps} on {where}"
     )
+
+
+def unfinished(config: TrainConfig, batches_per_step: int) -> Iterator[str]:
+    """What is to be over in the course of a training, and will not be when its steps are."""
+    steps, batches = config.train.steps, config.train.steps * batches_per_step
+    lasts = {"optim.warmup_steps": (config.optim.warmup_steps, steps, "steps")}
+    if isinstance(config.loss, PrunedLossOptions):
+        lasts["loss.warmup_batches"] = config.loss.warmup_batches, batches, "batches"
+    if config.train.frame_weight:
+        lasts["train.frame_batches"] = config.train.frame_batches, batches, "batches"
+    for name, (value, there, what) in lasts.items():
+        if value >= there:
+            yield f"{name}={value} is not over in the {there} {what} of this training: lower it, or train longer"
 
 
 def counted(model: nn.Module) -> str:
