@@ -11,7 +11,7 @@ exp/NAME/
     changes.jsonl   options that were changed on the way, where there are any
     bad-batches/    those of which no step could be taken, where there are any: see asr.train.bad
     tensorboard/    the same numbers as curves
-    train.log       what the console showed
+    train.log       what the console showed, and on a terminal the lines of steps as well
     lock            which process trains here, while it does: see asr.runs.lock
 """
 
@@ -24,8 +24,9 @@ import logging
 import math
 import re
 import sys
+import threading
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -182,6 +183,22 @@ def order_events(directory: Path, now: int) -> None:
     times = sorted((int(match[1]), match.end(), path) for match, path in found if match)
     for back, (_, end, path) in enumerate([one for one in reversed(times) if one[0] >= now], 1):
         path.rename(path.with_name(f"events.out.tfevents.{now - back}.{path.name[end:]}"))
+
+
+@contextlib.contextmanager
+def curves_written_in_silence() -> Iterator[None]:
+    """In the block, TensorBoard's thread prints no traceback where it cannot write: the next call raises its error."""
+    before = threading.excepthook
+
+    def hook(failed: threading.ExceptHookArgs) -> None:
+        if not (isinstance(failed.exc_value, OSError) and type(failed.thread).__module__.startswith("tensorboard")):
+            before(failed)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def make_logger(path: Path) -> logging.Logger:

@@ -21,7 +21,7 @@ from asr.errors import InputError, Stopped
 from asr.journal import AGAIN
 from asr.options import require_needed
 from asr.progress import told_if_slow
-from asr.runs.directory import RunDirectory, silent_logger
+from asr.runs.directory import RunDirectory, curves_written_in_silence, silent_logger
 from asr.runs.package import is_package
 from asr.runs.trained import Trained
 from asr.train.begin import begin_from, load_initial
@@ -53,7 +53,7 @@ def train(config: TrainConfig, ranks: Ranks) -> None:
     if run.path.is_dir() and is_package(run.path):
         raise InputError(f"run={run.path}: is a package; begin from it, train.init={run.path} and another run=")
     device = choose_device(config.train.device)
-    with owned_by_all(run.path, ranks), reproducible(device):
+    with owned_by_all(run.path, ranks), reproducible(device), curves_written_in_silence():
         train_in(run, config, ranks, device)
 
 
