@@ -17,6 +17,7 @@ from asr.data.manifest import open_cuts
 from asr.errors import InputError
 from asr.files import replacing, write_atomically
 from asr.journal import Journal
+from asr.parallel import local_workers
 from asr.runs import state
 from asr.runs.directory import RunDirectory, curves_written_in_silence, make_logger
 from asr.runs.pack import new_directory, zip_file
@@ -130,6 +131,11 @@ def test_curves_that_cannot_be_written_are_told_without_a_traceback(tmp_path, mo
     assert [type(one.exc_value) for one in others] == [FileNotFoundError]
     assert threading.excepthook == others.append
     run.close()
+
+
+def test_processes_that_can_share_nothing_are_told():
+    with files_of(0), pytest.raises(InputError, match=r"jobs=2: processes cannot share memory \(.*File too large"):
+        local_workers(2).__enter__()
 
 
 def test_room_is_asked_for_before_a_checkpoint_is_begun(tmp_path, monkeypatch):
