@@ -13,7 +13,7 @@ from asr.console import table
 from asr.errors import InputError
 from asr.options import differing
 from asr.progress import told_if_slow
-from asr.runs.result import Result, differing, read_result
+from asr.runs.result import Result, read_result
 from asr.score.comparison import against_best, alone
 from asr.score.record import read_settings
 from asr.score.report import Rate, read_rate

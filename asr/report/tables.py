@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from asr.options import differing
 from asr.report.content import Content
 from asr.report.decodings import Decoding, differences, same_utterances
 from asr.report.runs import Run
-from asr.runs.result import differing
 from asr.score.record import Record
 from asr.score.tables import cells
 from asr.score.wer import UNITS

@@ -88,12 +88,6 @@ def read_result(path: Path) -> Result:
     )
 
 
-def differing(options: Sequence[dict[str, str]]) -> list[str]:
-    """The names of the options that are not the same in all runs that have them, sorted."""
-    names = sorted({name for one in options for name in one})
-    return [name for name in names if len({one[name] for one in options if name in one}) > 1]
-
-
 def section(metrics: Sequence[Mapping[str, float]], name: str) -> list[dict[str, float]]:
     """The metrics of `name`, without its name, of the lines that have some."""
     prefix = f"{name}/"
