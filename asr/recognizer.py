@@ -8,13 +8,12 @@ print(model.transcribe("talk.mp3").text)
 
 from __future__ import annotations
 
-import copy
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import torch
@@ -53,6 +52,15 @@ def load(path: str | os.PathLike[str], checkpoint: str = AUTO, device: str | tor
     return Recognizer(load_trained(os.fspath(path), checkpoint, chosen), chosen)
 
 
+class Made(NamedTuple):
+    """A decoder that was made. asked: how it was, word for word: what is said so again need not be looked at. wanted:
+    the options that this stood for."""
+
+    asked: str
+    wanted: object
+    decoder: Decoder
+
+
 class Recognizer:
     """A trained model that transcribes recordings, and speech as it comes in.
 
@@ -69,8 +77,7 @@ class Recognizer:
         self.trained, self.device = trained, device
         if device.type == "cpu":
             make_ready(trained.model)
-        self._asked: tuple[object, ...] | None = None  # as it was said, so that the next need not be looked at
-        self._last: tuple[object, Decoder] | None = None
+        self._last: Made | None = None
 
     @overload
     def transcribe(self, audio: Sound, sampling_rate: int | None = None, **how: Any) -> Transcript: ...
@@ -128,9 +135,9 @@ class Recognizer:
 
     def decoder(self, search: str | DecodeOptions = "", *, streaming: bool = False, **options: Any) -> Decoder:
         """What decodes Lhotse's CutSets, with this search; see the class. Raises InputError for what it lacks."""
-        if self._asked == (search, streaming, options) and self._last is not None:
-            return self._last[1]
-        asked = copy.deepcopy((search, streaming, options))  # the caller's phrases, say, may become others
+        asked, last = repr((search, streaming, options)), self._last
+        if last is not None and last.asked == asked:
+            return last.decoder
         in_list = isinstance(options.get("phrases"), (list, tuple))
         phrases = tuple(map(str, options.pop("phrases"))) if in_list else ()
         chosen = search_options(search, options)
@@ -141,10 +148,10 @@ class Recognizer:
         elif phrases:
             raise InputError(f"phrases: search={chosen.name} takes none; use greedy or beam")
         wanted = type(chosen), vars(chosen).copy(), phrases, streaming
-        if self._last is None or self._last[0] != wanted:
-            self._last = wanted, Decoder(self.trained, chosen, self.device, streaming, phrases)
-        self._asked = asked
-        return self._last[1]
+        known = last is not None and last.wanted == wanted
+        decoder = last.decoder if last and known else Decoder(self.trained, chosen, self.device, streaming, phrases)
+        self._last = Made(asked, wanted, decoder)
+        return decoder
 
 
 def search_options(search: str | DecodeOptions, options: dict[str, Any]) -> DecodeOptions:

@@ -14,7 +14,7 @@ from asr.errors import InputError
 from asr.options import differing
 from asr.progress import told_if_slow
 from asr.runs.result import Result, read_result
-from asr.score.comparison import against_best, alone
+from asr.score.comparison import against_best, alone, read_scores
 from asr.score.record import read_settings
 from asr.score.report import Rate, read_rate
 from asr.score.tables import DIFFERENCES, decodings, differences, note_columns, rate_columns
@@ -55,14 +55,17 @@ def print_differences(sets: Iterable[Mapping[str, Rate]]) -> None:
     """Print a table of which decodings differ, of each set by directory, where hypotheses of several are there."""
     sets = list(sets)
     with told_if_slow("comparing the decodings, utterance by utterance", partial(print, file=sys.stderr)):
-        found = [against_best(rates) for rates in sets]
+        read = [read_scores(rates) for rates in sets]
+        found = [against_best(scores, rates) for (scores, _), rates in zip(read, sets)]
     pairs = [pair for one in found for pair in one]
     if pairs:
         print("\n".join(["", *table([DIFFERENCES, *differences(pairs)])]))
     for first, second, comparison in pairs:
         if note := comparison.note(first, second):
             print(f"{first}, {second}: {note}", file=sys.stderr)
-    for left in (alone(rates, one) for rates, one in zip(sets, found)):
+    for fault in dict.fromkeys(fault for _, faults in read for fault in faults.values()):
+        print(f"not compared: {fault}", file=sys.stderr)
+    for left in (alone(scores, one) for (scores, _), one in zip(read, found)):
         if len(left) > 1 or (left and pairs):
             what = "no other has an utterance of theirs, scored in the same unit and spelling"
             print(f"not compared: {', '.join(left)}: {what}", file=sys.stderr)

@@ -15,7 +15,7 @@ from asr.score.delay import Words, emission_delays
 from asr.score.groups import Values, lines_by, values_of
 from asr.score.normalize import normalizer
 from asr.score.record import Record, read_record
-from asr.score.report import in_other_case, not_scored, read_hypotheses, unheard, write_report
+from asr.score.report import HYPOTHESES, in_other_case, not_scored, read_hypotheses, unheard, write_report
 from asr.score.texts import pair_texts
 from asr.score.wer import Score, Utterance
 
@@ -32,7 +32,8 @@ def main(config: ScoreConfig) -> None:
     if config.reference:
         utterances, missing = pair_texts(path, Path(config.reference))
     else:
-        utterances, record = read_hypotheses(path), read_record(path.parent)
+        utterances = read_hypotheses(path)
+        record = read_record(path.parent) if path.name == HYPOTHESES else None  # of no other file in its folder
     cuts = open_cuts([config.cuts]) if config.cuts else []
     words = {cut.id: aligned_words(cut) for cut in cuts}
     fields = values_of(cuts, config.by)
@@ -62,7 +63,7 @@ def report(
     """
     output = Path(config.output)
     scored = write_report(output, utterances, name, config.unit, note, normalizer(config.normalize), record)
-    for doubt in filter(None, (unheard(scored), in_other_case(scored))):
+    for doubt in filter(None, (unheard(scored, utterances), in_other_case(scored))):
         print(doubt, file=sys.stderr)
     (output / "delay.txt").unlink(missing_ok=True)
     if any(words.values()):

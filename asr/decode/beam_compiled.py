@@ -51,7 +51,7 @@ class CompiledBeamSearch:
         arcs.check_outputs(model.joiner.output.bias)
         self.model, self.beam, self.arcs = model, beam, arcs
         self.scorer = ScorerSum(scorers, torch.device("cpu"))
-        self.limits = kernel.Limits(beam, margin, max_symbols_per_frame, (0, 1) in arcs.moves)
+        self.limits = kernel.Limits(beam, float(margin), max_symbols_per_frame, (0, 1) in arcs.moves)
         self.weights = weights_of(model, arcs, blank_penalty)
         self.table = table_of(arcs, len(model.joiner.output.bias), model.vocab_size)
         self.compile()

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from asr.ops.compiled import compiled
-
-Array = np.ndarray
+from asr.ops import compiled
 
 MOST = 2**19  # products that take less time here than oneDNN takes to begin
 
@@ -21,7 +18,14 @@ def over_time(convolution: nn.Conv1d, x_BSD: Tensor) -> Tensor:
     if plain or torch.compiler.is_compiling():
         return convolution(x_BSD.transpose(1, 2)).transpose(1, 2)
     few = x_BSD.numel() * convolution.kernel_size[0] <= MOST
-    return few_frames(convolution, x_BSD) if few else as_image(convolution, x_BSD)
+    return few_frames(convolution, x_BSD) if few and is_kept() else as_image(convolution, x_BSD)
+
+
+def is_kept() -> bool:
+    """Whether the next process finds the loop that this one compiles, which takes seconds."""
+    from asr.models.depthwise_kernel import convolve  # imports numba, which takes 0.3 s
+
+    return compiled.is_kept(convolve)
 
 
 def as_image(convolution: nn.Conv1d, x_BSD: Tensor) -> Tensor:
@@ -37,22 +41,13 @@ def as_image(convolution: nn.Conv1d, x_BSD: Tensor) -> Tensor:
 
 def few_frames(convolution: nn.Conv1d, x_BSD: Tensor) -> Tensor:
     """By a loop, which begins at once: 0.4 of the time of the image for an utterance of 3 s, a quarter for 0.6 s."""
+    from asr.models.depthwise_kernel import convolve
+
     padding = int(convolution.padding[0])
-    weight_KD, bias_D = convolution.weight[:, 0].t().contiguous(), cast(Tensor, convolution.bias)
+    # Copies: the storage of what numpy has seen can no longer be resized, as it is where weights are divided.
+    weight_KD = convolution.weight[:, 0].t().clone(memory_format=torch.contiguous_format)
+    bias_D = cast(Tensor, convolution.bias).clone()
     batch, frames, dim = x_BSD.shape
     out_BTD = x_BSD.new_empty(batch, frames + 2 * padding - len(weight_KD) + 1, dim)
-    _convolve(x_BSD.contiguous().numpy(), weight_KD.numpy(), bias_D.numpy(), padding, out_BTD.numpy())
+    convolve(x_BSD.contiguous().numpy(), weight_KD.numpy(), bias_D.numpy(), padding, out_BTD.numpy())
     return out_BTD
-
-
-@compiled(fastmath={"contract"})
-def _convolve(x_BSD: Array, weight_KD: Array, bias_D: Array, padding: int, out_BTD: Array) -> None:
-    for utterance in range(len(x_BSD)):
-        x_SD = x_BSD[utterance]
-        for t in range(out_BTD.shape[1]):
-            out_D, first = out_BTD[utterance, t], t - padding
-            out_D[:] = bias_D
-            for k in range(max(-first, 0), min(len(weight_KD), len(x_SD) - first)):
-                x_D, weight_D = x_SD[first + k], weight_KD[k]
-                for d in range(len(out_D)):
-                    out_D[d] += weight_D[d] * x_D[d]

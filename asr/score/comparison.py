@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from asr.errors import InputError
 from asr.score.bootstrap import Difference, paired_difference
 from asr.score.report import HYPOTHESES, Rate, read_score
 from asr.score.wer import Score, units
@@ -58,29 +59,39 @@ class Pair(NamedTuple):
     comparison: Comparison
 
 
-def against_best(rates: Mapping[str, Rate]) -> list[Pair]:
-    """Directories of decodings, each with the one of the same set that has the lowest rate, by their paths.
+def read_scores(rates: Mapping[str, Rate]) -> tuple[dict[str, Score], dict[str, str]]:
+    """The scores of directories of decodings that have hypotheses, by their paths, and why others cannot be read."""
+    scores, faults = {}, {}
+    for path in filter(has_hypotheses, rates):
+        try:
+            scores[path] = read_score(Path(path))
+        except InputError as error:
+            faults[path] = str(error)
+    return scores, faults
+
+
+def against_best(scores: Mapping[str, Score], rates: Mapping[str, Rate]) -> list[Pair]:
+    """Decodings, each with the one of the same set that has the lowest rate, by their paths.
 
     Those whose rates are of words are apart from those of characters, and so are those of texts that were normalised.
-    Directories without hypotheses are left out. Raises InputError where these cannot be read.
     """
-    best: dict[str, Score] = {}
+    best: list[str] = []
     pairs = []
-    for path in sorted(filter(has_hypotheses, rates), key=lambda path: rates[path].percent):
-        score, kind = read_score(Path(path)), (rates[path].name, rates[path].normalized)
+    for path in sorted(scores, key=lambda path: rates[path].percent):
+        score, kind = scores[path], (rates[path].name, rates[path].normalized)
         alike = (one for one in best if (rates[one].name, rates[one].normalized) == kind)
-        better = next((one for one in alike if ids(score) & ids(best[one])), None)
+        better = next((one for one in alike if ids(score) & ids(scores[one])), None)
         if better is None:
-            best[path] = score
+            best.append(path)
         else:
-            pairs.append(Pair(path, better, compare(score, best[better])))
+            pairs.append(Pair(path, better, compare(score, scores[better])))
     return pairs
 
 
-def alone(rates: Mapping[str, Rate], pairs: Sequence[Pair]) -> list[str]:
-    """Those that have hypotheses, and nothing to be compared with."""
+def alone(scores: Mapping[str, Score], pairs: Sequence[Pair]) -> list[str]:
+    """Those that have nothing to be compared with."""
     compared = {path for pair in pairs for path in pair[:2]}
-    return [path for path in filter(has_hypotheses, rates) if path not in compared]
+    return [path for path in scores if path not in compared]
 
 
 def has_hypotheses(path: str) -> bool:

@@ -52,6 +52,8 @@ def fields_of(cut: Cut) -> dict[str, object]:
 def parts(score: Score, values: Values) -> dict[str, Score]:
     """The parts of a score by the value of a field: of measures, such as durations, quarters, the shortest first; of
     anything else the worst first, and last what has no value."""
+    scored_ids = {one.utterance.id for one in score.per_utterance}
+    values = {id_: value for id_, value in values.items() if id_ in scored_ids}
     measured = is_measure(values)
     names = quarters(values) if measured else {id_: str(value) for id_, value in values.items()}
     found: dict[str, list[ScoredUtterance]] = {name: [] for name in [*names.values(), UNKNOWN]}
@@ -73,10 +75,15 @@ def quarters(values: Values) -> dict[str, str]:
     """The quarter that each value is in, from the first to the last, by its lowest and highest value."""
     numbers = np.array(list(values.values()), dtype=float)
     places = np.searchsorted(np.quantile(numbers, QUARTERS), numbers)
-    names = {
-        place: f"{numbers[places == place].min():.4g}-{numbers[places == place].max():.4g}" for place in set(places)
-    }
+    ends = {place: (numbers[places == place].min(), numbers[places == place].max()) for place in set(places)}
+    digits = next((n for n in range(4, 17) if len({named(*one, n) for one in ends.values()}) == len(ends)), 17)
+    names = {place: named(*one, digits) for place, one in ends.items()}
     return {id_: names[place] for place, id_ in sorted(zip(places, values), key=lambda pair: pair[0])}
+
+
+def named(low: float, high: float, digits: int) -> str:
+    """A part from one value to another, with so many significant digits."""
+    return f"{low:.{digits}g}-{high:.{digits}g}"
 
 
 def lines_by(name: str, score: Score, values: Values) -> Iterator[str]:
@@ -84,7 +91,7 @@ def lines_by(name: str, score: Score, values: Values) -> Iterator[str]:
     scores = parts(score, values)
     head = [name, "utterances", UNITS[score.unit], "errors", RATES[score.unit].upper(), "95 %"]
     whole = [row("all", score, score.interval)]
-    drawn = None if is_measure(values) else interval_by_parts(scores.values())
+    drawn = None if is_measure(values) or UNKNOWN in scores else interval_by_parts(scores.values())
     if drawn:
         whole.append(row(f"all, each {name} drawn as a whole", score, drawn))
     yield from table([head, *whole, *(row(part, one, one.interval) for part, one in scores.items())])

@@ -173,11 +173,13 @@ def read_score(directory: Path) -> Score:
     return score(map(spelling, read_hypotheses(directory / HYPOTHESES)), rate.unit)
 
 
-def unheard(score: Score) -> str:
-    """What to say of utterances in which nothing was recognised, such as silence; "" where there are none."""
-    empty = [
-        one for one in score.per_utterance if one.utterance.reference.strip() and not one.utterance.hypothesis.strip()
-    ]
+def unheard(score: Score, utterances: Iterable[Utterance]) -> str:
+    """What to say of utterances in which nothing was recognised, such as silence; "" where there are none.
+
+    utterances: as they were recognised; the score may be of texts of which something is left out.
+    """
+    silent = {one.id for one in utterances if one.reference.strip() and not one.hypothesis.strip()}
+    empty = [one for one in score.per_utterance if one.utterance.id in silent]
     if not empty:
         return ""
     errors = sum(one.errors.total for one in empty)
@@ -189,7 +191,7 @@ def unheard(score: Score) -> str:
 def in_other_case(scored: Score) -> str:
     """What to say where half of the errors, and of what was said, are of upper and lower case alone; else ""."""
     errors = scored.errors
-    if 2 * errors.total < errors.words:
+    if not errors.total or 2 * errors.total < errors.words:
         return ""
     spoken = (one.utterance for one in scored.per_utterance)
     folded = (Utterance(one.id, one.reference.casefold(), one.hypothesis.casefold()) for one in spoken)

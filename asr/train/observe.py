@@ -97,7 +97,7 @@ class Observer:
             trainer.run.write_metrics(step, metrics, "validation")
             if found.utterances:
                 self.logger.info("step %d  validation: %s", step, described(metrics))
-                self.show(step, trainer, found)
+                self.show(step, trainer, found, metrics)
             else:
                 self.logger.error(
                     "step %d  validation: NONE of %d utterances could be read, so there is no error rate and no best "
@@ -115,7 +115,7 @@ class Observer:
             found = self.validate(load_task(str(run.path), name, trainer.device)[0], trainer)
             metrics[name] = found.metrics
             if found.utterances:
-                self.logger.info("%s of %s: %s", name, run.path.name, described(found.metrics))
+                self.logger.info("%s of %s: %s", name, run.path.name, described(metrics[name]))
         if metrics and trainer.ranks.leads:
             record_averages(run, metrics)
             self.logger.info("checkpoint=auto, the default of decoding, is %s", resolve(run, AUTO))
@@ -126,12 +126,12 @@ class Observer:
         names = [AVERAGE] * several + [EMA] * bool(self.config.train.ema)
         return [] if {*validated_averages(run)} >= {*names} else names
 
-    def show(self, step: int, trainer: Trainer, found: Validation) -> None:
+    def show(self, step: int, trainer: Trainer, found: Validation, metrics: dict[str, float]) -> None:
         """Show hypotheses of utterances from all over the set, and the lattice of the first, in TensorBoard."""
         by_id = {one.id: one for one in found.utterances}
         examples = spread([by_id[name] for name in self.ids if name in by_id], EXAMPLES)
         if not self.begun:
-            self.show_once(step, trainer, found, [one.id for one in examples])
+            self.show_once(step, trainer, RATES[unit_of(metrics) or "word"], [one.id for one in examples])
         shown = ((one.id, f"REF {one.reference}", f"HYP {one.hypothesis}", "") for one in examples)
         trainer.run.write_examples(step, [visible(line) for lines in shown for line in lines])
         without_lattice = {one.id for one in found.no_loss}
@@ -140,9 +140,9 @@ class Observer:
         if len(batch):
             show_lattice(step, trainer, batch, self.tokenizer)
 
-    def show_once(self, step: int, trainer: Trainer, found: Validation, names: Sequence[str]) -> None:
+    def show_once(self, step: int, trainer: Trainer, measure: str, names: Sequence[str]) -> None:
         """Show the options, and let utterances of these names be heard, in TensorBoard."""
-        self.begun, self.measure = True, RATES[unit_of(found.metrics) or "word"]
+        self.begun, self.measure = True, measure
         trainer.run.write_options(self.config, self.measure)
         for cut in (cut for cut in self.data.valid_cuts if cut.id in names):
             with contextlib.suppress(InputError):  # there may be nothing but features

@@ -162,10 +162,10 @@ def test_a_damaged_record_is_named(tmp_path, content):
 def test_what_was_not_heard_at_all_is_told_with_its_share_of_the_errors():
     utterances = [Utterance("u1", "a b c", ""), Utterance("u2", "a b", "a x"), Utterance("u3", "", ""), UTTERANCES[0]]
     errors = score(utterances).errors.total
-    assert unheard(score(utterances)) == f"nothing was recognised in 1 of 4 utterances (3 of {errors} errors): u1"
-    assert unheard(score(utterances[1:])) == ""
+    assert unheard(score(utterances), utterances) == f"nothing was recognised in 1 of 4 utterances (3 of {errors} errors): u1"
+    assert unheard(score(utterances[1:]), utterances[1:]) == ""
     many = [Utterance(f"u{n}", "a", " ") for n in range(9)]
-    assert unheard(score(many)).endswith("9 of 9 utterances (9 of 9 errors): u0, u1, u2, u3, u4, …")
+    assert unheard(score(many), many).endswith("9 of 9 utterances (9 of 9 errors): u0, u1, u2, u3, u4, …")
 
 
 @pytest.mark.parametrize(
