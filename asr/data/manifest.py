@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from array import array
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from lhotse.serialization import deserialize_item
 from asr.data.features import one_line
 from asr.data.held import files_in, outside
 from asr.data.limits import AUDIO_ENDINGS
+from asr.data.numbered import EVERY, Rows
 from asr.data.rows import ManifestRow, read_row
 from asr.data.shar import is_shar, missing_shard, read_shar, shar_manifests
 from asr.errors import InputError
@@ -146,27 +147,35 @@ class Manifests:
         self.paths = list(paths)
 
     def __iter__(self) -> Iterator[Cut]:
+        return (cut for _, cut in self.numbered(EVERY))
+
+    def numbered(self, wanted: Rows) -> Iterator[tuple[int, Cut]]:
+        """The wanted rows and the cuts in them; of others neither JSON nor audio is read."""
+        numbers = count()
         for path in self.paths:
-            yield from read_packed(path) if Path(path).is_dir() else read_manifest(path)
+            yield from (read_packed if Path(path).is_dir() else read_manifest)(path, numbers, wanted)
 
 
-def read_manifest(path: str) -> Iterator[Cut]:
-    """The cuts of a manifest whose rows have been looked at. Raises InputError at one that Lhotse cannot read."""
+def read_manifest(path: str, numbers: Iterator[int], wanted: Rows = EVERY) -> Iterator[tuple[int, Cut]]:
+    """The wanted rows of a manifest, whose rows have been looked at, and their cuts. numbers: of its rows, and more.
+
+    Raises InputError at a row that Lhotse cannot read.
+    """
     for number, line in read_lines(Path(path)):
-        if line.strip():
+        if line.strip() and (row := next(numbers)) in wanted:
             try:
                 cut: Cut = deserialize_item(json.loads(line))
             except Exception as error:  # of fields that may hold anything, or the manifest has changed since
                 raise InputError(f"{path}: line {number}: no cut ({one_line(error)})") from error
-            yield cut
+            yield row, cut
 
 
-def read_packed(path: str) -> Iterator[Cut]:
-    """The cuts of a directory of Shar. Raises InputError where it is damaged."""
+def read_packed(path: str, numbers: Iterator[int], wanted: Rows = EVERY) -> Iterator[tuple[int, Cut]]:
+    """The same, of a directory of Shar. Raises InputError where it is damaged."""
     done = 0
     try:
-        for done, cut in enumerate(read_shar(Path(path)), 1):  # noqa: B007
-            yield cut
+        for done, one in enumerate(read_shar(Path(path), numbers, wanted), 1):  # noqa: B007
+            yield one
     except InputError:
         raise
     except Exception as error:  # tar, gzip, audio and Lhotse each have their own exceptions

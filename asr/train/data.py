@@ -58,7 +58,8 @@ class TrainingData:
         self.measure = Measure(timing, tokenizer, self.views)
         self.limit = make_limit(config.data, self.measure)
         self.admission = make_admission(config, tokenizer, self.limit)
-        self.train_cuts = open_cuts(config.data.train_cuts, config.data.root).filter(self.admission)
+        self.all_train_cuts = open_cuts(config.data.train_cuts, config.data.root)
+        self.train_cuts = self.all_train_cuts.filter(self.admission)
         self.valid_cuts = open_cuts(config.data.valid_cuts, config.data.root)
         augmentation = Augmentation(config.data.spec_augment, config.train.seed)
         waves = make_waves(config.data, config.train.seed)
@@ -90,7 +91,7 @@ class TrainingData:
     def stream(self, start: Position) -> TrainingStream:
         """What decides which cuts make a batch."""
         options, place = once_for_each_view(self.options, self.views), (self.ranks.rank, self.ranks.size)
-        return TrainingStream(self.train_cuts, options, self.seed, start, self.admission, *place, self.limit)
+        return TrainingStream(self.all_train_cuts, options, self.seed, start, self.admission, *place, self.limit)
 
     def validation(self, wanted: Callable[[Cut], bool]) -> Iterator[Batch]:
         """This process's share of the batches of the cuts to validate on that are wanted, once.
