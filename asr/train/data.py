@@ -50,15 +50,18 @@ class TrainingData:
     """Training and validation batches of a configuration.
 
     Trained on are the utterances that `admission` takes; validated on are all, but the loss is of those that it takes.
+    rows_known: as in `open_cuts`, of the rows to train on.
     """
 
-    def __init__(self, config: TrainConfig, tokenizer: Tokenizer, ranks: Ranks = ALONE) -> None:
+    def __init__(
+        self, config: TrainConfig, tokenizer: Tokenizer, ranks: Ranks = ALONE, rows_known: bool = False
+    ) -> None:
         self.options, self.seed, self.ranks = config.data, config.train.seed, ranks
         self.views, timing = config.views, frame_timing(config.model.subsampling)
         self.measure = Measure(timing, tokenizer, self.views)
         self.limit = make_limit(config.data, self.measure)
         self.admission = make_admission(config, tokenizer, self.limit)
-        self.all_train_cuts = open_cuts(config.data.train_cuts, config.data.root)
+        self.all_train_cuts = open_cuts(config.data.train_cuts, config.data.root, rows_known)
         self.train_cuts = self.all_train_cuts.filter(self.admission)
         self.valid_cuts = open_cuts(config.data.valid_cuts, config.data.root)
         augmentation = Augmentation(config.data.spec_augment, config.train.seed)

@@ -76,7 +76,7 @@ def train_in(run: RunDirectory, config: TrainConfig, ranks: Ranks) -> None:
     validation_decoder(task, config, tokenizer, device)  # what it lacks is better said now than in a validation
     if config.train.compile:
         compile_layers(task.model)
-    data = TrainingData(config, tokenizer, ranks)
+    data = TrainingData(config, tokenizer, ranks, resumption.rows_known)
     observer = Observer(data, tokenizer, config)
     if checkpoint is None and ranks.leads and (begun is None or begun.needs_statistics):
         what = told("reading the first utterances, for model.normalize", ranks)
