@@ -16,6 +16,7 @@ from asr.options import flatten, shown
 from asr.runs import state
 from asr.runs.directory import RunDirectory
 from asr.runs.trained import load_config
+from asr.train.precision import AUTO
 
 MAY_CHANGE = {  # options that a run may be continued with at another value: they do not change what is trained
     "run",
@@ -130,8 +131,13 @@ def check_same_run(run: RunDirectory, config: TrainConfig) -> Resumption:
 def compare(
     before: TrainConfig, now: TrainConfig, recorded: dict[str, Contents], contents: dict[str, Contents]
 ) -> list[Change]:
-    """What changes the training. Manifests of which there is no record are the same where their paths are."""
+    """What changes the training. Manifests of which there is no record are the same where their paths are.
+
+    A precision that is left to the run is the one that it has.
+    """
     old, new = options_of(before), options_of(now)
+    if new["train.precision"] == AUTO:
+        new["train.precision"] = old["train.precision"]
     changes = [Change(name, old.get(name), new.get(name)) for name in {**old, **new} if old.get(name) != new.get(name)]
     for name in BY_CONTENTS:
         if name in recorded:

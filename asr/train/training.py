@@ -30,6 +30,7 @@ from asr.train.loop import Trainer
 from asr.train.observe import Observer, validation_decoder
 from asr.train.parts import choose_trained
 from asr.train.peers import watching_peers
+from asr.train.precision import settle_precision
 from asr.train.resume import (
     check_same_run,
     check_same_step,
@@ -69,6 +70,7 @@ def train_in(run: RunDirectory, config: TrainConfig, ranks: Ranks) -> None:
         raise InputError("train.shard=true goes neither with optim.name=scaled_adam nor with train.compile=true")
     device = choose_device(config.train.device)
     make_reproducible(device)
+    precision = settle_precision(config, run, device, ranks)
     torch.manual_seed(config.train.seed)
     task = make_task(config, tokenizer.vocab_size).to(device)
     begun = begin_from(initial, task, config, tokenizer) if initial else None
@@ -117,6 +119,8 @@ def train_in(run: RunDirectory, config: TrainConfig, ranks: Ranks) -> None:
         for doubt in begun.doubts:
             logger.warning("%s", doubt)
     logger.info("%s", what_is_trained(run, config, trainer))
+    if precision:
+        logger.info("%s", precision)
     if (config.loss.uses_alignment or config.train.frame_weight) and ranks.leads:
         warn_of_unaligned(data)
     observer.begin()
