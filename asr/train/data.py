@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from functools import cached_property
@@ -11,6 +12,7 @@ from itertools import islice
 from lhotse.cut import Cut
 
 from asr.config import DataOptions, TrainConfig
+from asr.cpus import data_workers
 from asr.data.batch import Batch, Position
 from asr.data.dataset import Augmentation, Draw, SpeechDataset
 from asr.data.loader import Loader, named
@@ -21,6 +23,7 @@ from asr.data.tokenizer import Tokenizer
 from asr.data.validation import Part, held_out
 from asr.data.waves import make_waves, require_audio
 from asr.data.words import aligned_words
+from asr.device import choose_device
 from asr.errors import InputError, Stopped
 from asr.models.normalize import GlobalNormalize
 from asr.models.subsampling import frame_timing
@@ -57,6 +60,7 @@ class TrainingData:
         self, config: TrainConfig, tokenizer: Tokenizer, ranks: Ranks = ALONE, rows_known: bool = False
     ) -> None:
         self.options, self.seed, self.ranks = config.data, config.train.seed, ranks
+        self.workers = workers_of(config)
         self.views, timing = config.views, frame_timing(config.model.subsampling)
         self.measure = Measure(timing, tokenizer, self.views)
         self.limit = make_limit(config.data, self.measure)
@@ -89,7 +93,7 @@ class TrainingData:
                     "see to their files, or raise data.timeout"
                 )
 
-        return iter(Loader(self.train_set, self.stream(start), self.options.workers, waiting))
+        return iter(Loader(self.train_set, self.stream(start), self.workers, waiting))
 
     def stream(self, start: Position) -> TrainingStream:
         """What decides which cuts make a batch."""
@@ -120,6 +124,14 @@ class TrainingData:
         """Why utterances to validate on have no loss, by id."""
         reasons = ((cut.id, self.admission.reason_against(cut)) for cut in self.valid_cuts)
         return {cut_id: reason for cut_id, reason in reasons if reason}
+
+
+def workers_of(config: TrainConfig) -> int:
+    """How many processes load data for this one."""
+    if config.data.workers is not None:
+        return config.data.workers
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # of torchrun
+    return data_workers(choose_device(config.train.device).type == "cuda", processes)
 
 
 def make_admission(config: TrainConfig, tokenizer: Tokenizer, limit: MemoryLimit | None = None) -> Admission:

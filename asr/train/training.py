@@ -118,7 +118,7 @@ def train_in(run: RunDirectory, config: TrainConfig, ranks: Ranks) -> None:
         logger.info("%s", begun.line())
         for doubt in begun.doubts:
             logger.warning("%s", doubt)
-    logger.info("%s", what_is_trained(run, config, trainer))
+    logger.info("%s, %s", what_is_trained(run, config, trainer), counted_processes(data.workers))
     if precision:
         logger.info("%s", precision)
     if (config.loss.uses_alignment or config.train.frame_weight) and ranks.leads:
@@ -174,6 +174,11 @@ def what_is_trained(run: RunDirectory, config: TrainConfig, trainer: Trainer) ->
         f"{run.path}: {counted(model)} parameters, loss {config.loss.name}{views} ({how}), "
         f"step {trainer.step} of {config.train.steps} on {where}"
     )
+
+
+def counted_processes(workers: int) -> str:
+    """What the CPUs are used by, in words."""
+    return f"{torch.get_num_threads()} threads, {workers} data workers"
 
 
 def counted(model: nn.Module) -> str:
