@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, TextIO, cast
 
 # What a terminal obeys, or what turns the line around; and halves of characters, which nothing can print. Not the
@@ -19,6 +19,14 @@ CONTROLS = re.compile(r"(?!\A\r|\r\Z)[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u
 def visible(text: str) -> str:
     """The text with what is no text in it written out, as `\\x1b`: it may be anybody's transcript, or a file's name."""
     return CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text) if not text.isprintable() else text
+
+
+def table(cells: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table, its head first, in columns that line up."""
+    cells = [[visible(cell).replace("\n", " ").replace("|", "\\|") for cell in row] for row in cells]
+    widths = [max(map(len, column)) for column in zip(*cells)]
+    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |" for row in cells]
+    return [lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]
 
 
 class Visible:

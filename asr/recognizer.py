@@ -8,6 +8,7 @@ print(model.transcribe("talk.mp3").text)
 
 from __future__ import annotations
 
+import copy
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -68,6 +69,7 @@ class Recognizer:
         self.trained, self.device = trained, device
         if device.type == "cpu":
             make_ready(trained.model)
+        self._asked: tuple[object, ...] | None = None  # as it was said, so that the next need not be looked at
         self._last: tuple[object, Decoder] | None = None
 
     @overload
@@ -126,6 +128,9 @@ class Recognizer:
 
     def decoder(self, search: str | DecodeOptions = "", *, streaming: bool = False, **options: Any) -> Decoder:
         """What decodes Lhotse's CutSets, with this search; see the class. Raises InputError for what it lacks."""
+        if self._asked == (search, streaming, options) and self._last is not None:
+            return self._last[1]
+        asked = copy.deepcopy((search, streaming, options))  # the caller's phrases, say, may become others
         listed: tuple[str, ...] = ()
         given = [name for name in options if name != "phrase_boost" or "phrases" not in options]
         if isinstance(options.get("phrases"), (list, tuple)):
@@ -137,6 +142,7 @@ class Recognizer:
         wanted = type(chosen), vars(chosen).copy(), listed, streaming
         if self._last is None or self._last[0] != wanted:
             self._last = wanted, Decoder(self.trained, chosen, self.device, streaming, listed)
+        self._asked = asked
         return self._last[1]
 
 

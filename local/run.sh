@@ -38,7 +38,7 @@ fail() {
 }
 
 usage() {
-    sed -n -e '2,/^[^#]/s/^# \{0,1\}//p' "$recipe/run.sh"
+    sed -n -e '2,/^[^#]/s/^# \{0,1\}//p' "$0"
     echo
     sed -n -e '4,/^$/s/^# \{0,1\}//p' "$root/local/run.sh"
     exit 0

@@ -234,10 +234,16 @@ def test_phrases_may_be_said_or_be_in_a_file(model, files, tmp_path):
 
 
 def test_the_search_that_was_made_serves_again(model):
-    first = model.decoder(beam=3, phrases=["LOW"])
+    phrases = ["LOW"]
+    first = model.decoder(beam=3, phrases=phrases)
+    assert model.decoder(beam=3, phrases=phrases) is first
     assert model.decoder("beam", beam=3, phrases=("LOW",)) is first
-    assert model.decoder(beam=3, phrases=["HIGH"]) is not first
+    phrases[0] = "HIGH"
+    assert model.decoder(beam=3, phrases=phrases) is not first
     assert model.decoder(beam=3).search.beam == 3
+    for _ in range(2):
+        with pytest.raises(InputError, match="beam"):
+            model.decoder(beam=-3)
 
 
 def test_a_model_that_is_not_causal_has_no_stream(tiny_corpus):

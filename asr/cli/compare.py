@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from asr.config import CompareConfig, TrainConfig
 from asr.config.schema import list_options
-from asr.console import visible
+from asr.console import table
 from asr.errors import InputError
-from asr.runs.result import Rate, Result, read_rate, read_result
-from asr.score.report import read_not_scored
+from asr.progress import told_if_slow
+from asr.runs.result import Result, read_result
+from asr.score.comparison import against_best, alone
+from asr.score.report import Rate, read_rate
+from asr.score.tables import DIFFERENCES, decodings, differences, note_columns, rate_columns
 from asr.score.wer import RATES
 
 
@@ -27,28 +30,39 @@ def main(config: CompareConfig) -> None:
     if decoded:
         if len(decoded) < len(config.runs):
             raise InputError(f"{decoded[0]}: a decoding, and others are runs: compare runs, or compare decodings")
-        print("\n".join(table([*zip(*([head, *cells] for head, cells in decodings(decoded)), strict=True)])))
+        rates = {path: read_rate(Path(path) / "wer.txt") for path in decoded}
+        print("\n".join(table([*zip(*([head, *cells] for head, cells in decodings(rates)), strict=True)])))
+        print_differences([rates])
         return
     results = sorted((read_result(Path(path)) for path in config.runs), key=place)
     names = differing([result.options for result in results])
     paths = [] if config.paths else [name for name in names if is_path(name)]
     print("\n".join(table([*rows(results, [name for name in names if name not in paths])])))
+    searches = sorted({name for result in results for name in result.decoded})
+    print_differences(
+        {str(one.path / name): one.decoded[name] for one in results if name in one.decoded} for name in searches
+    )
     if paths:
         print(f"the runs differ in {', '.join(paths)}, too: paths=true shows these", file=sys.stderr)
     if len({result.measure for result in results if result.validation}) > 1:
         print("rates of words (WER) and of characters (CER) do not compare: the runs are ranked apart", file=sys.stderr)
 
 
-def decodings(paths: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
-    """The columns of a table of directories that were decoded into, the lowest error rate first."""
-    rates = {path: read_rate(Path(path) / "wer.txt") for path in paths}
-    names = list(RATES.values())
-    order = sorted(rates, key=lambda path: (names.index(rates[path].name), rates[path].percent))
-    yield "decoding", order
-    yield from rate_columns("error rate", [rates[path] for path in order])
-    missing = [read_not_scored(Path(path) / "wer.txt") for path in order]
-    if any(missing):
-        yield "not scored", missing
+def print_differences(sets: Iterable[Mapping[str, Rate]]) -> None:
+    """Print a table of which decodings differ, of each set by directory, where hypotheses of several are there."""
+    sets = list(sets)
+    with told_if_slow("comparing the decodings, utterance by utterance", partial(print, file=sys.stderr)):
+        found = [against_best(rates) for rates in sets]
+    pairs = [pair for one in found for pair in one]
+    if pairs:
+        print("\n".join(["", *table([DIFFERENCES, *differences(pairs)])]))
+    for first, second, comparison in pairs:
+        if note := comparison.note(first, second):
+            print(f"{first}, {second}: {note}", file=sys.stderr)
+    for left in (alone(rates, one) for rates, one in zip(sets, found)):
+        if len(left) > 1 or (left and pairs):
+            what = "no other has an utterance of theirs, scored in the same unit and spelling"
+            print(f"not compared: {', '.join(left)}: {what}", file=sys.stderr)
 
 
 def is_decoding(path: Path) -> bool:
@@ -75,21 +89,14 @@ def columns(results: Sequence[Result], options: Sequence[str]) -> Iterator[tuple
     if any(result.changed for result in results):
         yield "changed", [result.changed for result in results]
     yield "step", [f"{result.step}/{result.steps}" for result in results]
-    yield from rate_columns("best validation", [Rate(result.measure, result.best) for result in results])
-    yield from rate_columns("last", [Rate(result.measure, result.last) for result in results])
+    yield from rate_columns("best validation", [result.rate(result.best) for result in results])
+    yield from rate_columns("last", [result.rate(result.last) for result in results])
     for name in dict.fromkeys(name for result in results for name in result.left_out):
         yield name, [result.left_out.get(name, "") for result in results]
     for name in sorted({name for result in results for name in result.decoded}):
-        yield from rate_columns(name, [result.decoded.get(name) for result in results])
-
-
-def rate_columns(title: str, rates: Sequence[Rate | None]) -> Iterator[tuple[str, list[str]]]:
-    """A column of word error rates; where there are others, too, one for each kind, with its name."""
-    known = [rate for rate in rates if rate and math.isfinite(rate.percent)]
-    kinds = [name for name in RATES.values() if any(rate.name == name for rate in known)]
-    for kind in kinds or ["wer"]:
-        cells = [percent(rate.percent) if rate and rate.name == kind else "" for rate in rates]
-        yield title if kinds in ([], ["wer"]) else f"{title} {kind.upper()}", cells
+        rates = [result.decoded.get(name) for result in results]
+        yield from rate_columns(name, rates)
+        yield from note_columns(f"{name}: ", rates)
 
 
 def differing(options: Sequence[dict[str, str]]) -> list[str]:
@@ -102,16 +109,3 @@ def is_path(name: str) -> bool:
     """Whether an option of `asr train` names files, which says little and takes much room."""
     option = list_options(TrainConfig).get(name)
     return option is not None and option.path
-
-
-def percent(value: float) -> str:
-    """A percentage; nothing where there is none."""
-    return f"{value:.2f}" if math.isfinite(value) else ""
-
-
-def table(cells: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a Markdown table, in columns that line up."""
-    cells = [[visible(cell).replace("\n", " ").replace("|", "\\|") for cell in row] for row in cells]
-    widths = [max(map(len, column)) for column in zip(*cells)]
-    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |" for row in cells]
-    return [lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]

@@ -22,6 +22,8 @@ from asr.journal import AGAIN, Journal, content_of
 from asr.progress import progress
 from asr.recognizer import load
 from asr.score.delay import first_word_latencies
+from asr.score.groups import values_of
+from asr.score.normalize import normalizer
 from asr.score.report import not_scored, write_nbest
 from asr.score.wer import Utterance
 
@@ -33,6 +35,7 @@ def main(config: DecodeConfig) -> None:
     """
     check_nbest(config)
     cuts = open_cuts([config.cuts])
+    check_scoring(config, cuts)
     model = load(config.run, config.checkpoint, config.device)
     order = [cut.id for cut in cuts]
     check_for_ctm(order)
@@ -80,6 +83,12 @@ def check_nbest(config: DecodeConfig) -> None:
         raise InputError(f"nbest={config.nbest}: the search follows {beam} hypotheses; use {needed}, or more")
 
 
+def check_scoring(config: DecodeConfig, cuts: CutSet) -> None:
+    """Raise InputError where what is decoded could not be scored as it is asked for."""
+    normalizer(config.normalize)
+    values_of(cuts, config.by)
+
+
 def write_all(config: DecodeConfig, cuts: CutSet, found: list[list[Utterance]], decoder: Decoder, note: str) -> None:
     """Write hypotheses, times of words and reports, and print what they say; `note` is of what is not among them."""
     output = Path(config.output)
@@ -95,4 +104,4 @@ def write_all(config: DecodeConfig, cuts: CutSet, found: list[list[Utterance]], 
     print(f"{output}: {', '.join(files + ['nbest.jsonl'] * (config.nbest > 1))} ({decoder.trained.checkpoint})")
     if config.streaming:
         print(first_word_latencies(best, words, durations, decoder.chunk, decoder.timing))
-    report(output, best, name, words, config.unit, note)
+    report(config, best, name, words, values_of(cuts, config.by), note)

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
-from asr.config import ScoreConfig
+from asr.config import DecodeConfig, ScoreConfig
 from asr.data.manifest import open_cuts
 from asr.data.words import aligned_words
 from asr.errors import InputError, PartlyDone
 from asr.files import write_atomically
 from asr.score.delay import Words, emission_delays
+from asr.score.groups import Values, lines_by, values_of
+from asr.score.normalize import normalizer
 from asr.score.report import not_scored, read_hypotheses, unheard, write_report
 from asr.score.texts import pair_texts
-from asr.score.wer import Utterance
+from asr.score.wer import Score, Utterance
+
+PARTS = "parts.txt"
+SHOWN = 30  # lines of a table that are printed
 
 
 def main(config: ScoreConfig) -> None:
@@ -26,21 +32,33 @@ def main(config: ScoreConfig) -> None:
         utterances, missing = pair_texts(path, Path(config.reference))
     else:
         utterances = read_hypotheses(path)
-    words = {cut.id: aligned_words(cut) for cut in open_cuts([config.cuts])} if config.cuts else {}
-    if config.cuts and not any(words.get(one.id) for one in utterances):
+    cuts = open_cuts([config.cuts]) if config.cuts else []
+    words = {cut.id: aligned_words(cut) for cut in cuts}
+    fields = values_of(cuts, config.by)
+    if fields and not any(one.id in words for one in utterances):
+        raise InputError(f"{config.cuts}: has none of these utterances; give their manifest")
+    if config.cuts and not fields and not any(words.get(one.id) for one in utterances):
         raise InputError(f"{config.cuts}: has no times of words of these utterances; see `asr align` and `asr attach`")
     note = not_scored(len(missing), len(missing) + len(utterances))
-    report(Path(config.output), utterances, config.name or path.resolve().parent.name, words, config.unit, note)
+    report(config, utterances, config.name or path.resolve().parent.name, words, fields, note)
     if missing:
         raise PartlyDone(f"{note}: there is no transcript of {', '.join(missing)}")
 
 
-def report(output: Path, utterances: list[Utterance], name: str, words: Words, unit: str, note: str = "") -> None:
-    """Write all reports and print their lines; `words` are the times of words by utterance, where known.
+def report(
+    config: ScoreConfig | DecodeConfig,
+    utterances: list[Utterance],
+    name: str,
+    words: Words,
+    fields: Mapping[str, Values],
+    note: str = "",
+) -> None:
+    """Write all reports and print their lines.
 
-    note: what is not in the rate.
+    words: times of words by utterance, where known. fields: that rates are wanted by. note: what is not in the rate.
     """
-    scored = write_report(output, utterances, name, unit, note)
+    output = Path(config.output)
+    scored = write_report(output, utterances, name, config.unit, note, normalizer(config.normalize))
     if unheard(scored):
         print(unheard(scored), file=sys.stderr)
     (output / "delay.txt").unlink(missing_ok=True)
@@ -48,4 +66,16 @@ def report(output: Path, utterances: list[Utterance], name: str, words: Words, u
         line = emission_delays(utterances, words).line()
         write_atomically(output / "delay.txt", f"{line}\n".encode())
         print(line)
+    report_parts(output, scored, fields)
     print(scored.line(name))
+
+
+def report_parts(output: Path, scored: Score, fields: Mapping[str, Values]) -> None:
+    """Write tables of the rates by each of the fields, and print as much as there is room for."""
+    (output / PARTS).unlink(missing_ok=True)
+    tables = [[*lines_by(name, scored, values)] for name, values in fields.items()]
+    if tables:
+        write_atomically(output / PARTS, "\n".join("\n".join([*lines, ""]) for lines in tables).encode())
+    for lines in tables:
+        more = [f"… {len(lines) - SHOWN} more lines in {output / PARTS}"] if len(lines) > SHOWN else []
+        print("\n".join([*lines[:SHOWN], *more, ""]))

@@ -26,6 +26,16 @@ def unit_option() -> str:
     return option("auto", counted + "script without blanks, as Chinese, else words", choices=("auto", "word", "char"))
 
 
+def normalize_option() -> str:
+    """The option of commands that score."""
+    what = "what is no error: none: texts count as they are; basic: case, punctuation, forms of Unicode; english: what "
+    more = "Whisper's evaluations ignore, also numbers, contractions and British spelling (pip install '.[score]')"
+    return option("none", what + more, choices=("none", "basic", "english"))  # type: ignore[no-any-return]
+
+
+BY = "duration, speaker, or any other field of the supervisions, or several, as in by=speaker,gender: error rates by it"
+
+
 def case_option(texts: str) -> str:
     """The option of commands that take text in one case or another."""
     return option("keep", f"letters of the {texts}", choices=("keep", "lower", "upper"))  # type: ignore[no-any-return]
@@ -97,6 +107,8 @@ class DecodeConfig:
     checkpoint: str = option("auto", CHECKPOINT)
     name: str = option("", "name in the line of the error rate; default: the manifest's")
     unit: str = unit_option()
+    normalize: str = normalize_option()
+    by: str = option("", BY)
     nbest: int = option(1, "hypotheses of each utterance in nbest.jsonl; 1: no such file", low=1)
     streaming: bool = option(False, "read every utterance chunk by chunk, as if it were just being said")
     device: str = option("auto", "where to decode", choices=("auto", "cpu", "cuda"))
@@ -137,10 +149,12 @@ class ScoreConfig:
         "as text or json: a file, or its output directory",
     )
     reference: str = path_option("", "what was said: a text file, or a folder with NAME.txt for each NAME transcribed")
-    cuts: str = path_option("", "Lhotse manifest with the times of the words, for emission delays")
+    cuts: str = path_option("", "Lhotse manifest with the times of the words, for emission delays, or for by=")
     output: str = path_option(MISSING, "directory for the reports")
     name: str = option("", "name in the line of the error rate; default: the file's directory")
     unit: str = unit_option()
+    normalize: str = normalize_option()
+    by: str = option("", BY, only_with="cuts")
 
 
 @dataclass

@@ -216,7 +216,7 @@ def listen(name: str, audio: Audio) -> Heard:
         return copied(name, audio, chain(begun, seconds))
     samples = np.concatenate([np.zeros(0, np.float32), *begun])
     recording = Recording(name, [Samples("samples", [0], name, samples=samples)], *length(len(samples)))
-    return Heard(recording, loudness(begun), audio.faults, audio.lost)
+    return Heard(recording, loudness([samples]), audio.faults, audio.lost)
 
 
 def copied(name: str, audio: Audio, seconds: Iterable[np.ndarray]) -> Heard:

@@ -21,7 +21,8 @@ from asr.data.containers import Part, View, find_parts
 from asr.data.flac import Data
 from asr.errors import InputError
 
-BLOCK_SECONDS = 1.0  # that are decoded at a time
+BLOCK_SECONDS = 1.0  # of what `blocks` gives, and between places that are tried behind damage
+DECODED_BLOCKS = 4  # at a time: most utterances at once
 CHECKED_SAMPLES = 256  # that are read again
 ALLOWED_SECONDS = 0.025  # that a decoder may add or lose, as in Lhotse
 # Seconds to decode before what is wanted: an MP3 frame needs bits of those before it, and Vorbis counts from the end of
@@ -198,13 +199,14 @@ class Sound:
 
     def read_on(self, part: Part, begin: int, size: int) -> Iterator[np.ndarray]:
         """The samples of a part from `begin` on, until nothing more comes or the decoder gives up."""
+        many = DECODED_BLOCKS * size
         with self.opened(part) as file:
             if begin:
                 file.seek(begin)
-            self.gave_up, count = False, size
-            while count == size and not self.gave_up:
+            self.gave_up, count = False, many
+            while count == many and not self.gave_up:
                 with quiet():
-                    block, self.gave_up = read_block(file, size)
+                    block, self.gave_up = read_block(file, many)
                 count = len(block)
                 if count:
                     yield block
@@ -243,7 +245,7 @@ def in_blocks(pieces: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
         if sum(map(len, waiting)) >= size:
             joined = np.concatenate(waiting)
             whole = len(joined) // size * size
-            yield from np.split(joined[:whole], whole // size)
+            yield from (joined[begin : begin + size] for begin in range(0, whole, size))
             waiting = [joined[whole:]]
     if waiting and len(rest := np.concatenate(waiting)):
         yield rest

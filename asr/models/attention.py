@@ -73,25 +73,30 @@ class RelativeSelfAttention(nn.Module):
         """What queries are multiplied by for their scores by distance (heads,D/heads,P)."""
         return self.position(positions_PD).view(-1, self.heads, self.head_dim).permute(1, 2, 0) * self.scale
 
-    def by_distance(self, positions_PD: Tensor, queries: int) -> Tensor:
-        """`project`, of which what is known need not be computed."""
-        if self.known_HDP is None or self.training or torch.is_grad_enabled():
+    def knows(self, keys: int) -> bool:
+        """Whether `project` of the distances of so many frames is kept, and may be used."""
+        known = self.known_HDP
+        return known is not None and keys <= known.shape[2] // 2 + 1 and not (self.training or torch.is_grad_enabled())
+
+    def by_distance(self, positions_PD: Tensor | None, queries: int, keys: int) -> Tensor:
+        """`project`; of positions that are not given, as it was kept."""
+        if positions_PD is not None:
             return self.project(positions_PD)
-        keys, middle = positions_PD.shape[0] - queries + 1, self.known_HDP.shape[2] // 2
-        if keys > middle + 1:
-            return self.project(positions_PD)
+        if self.known_HDP is None:
+            raise ValueError("positions_PD may be None where `knows` says so")
+        middle = self.known_HDP.shape[2] // 2
         return self.known_HDP[..., middle + 1 - keys : middle + queries]
 
-    def forward(self, x_BTD: Tensor, memory_BSD: Tensor, positions_PD: Tensor, mask_BTS: Tensor | None) -> Tensor:
+    def forward(
+        self, x_BTD: Tensor, memory_BSD: Tensor, positions_PD: Tensor | None, mask_BTS: Tensor | None
+    ) -> Tensor:
         """Attend from `x_BTD` to `memory_BSD`, of which it is the end; returns (B,T,D).
 
-        mask_BTS: true where it may look; None: everywhere.
+        positions_PD: `relative_positions`, which may be None where `knows` says so. mask_BTS: true where it may look;
+        None: everywhere.
         """
-        dim = x_BTD.shape[2]
-        weight, bias = self.query_key_value.weight, self.query_key_value.bias
-        query = self.by_head(nn.functional.linear(x_BTD, weight[:dim], bias[:dim]))
-        key, value = map(self.by_head, nn.functional.linear(memory_BSD, weight[dim:], bias[dim:]).chunk(2, dim=2))
-        position = self.by_distance(positions_PD, x_BTD.shape[1])
+        query, key, value = map(self.by_head, self.project_frames(x_BTD, memory_BSD))
+        position = self.by_distance(positions_PD, x_BTD.shape[1], memory_BSD.shape[1])
         by_position = shift_to_keys((query + self.position_bias) @ position)
         if mask_BTS is not None:
             by_position = by_position + hidden(mask_BTS, by_position.dtype)[:, None]
@@ -99,6 +104,13 @@ class RelativeSelfAttention(nn.Module):
         scores = torch.baddbmm(by_position.flatten(0, 1), *by_content, alpha=self.scale).view_as(by_position)
         weights = self.dropout(torch.softmax(scores, dim=-1))
         return self.output((weights @ value).transpose(1, 2).flatten(2))
+
+    def project_frames(self, x_BTD: Tensor, memory_BSD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (B,T,D) of `x_BTD`, keys and values (B,S,D) of `memory_BSD`."""
+        dim, weight, bias = x_BTD.shape[2], self.query_key_value.weight, self.query_key_value.bias
+        query = nn.functional.linear(x_BTD, weight[:dim], bias[:dim])
+        key, value = nn.functional.linear(memory_BSD, weight[dim:], bias[dim:]).chunk(2, dim=2)
+        return query, key, value
 
     def by_head(self, x_BTD: Tensor) -> Tensor:
         """(B,T,D) → (B,heads,T,D/heads)."""

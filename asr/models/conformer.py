@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from asr.config import ModelOptions
 from asr.frames import FrameTiming
 from asr.models.attention import RelativeSelfAttention, relative_positions
+from asr.models.depthwise import over_time
 from asr.models.dropout import Dropout
 from asr.models.mask import attention_mask, unless_all, valid_frames
 from asr.models.normalize import make_normalize
@@ -65,19 +67,6 @@ def after(past_BCD: Tensor, x_BTD: Tensor) -> Tensor:
     return torch.cat((past_BCD, x_BTD), dim=1) if past_BCD.shape[1] else x_BTD
 
 
-def over_time(convolution: nn.Conv1d, x_BSD: Tensor) -> Tensor:
-    """A convolution over time, (B,S,D) → (B,T,D)."""
-    channels_first = x_BSD.transpose(1, 2)
-    plain = torch.is_grad_enabled() or x_BSD.device.type != "cpu" or x_BSD.dtype != torch.float32
-    if plain or torch.compiler.is_compiling():
-        return convolution(channels_first).transpose(1, 2)
-    # As an image of one row its memory is "channels last", which oneDNN reads as it is: a third to a tenth of the time.
-    image, weight = channels_first[:, :, None], convolution.weight[:, :, None]
-    padding = (0, *convolution.padding)
-    found = nn.functional.conv2d(image, weight, convolution.bias, padding=padding, groups=convolution.groups)
-    return found[:, :, 0].transpose(1, 2)
-
-
 class ConformerLayer(nn.Module):
     """½ feed-forward, attention, convolution, ½ feed-forward, each residual; then layer norm."""
 
@@ -95,7 +84,7 @@ class ConformerLayer(nn.Module):
     def forward(
         self,
         x_BTD: Tensor,
-        positions_PD: Tensor,
+        positions_PD: Tensor | None,
         mask_BTS: Tensor | None,
         valid_BT: Tensor | None,
         past: tuple[Tensor, Tensor],
@@ -105,13 +94,13 @@ class ConformerLayer(nn.Module):
         past: what they read before this chunk, (B,C,D) and (B,K,D).
         """
         past_attention_BCD, past_convolution_BKD = past
-        x = x_BTD + 0.5 * self.feedforward_in(x_BTD)
+        x = torch.add(x_BTD, self.feedforward_in(x_BTD), alpha=0.5)
         query = self.attention_norm(x)
         memory = after(past_attention_BCD, query)
         x = x + self.attention_dropout(self.attention(query, memory, positions_PD, mask_BTS))
         convolved, read = self.convolution(x, valid_BT, past_convolution_BKD)
         x = x + convolved
-        x = x + 0.5 * self.feedforward_out(x)
+        x = torch.add(x, self.feedforward_out(x), alpha=0.5)
         return self.norm(x), memory, read
 
 
@@ -210,8 +199,7 @@ class Conformer(nn.Module):
     ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """The layers on a chunk (B,T,D); and what attention and convolution of each layer have read until its end."""
         valid_BT, mask = unless_all(valid_frames(frames_B, x_BTD.shape[1])), unless_all(mask_BTS)
-        queries, keys = mask_BTS.shape[1:]
-        positions = relative_positions(queries, keys, x_BTD.shape[2], x_BTD.device).to(x_BTD.dtype)
+        positions = self.positions(x_BTD, *mask_BTS.shape[1:])
         x, attended, convolved = x_BTD, [], []
         again = self.checkpoint_layers and self.training and torch.is_grad_enabled()
         for layer, *past in zip(self.layers, state.attention_LBCD, state.convolution_LBKD):
@@ -221,6 +209,12 @@ class Conformer(nn.Module):
             attended.append(read[0])
             convolved.append(read[1])
         return x, attended, convolved
+
+    def positions(self, x_BTD: Tensor, queries: int, keys: int) -> Tensor | None:
+        """`relative_positions`; None where every layer knows what it makes of them."""
+        if all(cast(ConformerLayer, layer).attention.knows(keys) for layer in self.layers):
+            return None
+        return relative_positions(queries, keys, x_BTD.shape[2], x_BTD.device).to(x_BTD.dtype)
 
     def choose_chunk(self) -> int:
         """The size of chunks where none is asked for: drawn in training, else the first; 0 without chunks."""

@@ -9,22 +9,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from asr.errors import InputError
 from asr.options import flatten, shown
 from asr.runs import state
 from asr.runs.directory import RunDirectory
 from asr.runs.trained import load_config
-from asr.score.report import read_not_scored
+from asr.score.bootstrap import Interval
+from asr.score.report import Rate, read_rate
 from asr.score.wer import RATES
-
-
-class Rate(NamedTuple):
-    """An error rate in %, and what it is called: "wer" or "cer"."""
-
-    name: str
-    percent: float
 
 
 @dataclass(frozen=True)
@@ -32,20 +25,27 @@ class Result:
     """A run as it is on disk.
 
     options: by full name, as text. step, steps: logged, and asked for. validation: error rates in %, in the order of
-    training, of those validations that `state.comparable` takes. measure: what these are, "wer" or "cer". left_out: how
-    many utterances were, in training, validation and decoding, by the column that tells. changed: options on the way,
-    and from which step on. decoded: error rate by the name of the directory it was decoded into.
+    training, of those validations that `state.comparable` takes; intervals: that hold them, where they are told.
+    measure: what these are, "wer" or "cer". left_out: how many utterances were, in training and validation, by the
+    column that tells. changed: options on the way, and from which step on. decoded: error rate by the name of the
+    directory it was decoded into.
     """
 
-    name: str
+    path: Path
     options: dict[str, str]
     step: int
     steps: int
     validation: list[float]
+    intervals: list[Interval | None]
     measure: str
     left_out: dict[str, str]
     changed: str
     decoded: dict[str, Rate]
+
+    @property
+    def name(self) -> str:
+        """That of the directory."""
+        return self.path.name
 
     @property
     def best(self) -> float:
@@ -57,6 +57,11 @@ class Result:
         """The error rate of the last validation; infinite before the first."""
         return self.validation[-1] if self.validation else math.inf
 
+    def rate(self, percent: float) -> Rate:
+        """An error rate of a validation, with the interval of the first that has it."""
+        known = dict(zip(reversed(self.validation), reversed(self.intervals)))
+        return Rate(self.measure, percent, known.get(percent))
+
 
 def read_result(path: Path) -> Result:
     """What a run has come to. Raises InputError where the directory is none."""
@@ -67,13 +72,14 @@ def read_result(path: Path) -> Result:
     metrics = [*read_metrics(run.metrics)]
     validations = state.comparable(section(metrics, "validation"))
     return Result(
-        path.name,
+        path,
         options,
         int(metrics[-1]["step"]) if metrics else 0,
         config.train.steps,
         [state.rate_of(one) for one in validations],
+        [state.interval_of(one) for one in validations],
         RATES[state.unit_of(validations[-1]) or "word"] if validations else "wer",
-        left_out(metrics) | not_scored(path),
+        left_out(metrics),
         "; ".join(changes(run)),
         {one.parent.name: read_rate(one) for one in sorted(path.glob("*/wer.txt"))},
     )
@@ -102,12 +108,6 @@ def left_out(metrics: Sequence[Mapping[str, float]]) -> dict[str, str]:
     return {name: f"{count}{of}" for name, (count, of) in counts.items() if count}
 
 
-def not_scored(path: Path) -> dict[str, str]:
-    """How many utterances are not in the rates of what was decoded into a run; none where all are."""
-    counts = {f"{one.parent.name}: not scored": read_not_scored(one) for one in sorted(path.glob("*/wer.txt"))}
-    return {name: count for name, count in counts.items() if count}
-
-
 def changes(run: RunDirectory) -> Iterator[str]:
     """The options that were changed on the way, as "optim.lr=0.0005 from step 350 on"."""
     for line in read_metrics(run.changes):
@@ -125,12 +125,3 @@ def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
         if not isinstance(row, dict) or "step" not in row:
             return
         yield row
-
-
-def read_rate(path: Path) -> Rate:
-    """The error rate of a line "%WER 1.23 [ … ]", or "%CER". Raises InputError for another."""
-    words = path.read_text(encoding="utf-8").split()
-    try:
-        return Rate({f"%{name.upper()}": name for name in RATES.values()}[words[0]], float(words[1]))
-    except (IndexError, KeyError, ValueError):
-        raise InputError(f"{path}: not a WER line; score again with `asr score`") from None

@@ -29,7 +29,8 @@ from torch import Tensor
 from asr.device import is_out_of_memory
 from asr.errors import InputError
 from asr.files import cannot_write, read_regular, require_space, sync
-from asr.score.wer import RATES, Unit
+from asr.score.bootstrap import Interval
+from asr.score.wer import RATES, Unit, ends_of
 
 SUMS = "SHA256SUMS"
 STATE = "state.json"
@@ -348,6 +349,13 @@ def rate_of(metrics: Mapping[str, float]) -> float:
     """The error rate of a validation, percent; infinite where it has none."""
     unit = unit_of(metrics)
     return metrics[RATES[unit]] if unit else math.inf
+
+
+def interval_of(metrics: Mapping[str, float]) -> Interval | None:
+    """What holds the error rate of a validation; None where it does not tell."""
+    unit = unit_of(metrics)
+    ends = [metrics[name] for name in ends_of(unit) if name in metrics] if unit else []
+    return Interval(*ends) if len(ends) == 2 else None
 
 
 def rank(metrics: Mapping[str, float]) -> tuple[float, float]:

@@ -7,16 +7,20 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from asr.data.scripts import width
 from asr.errors import InputError
 from asr.files import write_atomically
-from asr.score.wer import AUTO, GAP, Alignment, Score, ScoredUtterance, Unit, Utterance, score, units
+from asr.score.bootstrap import Interval
+from asr.score.normalize import AS_THEY_ARE, Normalizer, normalizer
+from asr.score.wer import AUTO, GAP, RATES, Alignment, Score, ScoredUtterance, Unit, Utterance, score, units
 
+HYPOTHESES = "hypotheses.jsonl"
 SHOWN = 5  # utterances that a line names
 _FIELDS = ("id", "reference", "hypothesis")
+_RATE = re.compile(r"%(WER|CER) ([\d.]+|inf)(?: \[[^]]*\](?: 95 % ([\d.]+)-([\d.]+))?)?(?=\s|$)")
 
 
 def read_hypotheses(path: Path | str) -> list[Utterance]:
@@ -32,7 +36,7 @@ def read_hypotheses(path: Path | str) -> list[Utterance]:
     try:
         lines = path.read_bytes().split(b"\n")
     except IsADirectoryError:
-        raise InputError(f"{path}: is a directory; name a file, as {path / 'hypotheses.jsonl'}") from None
+        raise InputError(f"{path}: is a directory; name a file, as {path / HYPOTHESES}") from None
     except OSError as error:
         raise InputError(f"cannot read hypotheses '{path}': {error.strerror}; check the path") from error
     return [_parse(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
@@ -86,24 +90,81 @@ def write_error_counts(path: Path | str, score: Score, top: int = 50, name: str 
 
 
 def write_report(
-    directory: Path | str, utterances: Iterable[Utterance], name: str, unit: str = AUTO, note: str = ""
+    directory: Path | str,
+    utterances: Iterable[Utterance],
+    name: str,
+    unit: str = AUTO,
+    note: str = "",
+    normalize: Normalizer = AS_THEY_ARE,
 ) -> Score:
     """Score the utterances and write the whole report into `directory`, which is made if missing.
 
-    Writes `hypotheses.jsonl`, `recogs.txt`, `alignments.txt`, `errs.txt` and, last, `wer.txt`: one line, which says
-    whether it is of words or of characters, and `note`, on what is not in the rate, in another.
+    Writes `hypotheses.jsonl`, with texts as they were, and as they were compared `recogs.txt`, `alignments.txt`,
+    `errs.txt` and, last, `wer.txt`: one line, which says whether it is of words or of characters, and others for
+    `note`, on what is not in the rate, and for what texts were brought to before.
 
     Raises:
         InputError: see `asr.score.wer.score`.
     """
-    directory = Path(directory)
-    result = score(utterances, unit)
-    write_hypotheses(directory / "hypotheses.jsonl", (scored.utterance for scored in result.per_utterance))
+    directory, utterances = Path(directory), list(utterances)
+    result = score(map(normalize, utterances), unit)
+    write_hypotheses(directory / HYPOTHESES, utterances)
     write_recogs(directory / "recogs.txt", (scored.utterance for scored in result.per_utterance), result.unit)
     write_alignments(directory / "alignments.txt", result)
     write_error_counts(directory / "errs.txt", result, name=name)
-    _write_lines(directory / "wer.txt", filter(None, [result.line(name), note]))
+    _write_lines(directory / "wer.txt", filter(None, [result.line(name), note, normalize.note]))
     return result
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What a `wer.txt` tells.
+
+    name: "wer" or "cer". percent: the error rate, and what holds it, where it says so. not_scored: how many utterances
+    are not in it, as "2 of 130"; "" where all are. normalized: what texts were brought to before, as "basic".
+    """
+
+    name: str
+    percent: float
+    interval: Interval | None = None
+    not_scored: str = ""
+    normalized: str = ""
+
+    @property
+    def unit(self) -> Unit:
+        """What errors are counted in."""
+        return next(unit for unit, name in RATES.items() if name == self.name)
+
+
+def read_rate(path: Path) -> Rate:
+    """What a `wer.txt` tells. Raises InputError for another file."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); score again with `asr score`") from None
+    found = _RATE.match(text)
+    if not found:
+        raise InputError(f"{path}: not a WER line; score again with `asr score`")
+    name, percent, low, high = found.groups()
+    missing = re.search(r"^(\d+ of \d+) utterances were skipped", text, re.MULTILINE)
+    spelling = re.search(r"^normalised: (.+)$", text, re.MULTILINE)
+    return Rate(
+        name.lower(),
+        float(percent),
+        Interval(float(low), float(high)) if low else None,
+        missing[1] if missing else "",
+        spelling[1] if spelling else "",
+    )
+
+
+def read_score(directory: Path) -> Score:
+    """The errors of what was scored into a directory, counted again, in the same unit and spelling.
+
+    Raises InputError where it has no `wer.txt` or `hypotheses.jsonl`, or the library of the spelling is not installed.
+    """
+    rate = read_rate(directory / "wer.txt")
+    spelling = normalizer(rate.normalized.partition(" ")[0] or AS_THEY_ARE.name)
+    return score(map(spelling, read_hypotheses(directory / HYPOTHESES)), rate.unit)
 
 
 def unheard(score: Score) -> str:
@@ -122,12 +183,6 @@ def unheard(score: Score) -> str:
 def not_scored(missing: int, total: int) -> str:
     """What `wer.txt` says of utterances that are not in its rate; "" where all are."""
     return f"{missing} of {total} utterances were skipped and are not scored" if missing else ""
-
-
-def read_not_scored(path: Path) -> str:
-    """How many utterances are not in the rate of a `wer.txt`, as "2 of 130"; "" where it says nothing of any."""
-    found = re.search(r"^(\d+ of \d+) utterances were skipped", path.read_text(encoding="utf-8"), re.MULTILINE)
-    return found[1] if found else ""
 
 
 def _record(utterance: Utterance) -> dict[str, object]:

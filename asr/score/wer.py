@@ -5,17 +5,25 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, NamedTuple, get_args
 
 from kaldialign import align
 
 from asr.data.scripts import without_blanks
 from asr.errors import InputError
+from asr.score.bootstrap import Interval, rate_interval
 
 Unit = Literal["word", "char"]
 AUTO = "auto"  # whichever unit the references ask for: see `unit_of`
 RATES: dict[Unit, str] = {"word": "wer", "char": "cer"}  # what the error rate of a unit is called
 UNITS: dict[Unit, str] = {"word": "words", "char": "characters"}
+
+
+def ends_of(unit: Unit) -> tuple[str, str]:
+    """What the ends of the interval of the error rate are called, among the metrics of a validation."""
+    return f"{RATES[unit]}_low", f"{RATES[unit]}_high"
+
 
 # Neither a word nor a character is ever empty, so the empty string cannot be mistaken for one.
 GAP = ""
@@ -69,10 +77,17 @@ class Errors:
             substitutions=self.substitutions + other.substitutions,
         )
 
-    def line(self, name: str, unit: Unit = "word") -> str:
-        """One line in Kaldi's form: `%WER 3.21 [ 12 / 374, 1 ins, 2 del, 9 sub ] name`."""
+    def line(self, name: str, unit: Unit = "word", interval: Interval | None = None) -> str:
+        """One line in Kaldi's form, with what holds the rate: `%WER 3.21 [ 12 / 374, 1 ins, 2 del, 9 sub ] 95 % 1.7-5.0
+        name`."""
         counts = f"{self.insertions} ins, {self.deletions} del, {self.substitutions} sub"
-        return f"%{RATES[unit].upper()} {self.rate:.2f} [ {self.total} / {self.words}, {counts} ] {name}".rstrip()
+        rate = f"%{RATES[unit].upper()} {self.rate:.2f} [ {self.total} / {self.words}, {counts} ]"
+        return f"{rate}{within(interval)} {name}".rstrip()
+
+
+def within(interval: Interval | None) -> str:
+    """What the line of a rate says of its interval: ` 95 % 1.7-5.0`."""
+    return f" 95 % {interval}" if interval else ""
 
 
 class ScoredUtterance(NamedTuple):
@@ -95,6 +110,12 @@ class Score:
         """Counts summed over all utterances."""
         return sum((scored.errors for scored in self.per_utterance), Errors())
 
+    @cached_property
+    def interval(self) -> Interval | None:
+        """What holds the error rate; see `asr.score.bootstrap`."""
+        counts = [scored.errors for scored in self.per_utterance]
+        return rate_interval([one.total for one in counts], [one.words for one in counts])
+
     @property
     def wrong_utterances(self) -> int:
         """Number of utterances with at least one error."""
@@ -106,12 +127,14 @@ class Score:
         return _percent(self.wrong_utterances, len(self.per_utterance))
 
     def line(self, name: str) -> str:
-        """The summed counts in Kaldi's form, `%WER …` for words and `%CER …` for characters."""
-        return self.errors.line(name, self.unit)
+        """The summed counts in Kaldi's form, `%WER …` for words and `%CER …` for characters, with the interval."""
+        return self.errors.line(name, self.unit, self.interval)
 
     def utterance_line(self) -> str:
-        """The utterance error rate in Kaldi's form: `%SER 50.00 [ 1 / 2 ]`."""
-        return f"%SER {self.utterance_error_rate:.2f} [ {self.wrong_utterances} / {len(self.per_utterance)} ]"
+        """The utterance error rate in Kaldi's form, with its interval: `%SER 50.00 [ 52 / 104 ] 95 % 40.4-59.6`."""
+        wrong, count = self.wrong_utterances, len(self.per_utterance)
+        interval = rate_interval([1] * wrong + [0] * (count - wrong), [1] * count)
+        return f"%SER {self.utterance_error_rate:.2f} [ {wrong} / {count} ]{within(interval)}"
 
 
 def score(utterances: Iterable[Utterance], unit: str = AUTO) -> Score:

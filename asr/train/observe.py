@@ -19,7 +19,7 @@ from asr.decode.decoder import Decoder
 from asr.errors import Stopped
 from asr.plot.lattice import draw_lattice, view_lattice
 from asr.runs.directory import RunDirectory
-from asr.runs.state import unit_of
+from asr.runs.state import interval_of, unit_of
 from asr.runs.trained import (
     AUTO,
     AVERAGE,
@@ -31,7 +31,7 @@ from asr.runs.trained import (
     resolve,
     validated_averages,
 )
-from asr.score.wer import RATES, UNITS
+from asr.score.wer import RATES, UNITS, within
 from asr.train.data import TrainingData
 from asr.train.loop import Trainer
 from asr.train.skips import SkipLog
@@ -152,7 +152,8 @@ def described(metrics: dict[str, float]) -> str:
     errors = f"{metrics['errors']:.0f} of {metrics[UNITS[unit]]:.0f} {UNITS[unit]}"
     counts = {"utterances not read": metrics["skipped"], "without a loss": metrics["no_loss"]}
     left_out = [f"{what}: {count:.0f}" for what, count in counts.items() if count]
-    return f"{loss}{RATES[unit].upper()} {metrics[RATES[unit]]:.2f} % ({', '.join([errors, *left_out])})"
+    rate = f"{RATES[unit].upper()} {metrics[RATES[unit]]:.2f} % ({', '.join([errors, *left_out])})"
+    return f"{loss}{rate}{within(interval_of(metrics))}"
 
 
 def spread(items: Sequence[T], count: int) -> list[T]:

@@ -16,7 +16,7 @@ from asr.data.words import aligned_words
 from asr.device import is_out_of_memory
 from asr.losses.base import NotFiniteError
 from asr.score.delay import emission_delays
-from asr.score.wer import AUTO, RATES, UNITS, Utterance, score
+from asr.score.wer import AUTO, RATES, UNITS, Utterance, ends_of, score
 from asr.train.distributed import ALONE, Ranks
 from asr.train.task import Task
 
@@ -67,9 +67,9 @@ class Validation:
     @property
     def metrics(self) -> dict[str, float]:
         """Numbers of "utterances" in the rate, of those "skipped" and of those with "no_loss"; and where there are any
-        "loss" (nats per label), "wer" (percent), "words" in it and "errors" in them, or "cer", "characters" and
-        "errors"; and of utterances with times of words "delay" and "last_delay" (means, seconds; see
-        `asr.score.delay`)."""
+        "loss" (nats per label), "wer" (percent), "wer_low" and "wer_high" that hold it (see `asr.score.bootstrap`),
+        "words" in it and "errors" in them, or "cer", "characters" and so on; and of utterances with times of words
+        "delay" and "last_delay" (means, seconds; see `asr.score.delay`)."""
         found = {"loss": self.loss / max(self.labels, 1)} if len(self.utterances) > len(self.no_loss) else {}
         counts: dict[str, float] = {
             "utterances": len(self.utterances),
@@ -80,6 +80,7 @@ class Validation:
             return counts
         scored = score(self.utterances, self.unit)
         errors = scored.errors
+        found |= dict(zip(ends_of(scored.unit), scored.interval or ()))
         found |= {RATES[scored.unit]: errors.rate, UNITS[scored.unit]: errors.words, "errors": errors.total, **counts}
         return found | emission_delays(self.utterances, self.words).metrics()
 

@@ -131,9 +131,10 @@ def start(target: Target, directory: Path, corpus: Path, workers: int) -> Traini
 
 
 def default_signals() -> None:
-    """A session of its own, in which `nohup` of this script does not count."""
+    """A session of its own, which hears what this script may not: below `nohup`, or a shell's `&`."""
     os.setsid()
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    for number in SIGNALS[:-1]:
+        signal.signal(number, signal.SIG_DFL)
 
 
 def fault_of(target: Target, number: int, training: Training, delay: float) -> str:

@@ -10,7 +10,8 @@ from asr.cli.main import main
 from asr.config.schema import to_yaml
 from asr.errors import InputError
 from asr.runs.result import read_result
-from asr.score.report import not_scored
+from asr.score.report import not_scored, write_report
+from asr.score.wer import Utterance, score
 
 
 @pytest.fixture
@@ -147,3 +148,34 @@ def test_decodings_have_a_table_of_their_own(make_run, tmp_path, capsys):
     ]
     assert main(["compare", f"{run}/greedy", run]) == 2
     assert "compare runs, or compare decodings" in capsys.readouterr().err
+
+
+def test_runs_are_compared_by_what_was_decoded_into_them(make_run, tmp_path, capsys):
+    """Of two runs with two decodings each, one of them of another set; their rates stand with what holds them."""
+    names = {"a": [("dev", 2, "u"), ("test", 1, "v")], "b": [("dev", 20, "u"), ("test", 1, "w")]}
+    for run, decodings in names.items():
+        make_run(run, steps=[(1, 12.0), (2, 9.0)])
+        with (tmp_path / run / "metrics.jsonl").open("a") as file:
+            file.write(
+                json.dumps({"step": 3, "validation/wer": 9.5, "validation/wer_low": 8.25, "validation/wer_high": 11})
+            )
+        for name, wrong, set_ in decodings:
+            found = [Utterance(f"{set_}{n}", "a b", "a" if n < wrong else "a b") for n in range(30)]
+            write_report(tmp_path / run / name, found, name)
+    assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 0
+    out, err = capsys.readouterr()
+    rates, differences = (
+        [[cell.strip() for cell in line.strip("|").split("|")] for line in part.splitlines()]
+        for part in out.split("\n\n")
+    )
+    pick = [rates[0].index(name) for name in ("run", "best validation", "last", "dev")]
+    held = [
+        score(Utterance(str(n), "a b", "a" if n < wrong else "a b") for n in range(30)).interval for wrong in (2, 20)
+    ]
+    assert [[row[at] for at in pick] for row in rates[2:]] == [
+        ["a", "9.00", "9.50 (8.2-11.0)", f"3.33 ({held[0]})"],
+        ["b", "9.00", "9.50 (8.2-11.0)", f"33.33 ({held[1]})"],
+    ]
+    (row,) = differences[2:]
+    assert [*row[:3], *row[4:]] == [f"{tmp_path}/b/dev", f"{tmp_path}/a/dev", "+30.00", "< 1 %", "yes", "30"]
+    assert err.startswith(f"not compared: {tmp_path}/a/test, {tmp_path}/b/test: ")

@@ -476,3 +476,27 @@ def test_errors_are_counted_in_characters_where_that_is_asked_for(run, tiny_corp
     assert asr(capfd, "score", *words, "unit=word")[1] == "%WER 100.00 [ 1 / 1, 0 ins, 0 del, 1 sub ] x\n"
     for unit in ("unit=char", "unit=auto"):
         assert asr(capfd, "score", *words, unit)[1] == "%CER 16.67 [ 1 / 6, 0 ins, 0 del, 1 sub ] x\n"
+
+
+def test_decodings_are_scored_by_parts_and_in_another_spelling(run, tiny_corpus, tmp_path, capfd):
+    words = [f"run={run}", f"cuts={tiny_corpus.dev}", f"output={tmp_path / 'dev'}", "device=cpu"]
+    status, _, err = asr(capfd, "decode", *words, "by=dialect")
+    assert (status, "by=dialect: no supervision has this; there are duration, " in err) == (2, True)
+    assert not (tmp_path / "dev").exists() or not (tmp_path / "dev" / "wer.txt").exists()
+    status, out, _ = asr(capfd, "decode", *words, "by=duration,recording_id", "normalize=basic")
+    table = (tmp_path / "dev" / "parts.txt").read_text()
+    assert status == 0
+    assert out.endswith(f"{table}\n{(tmp_path / 'dev' / 'wer.txt').read_text().splitlines()[0]}\n")
+    assert (tmp_path / "dev" / "wer.txt").read_text().splitlines()[1:] == ["normalised: basic"]
+    rows = [line for line in table.splitlines() if line.startswith("| all ")]
+    assert [row.split("|")[2].strip() for row in rows] == ["6", "6"]
+    score = [f"hypotheses={tmp_path / 'dev' / 'hypotheses.jsonl'}", f"output={tmp_path / 'dev'}"]
+    assert asr(capfd, "score", *score, "by=duration")[2].startswith(
+        "asr score: error: by=duration: has no effect without cuts=…: "
+    )
+    assert asr(capfd, "score", *score, f"cuts={tiny_corpus.dev}", "by=recording_id")[0] == 0
+    assert (tmp_path / "dev" / "parts.txt").read_text() == table.split("\n\n")[1]
+    strangers = [f"cuts={tiny_corpus.train}", "by=duration"]
+    assert "has none of these utterances; give their manifest" in asr(capfd, "score", *score, *strangers)[2]
+    assert asr(capfd, "score", *score)[0] == 0
+    assert not (tmp_path / "dev" / "parts.txt").exists()

@@ -7,7 +7,7 @@ import torch
 from small_model import small_options
 
 from asr.models import conformer
-from asr.models.conformer import Conformer, over_time
+from asr.models.conformer import Conformer
 from asr.models.ready import make_ready
 from asr.models.subsampling import ConvSubsampling, frame_timing
 
@@ -189,17 +189,6 @@ def test_reading_in_chunks_gives_the_output_of_the_whole(chunk, left):
     other, _ = encoder(features, lengths, chunk + 1)
     if chunk < 100:
         assert (other - whole).abs().max() > 1e-2
-
-
-@pytest.mark.parametrize("padding", [0, 2])
-def test_a_convolution_over_time_is_the_same_without_gradients_and_copies_nothing(padding):
-    torch.manual_seed(0)
-    convolution, x = torch.nn.Conv1d(8, 8, 5, padding=padding, groups=8), torch.randn(2, 9, 8)
-    with torch.no_grad():
-        found = over_time(convolution, x)
-    torch.testing.assert_close(found, over_time(convolution, x))
-    assert found.shape == (2, 5 + 2 * padding, 8)
-    assert found.is_contiguous()
 
 
 @pytest.mark.parametrize("known", [3, 100])

@@ -5,8 +5,12 @@ import json
 import pytest
 
 from asr.errors import InputError
+from asr.score.bootstrap import Interval
 from asr.score.report import (
+    Rate,
+    not_scored,
     read_hypotheses,
+    read_rate,
     unheard,
     write_alignments,
     write_error_counts,
@@ -168,6 +172,31 @@ def test_what_is_known_of_a_hypothesis_is_read_back(tmp_path):
     rows = [json.loads(line) for line in (tmp_path / "nbest.jsonl").read_text().splitlines()]
     assert [(row["rank"], row["hypothesis"]) for row in rows] == [(1, "a b"), (2, "a"), (1, "")]
     assert rows[1]["score"] == -3.0
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("%WER 6.53 [ 37 / 567, 5 ins, 4 del, 28 sub ] 95 % 4.6-8.7 test\n", Rate("wer", 6.53, Interval(4.6, 8.7))),
+        ("%CER 0.50 [ 1 / 200, 0 ins, 0 del, 1 sub ] 95 % 0.02-0.98\n", Rate("cer", 0.5, Interval(0.02, 0.98))),
+        ("%WER 6.53 [ 37 / 567, 5 ins, 4 del, 28 sub ] test 95 % 4.6-8.7\n", Rate("wer", 6.53)),  # what it is called
+        (f"%WER inf [ 1 / 0, 1 ins, 0 del, 0 sub ]\n{not_scored(2, 9)}\n", Rate("wer", float("inf"), None, "2 of 9")),
+        ("%WER 12.00", Rate("wer", 12.0)),
+        ("%SER 6.53 [ 37 / 567 ]", None),
+        ("%WER six", None),
+        ("%WER", None),
+        (b"\xff", None),
+        ("", None),
+    ],
+)
+def test_the_line_of_a_rate_is_read_with_what_holds_it(text, expected, tmp_path):
+    path = tmp_path / "wer.txt"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    if expected:
+        assert read_rate(path) == expected
+    else:
+        with pytest.raises(InputError, match="wer.txt: .*; score again with `asr score`"):
+            read_rate(path)
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,14 @@ def test_references_without_a_transcript_are_named(references, tmp_path, capsys)
 
 
 def test_a_folder_is_not_scored_against_itself(references, tmp_path, capsys):
-    for path in (references, references / "a.txt"):
-        status, out, err = score(capsys, tmp_path, path, path)
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "a.txt").symlink_to(references / "a.txt")
+    for hypotheses, reference in (
+        (references, references),
+        (references / "a.txt", references / "a.txt"),
+        (references / "a.txt", references),
+        (tmp_path / "linked", references),
+    ):
+        status, out, err = score(capsys, tmp_path, hypotheses, reference)
         assert (status, out) == (2, "")
-        assert f"reference={path}: is what hypotheses= names, too; name what was said" in err
+        assert f"reference={reference}: is what hypotheses= names, too; name what was said" in err

@@ -7,6 +7,7 @@ import unicodedata
 import pytest
 
 from asr.errors import InputError
+from asr.score.bootstrap import rate_interval
 from asr.score.wer import GAP, Errors, Utterance, count_errors, score
 
 
@@ -59,6 +60,15 @@ def test_line_has_kaldis_form():
     assert Errors(374, 1, 2, 9).line("test-clean") == "%WER 3.21 [ 12 / 374, 1 ins, 2 del, 9 sub ] test-clean"
     assert one("a b", "a", "char").line("dev") == "%CER 50.00 [ 1 / 2, 0 ins, 1 del, 0 sub ] dev"
     assert one("a b", "a").line("") == "%WER 50.00 [ 1 / 2, 0 ins, 1 del, 0 sub ]"
+
+
+def test_rates_have_their_intervals_between_the_counts_and_the_name():
+    result = score(Utterance(str(n), "a b", "a" if n < 3 else "a b") for n in range(20))
+    counts = [1] * 3 + [0] * 17
+    assert result.interval == rate_interval(counts, [2] * 20)
+    assert result.line("dev") == f"%WER 7.50 [ 3 / 40, 0 ins, 3 del, 0 sub ] 95 % {result.interval} dev"
+    assert result.line("") == f"%WER 7.50 [ 3 / 40, 0 ins, 3 del, 0 sub ] 95 % {result.interval}"
+    assert result.utterance_line() == f"%SER 15.00 [ 3 / 20 ] 95 % {rate_interval(counts, [1] * 20)}"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,10 @@ from asr.data.tokenizer import train_tokenizer
 from asr.decode.search import Hypothesis, recognised
 from asr.losses.base import LossOutput, check_finite
 from asr.models.subsampling import frame_timing
-from asr.train.validate import validate
+from asr.runs.state import interval_of
+from asr.score.wer import Utterance, score
+from asr.train.observe import described
+from asr.train.validate import Validation, validate
 
 TIMING = frame_timing(4)
 
@@ -168,3 +171,16 @@ def test_what_the_decoder_skips_is_skipped_and_has_no_loss_to_be_averaged(tokeni
     assert result.skipped == [Skipped("b", "its score is NaN")]
     assert [one.id for one in result.utterances] == ["a", "c"]
     assert (result.no_loss, result.labels) == ([], 2 * len(tokens))
+
+
+@pytest.mark.parametrize("unit", ["word", "char"])
+def test_a_validation_tells_what_holds_its_rate(unit):
+    utterances = [Utterance(str(n), "a b", "a" if n < 3 else "a b") for n in range(20)]
+    metrics = Validation(utterances, unit=unit).metrics
+    held, name = score(utterances, unit).interval, {"word": "wer", "char": "cer"}[unit]
+    assert (metrics[name], metrics[f"{name}_low"], metrics[f"{name}_high"]) == (7.5, *held)
+    assert interval_of(metrics) == held
+    counted = {"word": "words", "char": "characters"}[unit]
+    assert described(metrics) == f"loss 0.000  {name.upper()} 7.50 % (3 of 40 {counted}) 95 % {held}"
+    few = Validation(utterances[:9], unit=unit).metrics
+    assert (interval_of(few), described(few)) == (None, f"loss 0.000  {name.upper()} 16.67 % (3 of 18 {counted})")
