@@ -28,8 +28,8 @@ recognizer = sherpa_onnx.OnlineRecognizer.from_transducer(
     encoder="encoder.onnx", decoder="decoder.onnx", joiner="joiner.onnx", tokens="tokens.txt"{feature_dim}
 )
 samples, rate = soundfile.read("audio.wav", dtype="float32")
-# The last chunk is decoded once it is whole. A file's end, played backwards, is what else its microphone may have heard;
-# in zeros, which no microphone hears, a model may hear a word. Live, wait {tail:.2f} s before you end the stream.
+# The last chunk is decoded once it is whole. A file's end, played backwards, is what a microphone may hear then;
+# in zeros a model may hear a word. Live, wait {tail:.2f} s before you end the stream.
 samples = numpy.pad(samples, (0, int({tail:.2f} * rate)), mode="symmetric")
 stream = recognizer.create_stream()
 stream.accept_waveform(rate, samples)  # piece by piece, as they come

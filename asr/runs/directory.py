@@ -34,9 +34,11 @@ from tqdm import tqdm
 from asr.console import VisibleLines
 from asr.errors import InputError
 from asr.files import cannot_write, write_atomically, writing
+from asr.runs.board import session, tag
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from torch import Tensor
     from torch.utils.tensorboard import SummaryWriter
 
 
@@ -86,7 +88,7 @@ class RunDirectory:
         return make_logger(self.log)
 
     def write_metrics(self, step: int, metrics: dict[str, Any], prefix: str) -> None:
-        """Add `metrics` to metrics.jsonl, and the numbers to TensorBoard under `prefix`/name."""
+        """Add `metrics` to metrics.jsonl under `prefix`/name, and to TensorBoard where `asr.runs.board` has them."""
         line = {"step": step, **{f"{prefix}/{name}": value for name, value in metrics.items()}}
         data = (json.dumps(line) + "\n").encode()
         with writing(self.metrics), open(self.metrics, "ab") as file:
@@ -95,7 +97,7 @@ class RunDirectory:
         assert self._writer is not None, "open_logs comes first"
         with writing(self.tensorboard):
             for name, value in metrics.items():
-                self._writer.add_scalar(f"{prefix}/{name}", value, step)
+                self._writer.add_scalar(tag(prefix, name), value, step)
 
     @property
     def written(self) -> dict[str, Any]:
@@ -115,10 +117,22 @@ class RunDirectory:
         lines = self.metrics.read_bytes().splitlines() if self.metrics.is_file() else []
         return max((int(at) for at, _ in map(_step_and_prefix, lines) if math.isfinite(at)), default=0)
 
+    def write_options(self, config: Any, measure: str, ended: bool = False) -> None:
+        """Show the options of a run beside its rates in TensorBoard's HPARAMS tab. measure: "wer" or "cer"."""
+        assert self._writer is not None, "open_logs comes first"
+        columns, options, end = session(config, measure)
+        for summary in (end,) if ended else (columns, options):
+            self._writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
+
+    def write_audio(self, step: int, name: str, samples: Tensor, rate: int) -> None:
+        """Let samples (n,) in [−1, 1] be heard in TensorBoard."""
+        assert self._writer is not None, "open_logs comes first"
+        self._writer.add_audio(f"examples/{name}", samples, step, rate)
+
     def write_examples(self, step: int, lines: Iterable[str]) -> None:
         """Show a few hypotheses in TensorBoard, which takes lines that are not indented for Markdown, or HTML."""
         assert self._writer is not None, "open_logs comes first"
-        self._writer.add_text("validation/examples", "".join(f"    {line}\n" for line in lines), step)
+        self._writer.add_text("examples/recognised", "".join(f"    {line}\n" for line in lines), step)
 
     def write_figure(self, step: int, name: str, figure: Figure) -> None:
         """Show a picture in TensorBoard."""

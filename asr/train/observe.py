@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -14,9 +15,10 @@ from asr.config import TrainConfig
 from asr.console import visible
 from asr.data.batch import Batch, Skipped
 from asr.data.dataset import Draw
+from asr.data.features import SAMPLING_RATE, load_samples
 from asr.data.tokenizer import Tokenizer
 from asr.decode.decoder import Decoder
-from asr.errors import Stopped
+from asr.errors import InputError, Stopped
 from asr.plot.lattice import draw_lattice, view_lattice
 from asr.runs.directory import RunDirectory
 from asr.runs.state import interval_of, unit_of
@@ -68,6 +70,7 @@ class Observer:
         self.data, self.tokenizer, self.config = data, tokenizer, config
         self.ids, self.without_loss = data.valid_ids, data.without_loss
         self.logger = logging.getLogger("asr")
+        self.begun, self.measure = False, ""  # whether what stays the same was shown, and what the rates are
         self.skips = SkipLog(self.logger, "validation: skipped")
         self.no_loss = SkipLog(self.logger, "validation: no loss, though decoded, of")
 
@@ -127,6 +130,8 @@ class Observer:
         """Show hypotheses of utterances from all over the set, and the lattice of the first, in TensorBoard."""
         by_id = {one.id: one for one in found.utterances}
         examples = spread([by_id[name] for name in self.ids if name in by_id], EXAMPLES)
+        if not self.begun:
+            self.show_once(step, trainer, found, [one.id for one in examples])
         shown = ((one.id, f"REF {one.reference}", f"HYP {one.hypothesis}", "") for one in examples)
         trainer.run.write_examples(step, [visible(line) for lines in shown for line in lines])
         without_lattice = {one.id for one in found.no_loss}
@@ -134,6 +139,19 @@ class Observer:
         batch = self.data.valid_set[Draw(list(islice(with_lattice, 1)))]
         if len(batch):
             show_lattice(step, trainer, batch, self.tokenizer)
+
+    def show_once(self, step: int, trainer: Trainer, found: Validation, names: Sequence[str]) -> None:
+        """Show the options, and let utterances of these names be heard, in TensorBoard."""
+        self.begun, self.measure = True, RATES[unit_of(found.metrics) or "word"]
+        trainer.run.write_options(self.config, self.measure)
+        for cut in (cut for cut in self.data.valid_cuts if cut.id in names):
+            with contextlib.suppress(InputError):  # there may be nothing but features
+                trainer.run.write_audio(step, visible(cut.id), torch.from_numpy(load_samples(cut)), SAMPLING_RATE)
+
+    def end(self, trainer: Trainer) -> None:
+        """Say that the training is done, in TensorBoard."""
+        if self.begun and trainer.ranks.leads:
+            trainer.run.write_options(self.config, self.measure, ended=True)
 
 
 def until_stopped(items: Iterable[T], trainer: Trainer) -> Iterator[T]:
@@ -168,5 +186,5 @@ def show_lattice(step: int, trainer: Trainer, batch: Batch, tokenizer: Tokenizer
     was_training = trainer.task.training
     task, widths = trainer.task.eval(), (LEFT_FRAMES, RIGHT_FRAMES, PRUNE_RANGE)
     view = view_lattice(task.model, task.objective.transducer, batch.to(trainer.device), tokenizer.pieces, *widths)
-    trainer.run.write_figure(step, "validation/lattice", draw_lattice(view, f"{batch.ids[0]}, step {step}"))
+    trainer.run.write_figure(step, "examples/lattice", draw_lattice(view, f"{batch.ids[0]}, step {step}"))
     trainer.task.train(was_training)

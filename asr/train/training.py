@@ -132,6 +132,7 @@ def train_in(run: RunDirectory, config: TrainConfig, ranks: Ranks) -> None:
             done = trainer.fit()
             if done:
                 observer.validate_averages(trainer)
+                observer.end(trainer)
         finally:
             trainer.skips.total()
             run.close()

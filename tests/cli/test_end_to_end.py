@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from asr.cli.main import main
 from asr.runs.directory import RunDirectory
@@ -376,12 +377,32 @@ def test_a_plot_that_cannot_be_is_refused(trained, tiny_corpus, tmp_path, capsys
     assert not (tmp_path / "x.png").exists()
 
 
-def test_training_draws_a_lattice_for_tensorboard(trained):
+def test_tensorboard_shows_curves_in_groups_examples_and_options(trained, tiny_corpus):
+    from lhotse import CutSet
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
     events = EventAccumulator(str(trained / "tensorboard"))
     events.Reload()
-    assert "validation/lattice" in events.Tags()["images"]
+    tags = events.Tags()
+    assert "examples/lattice" in tags["images"]
+    first = {name for name in tags["scalars"] if name.startswith("1 ")}
+    assert first == {f"1 overview/{name}" for name in ("train loss", "validation loss", "validation wer")}
+    assert {"4 lattice/train nodes", "6 optimiser/train lr"} <= {*tags["scalars"]}
+    heard = [name.partition("/")[2] for name in tags["audio"]]
+    assert len(heard) == 5
+    assert {*heard} <= {cut.id for cut in CutSet.from_file(tiny_corpus.dev)}
+    told = events.PluginTagToContent("hparams")
+    assert {*told} == {f"_hparams_/{name}" for name in ("experiment", "session_start_info", "session_end_info")}
+    parsed = HParamsPluginData.FromString(told["_hparams_/session_start_info"])
+    options = {
+        name: value.number_value or value.string_value for name, value in parsed.session_start_info.hparams.items()
+    }
+    saved = yaml.safe_load((trained / "config.yaml").read_text())
+    assert options["loss.name"] == saved["loss"]["name"]
+    assert options["optim.lr"] == pytest.approx(saved["optim"]["lr"])
+    assert options["model.encoder_dim"] == saved["model"]["encoder_dim"]
+    assert "model.kernel_size" not in options or saved["model"]["kernel_size"] != 15
 
 
 @pytest.fixture(scope="module", params=["ctc", "transducer"])

@@ -35,7 +35,7 @@ def test_metrics_are_lines_of_json_and_curves(run):
     run.close()
     assert lines(run) == [{"step": 3, "validation/loss": 0.1, "validation/wer": 50.0}]
     curves = EventAccumulator(str(run.tensorboard)).Reload()
-    [point] = curves.Scalars("validation/wer")
+    [point] = curves.Scalars("1 overview/validation wer")
     assert (point.step, point.value) == (3, 50.0)
 
 
@@ -61,7 +61,7 @@ def test_curves_after_the_resumed_step_are_dropped(run):
     run.open_logs(2)
     run.write_metrics(3, {"loss": 9.0}, "train")
     run.close()
-    points = EventAccumulator(str(run.tensorboard)).Reload().Scalars("train/loss")
+    points = EventAccumulator(str(run.tensorboard)).Reload().Scalars("1 overview/train loss")
     assert [(point.step, point.value) for point in points] == [(1, 0.125), (2, 0.25), (3, 9.0)]
 
 
