@@ -186,12 +186,8 @@ def shard_count(directory: Path) -> int:
 def read_shar(directory: Path, numbers: Iterator[int], wanted: Rows = EVERY) -> Iterator[tuple[int, Cut]]:
     """The wanted rows of a directory and their cuts, with their data, in the order of the export.
 
-    numbers: of its rows, and more. Raises InputError where a tar file ends early.
+    numbers: of its rows, and more. Raises InputError where a tar file ends early, or is compressed.
     """
-    for path in directory.glob("*.tar"):
-        with path.open("rb") as file:
-            if file.read(len(LONGEST_MAGIC)).startswith(COMPRESSED):
-                raise InputError(f"{path}: is compressed, so that nobody knows how large it is; unpack it")
     for manifest in shar_manifests(directory):
         lines = [line for _, line in read_lines(manifest) if line.strip()]
         rows = list(islice(numbers, len(lines)))
@@ -201,12 +197,15 @@ def read_shar(directory: Path, numbers: Iterator[int], wanted: Rows = EVERY) -> 
 
 def read_shard(manifest: Path, rows: Sequence[tuple[int, str]], wanted: Rows) -> Iterator[tuple[int, Cut]]:
     """The wanted rows of a shard and their cuts; what belongs to others is not read, but passed over."""
+    for path in tars_of(manifest).values():
+        refuse_compressed(path)
     with contextlib.ExitStack() as opened:
         tars = {field: opened.enter_context(tarfile.open(path, "r:")) for field, path in tars_of(manifest).items()}
         for done, (row, line) in enumerate(rows):
             members = {field: [one for one in (tar.next(), tar.next()) if one] for field, tar in tars.items()}
             if any(len(pair) < 2 for pair in members.values()):
-                raise InputError(f"{manifest}: a tar file ends early, {done} of {len(rows)} utterances are there")
+                told = f"{done} of {len(rows)} utterances are there"
+                raise InputError(f"{manifest}: a tar file beside it ends early, {told}")
             if row in wanted:
                 cut: Cut = deserialize_item(json.loads(line))
                 for field, pair in members.items():
@@ -240,3 +239,10 @@ def content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     if file is None:
         raise ValueError(f"{member.name} is no file")
     return file.read()
+
+
+def refuse_compressed(tar: Path) -> None:
+    """Raise InputError for a tar file that may unpack to anything."""
+    with tar.open("rb") as file:
+        if file.read(len(LONGEST_MAGIC)).startswith(COMPRESSED):
+            raise InputError(f"{tar}: is compressed, so that nobody knows how large it is; unpack it")

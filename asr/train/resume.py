@@ -91,13 +91,15 @@ class Change(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Resumption:
-    """What a run goes on with. contents: of the manifests, by option. changes: of what it was begun with.
+    """What a run goes on with. contents: of the manifests, by option. changes: of what it was begun with. steps: that
+    were asked for so far.
 
     rows_known: the rows to train on are those of the last start, which has looked at each.
     """
 
     contents: dict[str, Contents]
     changes: list[Change]
+    steps: int = 0
     rows_known: bool = False
 
     @property
@@ -114,7 +116,8 @@ def check_same_run(run: RunDirectory, config: TrainConfig) -> Resumption:
     contents = contents_of(config, recorded)
     if not run.config.is_file():
         raise InputError(f"{run.path} has checkpoints but no config.yaml: give another run=, or delete the directory")
-    changes = compare(load_config(run), config, recorded, contents)
+    before = load_config(run)
+    changes = compare(before, config, recorded, contents)
     impossible = [change for change in changes if not change.possible]
     refused = impossible if config.train.change else impossible + [one for one in changes if one.possible]
     if refused:
@@ -125,7 +128,8 @@ def check_same_run(run: RunDirectory, config: TrainConfig) -> Resumption:
             + ": give another run=, or delete the directory"
             + ("" if impossible else "; train.change=true goes on with the change from here")
         )
-    return Resumption(contents, changes, contents[TRAINED].still(recorded.get(TRAINED)))
+    rows_known = contents[TRAINED].still(recorded.get(TRAINED))
+    return Resumption(contents, changes, before.train.steps, rows_known)
 
 
 def compare(
@@ -248,6 +252,12 @@ def check_steps(run: RunDirectory, done: int, steps: int) -> None:
     """Raise InputError where more steps are done than are asked for."""
     if done > steps:
         raise InputError(f"{run.path} has done {done} steps, train.steps={steps} are fewer: give more, or another run=")
+
+
+def fewer_steps(before: int, now: int) -> list[str]:
+    """What to say where a run is to end earlier than was asked for."""
+    said = f"train.steps={now} are fewer than the {before} so far: what is left, and learning rates, follow from these"
+    return [said] * (now < before)
 
 
 def check_same_step(steps: list[int], run: RunDirectory) -> None:

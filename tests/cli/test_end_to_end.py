@@ -18,8 +18,10 @@ import yaml
 
 from asr.cli.main import main
 from asr.runs.directory import RunDirectory
-from asr.runs.trained import load_config
+from asr.runs.trained import load_config, load_trained
+from asr.score.record import read_record
 from asr.train import precision
+from asr.version import version
 
 
 def asr(capsys, *words: object) -> tuple[int, str, str]:
@@ -164,6 +166,11 @@ def test_decode_prints_the_wer_line_last(trained, tiny_corpus, tmp_path, capsys,
     assert (tmp_path / "wer.txt").read_text() == out.splitlines()[-1] + "\n"
     assert (tmp_path / "alignments.txt").exists()
     assert (tmp_path / "errs.txt").exists()
+    record = read_record(tmp_path)
+    model = load_trained(str(trained), checkpoint, torch.device("cpu"))
+    assert (record.checkpoint, record.weights) == (model.checkpoint, model.digest)
+    assert (record.run, record.cuts, record.device) == (str(trained), str(tiny_corpus.dev), "cpu")
+    assert (record.asr, record.streaming, record.decode["name"]) == (version(), False, "greedy")
     assert (tmp_path / "recogs.txt").read_text().count("ref=") == 6
     assert len((tmp_path / "hypotheses.ctm").read_text().split()) % 6 == 0
     assert not (tmp_path / "nbest.jsonl").exists()

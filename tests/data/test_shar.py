@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
-from itertools import islice
+from itertools import count, islice
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
@@ -26,11 +27,12 @@ from asr.data.features import SAMPLING_RATE, load_features, load_samples, make_f
 from asr.data.loader import Loader
 from asr.data.manifest import open_cuts
 from asr.data.sampler import TrainingStream
-from asr.data.shar import Shard, begin, write_shard
+from asr.data.shar import Shard, begin, read_shar, write_shard
 from asr.errors import InputError
 from asr.models.subsampling import frame_timing
 
 FBANK = make_fbank(80)
+FILES = ("cuts", "jsonl.gz"), ("recording", "tar")  # of a shard
 
 
 def export(manifest, output, work=write_shard, **options):
@@ -240,6 +242,14 @@ def test_a_manifest_cannot_be_made_of_it(packed, tmp_path):
     with pytest.raises(InputError, match="use the manifest that was packed"):
         write_cuts(open_cuts([str(packed)]), tmp_path / "cuts.jsonl.gz")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_shard_is_opened_when_its_turn_has_come(packed, monkeypatch):
+    opened, path_open = [], Path.open
+    monkeypatch.setattr(Path, "open", lambda path, *words: opened.append(path.name) or path_open(path, *words))
+    for _ in islice(read_shar(packed, count()), 8):
+        pass
+    assert opened == [f"{name}.00000{number}.{kind}" for number in range(2) for name, kind in FILES]
 
 
 @pytest.mark.parametrize("damage", ["short", "garbled", "missing", "empty"])
