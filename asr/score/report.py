@@ -263,10 +263,11 @@ def _columns(alignment: Alignment) -> tuple[str, str, str]:
 def _column(pair: tuple[str, str]) -> tuple[str, str, str]:
     width = max(map(_display_width, pair))
     reference, hypothesis = (_pad(unit or "*" * width, width) for unit in pair)
-    return reference, hypothesis, _pad(_mark(pair), width)
+    return reference, hypothesis, _pad(mark(pair), width)
 
 
-def _mark(pair: tuple[str, str]) -> str:
+def mark(pair: tuple[str, str]) -> str:
+    """What a pair of an alignment is: S, D or I, and "" where it is correct."""
     reference, hypothesis = pair
     if reference == hypothesis:
         return ""
@@ -285,17 +286,17 @@ def _display_width(text: str) -> int:
 
 
 def _substitutions(pairs: Counter[tuple[str, str]]) -> list[str]:
-    wrong = {pair: count for pair, count in pairs.items() if _mark(pair) == "S"}
+    wrong = {pair: count for pair, count in pairs.items() if mark(pair) == "S"}
     return [f"{count:8d}  {ref} -> {hyp}" for (ref, hyp), count in _most_frequent(wrong)]
 
 
 def _deletions(pairs: Counter[tuple[str, str]]) -> list[str]:
-    wrong = {pair: count for pair, count in pairs.items() if _mark(pair) == "D"}
+    wrong = {pair: count for pair, count in pairs.items() if mark(pair) == "D"}
     return [f"{count:8d}  {ref}" for (ref, _), count in _most_frequent(wrong)]
 
 
 def _insertions(pairs: Counter[tuple[str, str]]) -> list[str]:
-    wrong = {pair: count for pair, count in pairs.items() if _mark(pair) == "I"}
+    wrong = {pair: count for pair, count in pairs.items() if mark(pair) == "I"}
     return [f"{count:8d}  {hyp}" for (_, hyp), count in _most_frequent(wrong)]
 
 
@@ -310,7 +311,7 @@ def _worst(pairs: Counter[tuple[str, str]]) -> list[str]:
     wrong: Counter[str] = Counter()
     for pair, count in pairs.items():
         occurrences[pair[0]] += count
-        wrong[pair[0]] += count if _mark(pair) in ("S", "D") else 0
+        wrong[pair[0]] += count if mark(pair) in ("S", "D") else 0
     rates = sorted((-wrong[unit] / occurrences[unit], -wrong[unit], unit) for unit in wrong if wrong[unit])
     return [f"{-100 * rate:8.2f}  {wrong[unit]} / {occurrences[unit]}  {unit}" for rate, _, unit in rates]
 

@@ -19,6 +19,7 @@ from asr.data.validation import Report, examine
 from asr.device import choose_device, reproducible
 from asr.errors import InputError, Stopped
 from asr.journal import AGAIN
+from asr.machine import machine
 from asr.options import require_needed
 from asr.progress import told_if_slow
 from asr.runs.directory import RunDirectory, curves_written_in_silence, silent_logger
@@ -95,7 +96,8 @@ def train_in(run: RunDirectory, config: TrainConfig, ranks: Ranks, device: torch
         device,
         ranks,
     )
-    trainer.told |= {"tokenizer": pieces_digest(tokenizer), "asr": version()}
+    together = f", {ranks.size} processes" * (ranks.size > 1)
+    trainer.told |= {"tokenizer": pieces_digest(tokenizer), "asr": version(), "machine": machine(device) + together}
     if begun is not None:
         trainer.told["init"] = begun.digest
     if checkpoint is not None:

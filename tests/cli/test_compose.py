@@ -49,6 +49,7 @@ MANDATORY = {
     "package": ["run=r", "output=o"],
     "score": ["hypotheses=h", "output=o"],
     "compare": [],
+    "report": ["output=o"],
 }
 TRAIN = "defaults: [train, _self_]\nrun: r\n"  # a recipe's config begins like this
 FILES = sorted([*conf_directory().glob("*/*.yaml"), *conf_directory().glob("*/*/*.yaml")])
@@ -109,7 +110,7 @@ def recipe_refusal(recipe: Path, text: str) -> str:
 
 
 TEXT = {  # options of text that are no paths
-    *("name", "checkpoint", "scheduler", "utterance"),
+    *("name", "checkpoint", "scheduler", "utterance", "by"),
     *("audio_column", "text_column", "speaker_column", "split"),
     *("init_checkpoint", "init_except", "freeze", "corpus", "licence"),
 }
