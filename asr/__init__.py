@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 from typing import TYPE_CHECKING, Any
 
+from asr.cpus import limit_threads
+
 if TYPE_CHECKING:
     from asr.errors import InputError as InputError
     from asr.recognizer import Recognizer as Recognizer
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
     from asr.recognizer import load as load
 
 __version__ = "0.1.0"
+
+limit_threads()
 
 _FACE = {"InputError": "errors", **dict.fromkeys(("load", "Recognizer", "Skipped", "Transcript"), "recognizer")}
 

@@ -23,7 +23,9 @@ from asr.cli.compose import compose
 from asr.data.batch import Batch, Position
 from asr.device import choose_device, reproducible
 from asr.runs.directory import RunDirectory
+from asr.train.distributed import ALONE
 from asr.train.loop import Trainer
+from asr.train.precision import settle_precision
 from asr.train.task import compile_layers, make_task
 from asr.train.window import peak_memory_mb
 
@@ -70,6 +72,8 @@ def main() -> None:
     batch = make_batch(SECONDS, config.model.mel_bins, given.vocab_size)
     with tempfile.TemporaryDirectory() as directory:
         run = RunDirectory(Path(directory))
+        if told := settle_precision(config, run, device, ALONE):
+            print(told)
         trainer = Trainer(task, lambda _: iter(()), lambda _: {}, run, config.train, config.optim, device)
         with reproducible(device):  # as in training
             times = [time_step(trainer, batch) for _ in range(given.steps + 1)]

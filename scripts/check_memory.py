@@ -27,7 +27,9 @@ from asr.device import choose_device
 from asr.errors import InputError
 from asr.frames import FRAME_SECONDS, FrameTiming
 from asr.runs.directory import RunDirectory, silent_logger
+from asr.train.distributed import ALONE
 from asr.train.loop import Trainer
+from asr.train.precision import settle_precision
 from asr.train.preflight import measure_peak_mb, noise_batch, probe_sizes
 from asr.train.task import make_task
 
@@ -102,6 +104,8 @@ def main() -> None:
     silent_logger()
     with tempfile.TemporaryDirectory() as directory:
         run = RunDirectory(Path(directory))
+        if told := settle_precision(config, run, device, ALONE):
+            print(told)
         trainer = Trainer(task, lambda _: iter(()), lambda _: {}, run, config.train, config.optim, device)
 
         def peak(batch: Batch) -> float:

@@ -249,6 +249,9 @@ def test_the_search_that_was_made_serves_again(model):
     for _ in range(2):
         with pytest.raises(InputError, match="beam"):
             model.decoder(beam=-3)
+    assert model.decoder(beam=1).search.beam == 1
+    with pytest.raises(InputError, match="beam"):
+        model.decoder(beam=True)
 
 
 def test_a_model_that_is_not_causal_has_no_stream(tiny_corpus):

@@ -70,7 +70,13 @@ class DataOptions:
     )
     min_duration: float = option(0.1, "shorter utterances are not trained on, seconds", low=0)
     max_duration: float = option(30.0, "longer utterances are not trained on, seconds", low=0)
-    workers: int = option(2, "processes that load data; 0 loads in the training process", low=0, high=1000)
+    workers: Optional[int] = option(
+        None,
+        "processes that load data; 0 loads in the training process; null: beside a GPU as many as it leaves CPUs, 8 at "
+        "most, on CPUs two",
+        low=0,
+        high=1000,
+    )
     timeout: float = option(600.0, "seconds without a batch after which data workers are given up", low=1)
     speed_factors: list[float] = option(
         [], "speed perturbation on the fly: one of these factors is drawn for each utterance and epoch", low=0.5, high=2

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from array import array
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from lhotse.serialization import deserialize_item
 from asr.data.features import one_line
 from asr.data.held import files_in, outside
 from asr.data.limits import AUDIO_ENDINGS
+from asr.data.numbered import EVERY, Rows
 from asr.data.rows import ManifestRow, read_row
 from asr.data.shar import is_shar, missing_shard, read_shar, shar_manifests
 from asr.errors import InputError
@@ -34,10 +35,11 @@ SHOWN = 20  # rows at fault that are named
 AGAIN = "prepare the corpus again (`asr manifest`, or stage 0 of a recipe's run.sh)"
 
 
-def open_cuts(paths: Sequence[str], root: str = "") -> CutSet:
+def open_cuts(paths: Sequence[str], root: str = "", rows_known: bool = False) -> CutSet:
     """The cuts of one or more manifests or directories of Shar, read lazily, in the order given.
 
     Every row is looked at first, which takes 3 s for 100,000. root: the directory that the files must lie in, if any.
+    rows_known: they have been, and the manifests have not changed; where there is a root, a link may have.
     Raises InputError for a missing or unreadable manifest, and one that names the first rows at fault, repeated ids
     among them.
     """
@@ -47,7 +49,8 @@ def open_cuts(paths: Sequence[str], root: str = "") -> CutSet:
         if reason := why_not(Path(path)):
             raise InputError(f"{path}: {reason}")
         check_kind(path)
-    check_rows(paths, root)
+    if root or not rows_known:
+        check_rows(paths, root)
     return CutSet(Manifests(paths))
 
 
@@ -146,27 +149,35 @@ class Manifests:
         self.paths = list(paths)
 
     def __iter__(self) -> Iterator[Cut]:
+        return (cut for _, cut in self.numbered(EVERY))
+
+    def numbered(self, wanted: Rows) -> Iterator[tuple[int, Cut]]:
+        """The wanted rows and the cuts in them; of others neither JSON nor audio is read."""
+        numbers = count()
         for path in self.paths:
-            yield from read_packed(path) if Path(path).is_dir() else read_manifest(path)
+            yield from (read_packed if Path(path).is_dir() else read_manifest)(path, numbers, wanted)
 
 
-def read_manifest(path: str) -> Iterator[Cut]:
-    """The cuts of a manifest whose rows have been looked at. Raises InputError at one that Lhotse cannot read."""
+def read_manifest(path: str, numbers: Iterator[int], wanted: Rows = EVERY) -> Iterator[tuple[int, Cut]]:
+    """The wanted rows of a manifest, whose rows have been looked at, and their cuts. numbers: of its rows, and more.
+
+    Raises InputError at a row that Lhotse cannot read.
+    """
     for number, line in read_lines(Path(path)):
-        if line.strip():
+        if line.strip() and (row := next(numbers)) in wanted:
             try:
                 cut: Cut = deserialize_item(json.loads(line))
             except Exception as error:  # of fields that may hold anything, or the manifest has changed since
                 raise InputError(f"{path}: line {number}: no cut ({one_line(error)})") from error
-            yield cut
+            yield row, cut
 
 
-def read_packed(path: str) -> Iterator[Cut]:
-    """The cuts of a directory of Shar. Raises InputError where it is damaged."""
+def read_packed(path: str, numbers: Iterator[int], wanted: Rows = EVERY) -> Iterator[tuple[int, Cut]]:
+    """The same, of a directory of Shar. Raises InputError where it is damaged."""
     done = 0
     try:
-        for done, cut in enumerate(read_shar(Path(path)), 1):  # noqa: B007
-            yield cut
+        for done, one in enumerate(read_shar(Path(path), numbers, wanted), 1):  # noqa: B007
+            yield one
     except InputError:
         raise
     except Exception as error:  # tar, gzip, audio and Lhotse each have their own exceptions

@@ -1,29 +1,28 @@
-"""Which cuts make a batch: dynamic bucketing by Lhotse, as an endless stream that can be joined anywhere."""
+"""Which cuts make a batch: an endless stream that can be joined anywhere."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from itertools import islice, pairwise
+from functools import partial
+from itertools import islice
+from operator import eq
 
-import numpy as np
 from lhotse import CutSet
 from lhotse.cut import Cut
-from lhotse.dataset import DynamicBucketingSampler
 from torch.utils.data import Sampler
 
 from asr.config import DataOptions
 from asr.data.augment import draw_speed, keyed_random
 from asr.data.batch import Position, Skipped
+from asr.data.buckets import Shuffled, in_order
 from asr.data.dataset import Draw, check_supervisions, transcript
 from asr.data.features import frame_count, require_recording
 from asr.data.memory import MemoryLimit
+from asr.data.numbered import Rows, numbered
 from asr.data.tokenizer import Tokenizer
 from asr.errors import InputError
 from asr.frames import FrameTiming
-
-CUTS_FOR_BINS = 10000  # utterances, at most, that the limits of the buckets are estimated on
 
 
 @dataclass
@@ -82,54 +81,18 @@ class Admission:
 
 def frames_needed(labels: list[int]) -> int:
     """Fewest frames on which CTC can emit `labels`."""
-    return max(len(labels) + sum(a == b for a, b in pairwise(labels)), 1)
-
-
-class Bucketing(DynamicBucketingSampler):  # type: ignore[misc]
-    """Lhotse's, without a word of numpy's where one utterance is longer than all others together.
-
-    Then it takes the mean of the limits of its buckets, of which there are none, to warn of a small buffer.
-    """
-
-    def __iter__(self) -> Bucketing:
-        with np.errstate(invalid="ignore"), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Mean of empty slice")
-            super().__iter__()
-        return self
-
-
-def bucketing(cuts: CutSet, options: DataOptions, shuffle: bool, seed: int = 0) -> Bucketing:
-    """Batches of similar lengths, of at most `max_seconds` with padding.
-
-    Lhotse closes a batch when one more cut as long as its longest would not fit: the last cut of a batch,
-    where it is longer than the others of its bucket, can still exceed the limit.
-    """
-    few = sum(1 for _ in islice(cuts, options.buckets)) < options.buckets
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="You are using DynamicBucketingSampler with an eagerly read")
-        return Bucketing(
-            cuts,
-            max_duration=options.max_seconds,
-            max_cuts=options.max_utterances,
-            num_buckets=options.buckets,
-            buffer_size=options.lookahead,
-            num_cuts_for_bins_estimate=min(options.lookahead, CUTS_FOR_BINS),
-            duration_bins=[float("inf")] if few else None,  # Lhotse wants more cuts than buckets
-            shuffle=shuffle,
-            seed=seed,
-            rank=0,  # not what the environment of `torchrun` says: see `TrainingStream`
-            world_size=1,
-        )
+    return max(len(labels) + sum(map(eq, labels, labels[1:])), 1)
 
 
 START = Position()
+STATE_EVERY = 20  # batches after which the state is noted, which takes 2 ms for 20,000 utterances that wait
 
 
 class TrainingStream(Sampler[Draw]):
     """Endless draws, epoch after epoch, from `start` on; the same for the same seed.
 
-    admission: decides what of the cuts is trained on, of which it has been asked for `cuts`; it is asked again once
-    their speed is known. What it refuses is told with the draw that it was met on the way to, once in an epoch.
+    admission: decides what of the cuts is trained on; it is asked again once their speed is known. What it refuses is
+    told with the draw that it was met on the way to, once in an epoch.
     limit: batches that would need more memory are divided.
     rank, world_size: of `world_size` processes that share the stream, each takes every world_size-th draw; so none
     ever has fewer than another, and a position means the same for any number of them.
@@ -158,68 +121,62 @@ class TrainingStream(Sampler[Draw]):
             yield replace(beside[self.rank], done=beside[-1].position)
 
     def whole(self) -> Iterator[Draw]:
-        """The draws of all processes."""
-        epoch, done = self.start
+        """The draws of all processes. Raises InputError where no utterance is left."""
+        start = self.start
         new: list[Skipped] = []
         while True:
-            told = 0
+            told, position = 0, None
             self.refused.clear()
-            for index, cuts in enumerate(self.batches(epoch)):
+            for position, cuts in self.batches(start):
                 new, told = [*new, *self.refused_since(told)], len(self.refused)
-                if index >= done:
-                    yield Draw(cuts, Position(epoch, index + 1), refused=new)
+                if position.batch > start.batch:
+                    yield Draw(cuts, position, refused=new)
                 new = []
+            if position is None and not start.batch:
+                examples = "".join(f"; {one.id}: {one.reason}" for one in self.refused_since(0)[:3])
+                raise InputError(f"no utterance is left to train on, {len(self.refused)} were refused{examples}")
             new = self.refused_since(told)  # in what was read after the last batch was full
-            epoch, done = epoch + 1, 0
+            start = Position(start.epoch + 1)
 
     def refused_since(self, count: int) -> list[Skipped]:
         """What was refused in this epoch, but for the first `count` utterances."""
         return [Skipped(name, reason) for name, reason in islice(self.refused.items(), count, None)]
 
-    def batches(self, epoch: int) -> Iterator[list[Cut]]:
-        """The batches of one epoch, none of which needs too much memory."""
-        for cuts in self.epoch(epoch):
-            yield from self.limit.split(list(cuts)) if self.limit else [list(cuts)]
+    def batches(self, start: Position) -> Iterator[tuple[Position, list[Cut]]]:
+        """The batches of an epoch, none of which needs too much memory, and where the stream stands after each.
 
-    def epoch(self, epoch: int) -> DynamicBucketingSampler:
-        """The batches of one epoch, as Lhotse makes them. Raises InputError where no utterance is left."""
-        if next(iter(self.cuts), None) is None:
-            examples = "".join(f"; {one.id}: {one.reason}" for one in self.refused_since(0)[:3])
-            raise InputError(f"no utterance is left to train on, {len(self.refused)} were refused{examples}")
-        sampler = bucketing(self.at_speed(epoch), self.options, True, self.seed)
-        sampler.set_epoch(epoch)
-        return sampler
+        Those from the sampler's state at `start` on, which may be some before it; without a state all.
+        """
+        state = start.sampler
+        done = state.batch if state else 0
+        epoch = Shuffled(partial(self.of_epoch, start.epoch), self.options, self.seed + start.epoch, state)
+        for number, cuts in enumerate(epoch, 1):
+            for part in self.limit.split(cuts) if self.limit else [cuts]:
+                done += 1
+                yield Position(start.epoch, done, state), part
+            if number % STATE_EVERY == 0:
+                state = epoch.state(done)
 
-    def at_speed(self, epoch: int) -> CutSet:
-        """The cuts with speed perturbation, drawn anew for each epoch."""
-        factors = self.options.speed_factors
-        return CutSet(AtSpeed(self.cuts, factors, self.seed, epoch, self.admission)) if factors else self.cuts
+    def of_epoch(self, epoch: int, wanted: Rows) -> Iterator[tuple[int, Cut | None]]:
+        """The wanted rows, and the cut in each at its speed in an epoch, None for what is refused."""
+        return ((row, self.admitted(cut, epoch)) for row, cut in numbered(self.cuts, wanted))
 
+    def admitted(self, cut: Cut, epoch: int) -> Cut | None:
+        """The cut at its speed in an epoch; None where it, or that, is refused."""
+        if self.admission and not self.admission(cut):
+            return None
+        perturbed = self.at_speed(cut, epoch) if self.options.speed_factors else cut
+        refused = perturbed is not cut and self.admission and not self.admission(perturbed, cut.id)
+        return None if refused else perturbed
 
-@dataclass(frozen=True)
-class AtSpeed:
-    """Cuts at the speeds of an epoch, but for those that are refused at theirs."""
-
-    cuts: CutSet
-    factors: list[float]
-    seed: int
-    epoch: int
-    admission: Admission | None
-
-    def __iter__(self) -> Iterator[Cut]:
-        for cut in self.cuts:
-            perturbed = self.perturb(cut)
-            if self.admission is None or self.admission(perturbed, cut.id):
-                yield perturbed
-
-    def perturb(self, cut: Cut) -> Cut:
-        """The cut at its speed. Raises InputError where it has no audio to be changed."""
+    def at_speed(self, cut: Cut, epoch: int) -> Cut:
+        """The cut at a speed drawn anew for each epoch. Raises InputError where it has no audio to be changed."""
         if cut.has_features:
             raise InputError(
                 f"{cut.id}: data.speed_factors needs audio, but the cut has stored features: "
                 "use `asr features speed_factors=…` and data.speed_factors=[]"
             )
-        factor = draw_speed(self.factors, keyed_random("speed", self.seed, self.epoch, cut.id))
+        factor = draw_speed(self.options.speed_factors, keyed_random("speed", self.seed, epoch, cut.id))
         return cut if factor == 1 else cut.perturb_speed(factor)
 
 
@@ -230,6 +187,5 @@ class OnePass(Sampler[Draw]):
         self.cuts, self.options, self.rank, self.world_size = cuts, options, rank, world_size
 
     def __iter__(self) -> Iterator[Draw]:
-        batches = bucketing(self.cuts, self.options, shuffle=False)
-        for cuts in islice(batches, self.rank, None, self.world_size):
-            yield Draw(list(cuts))
+        for cuts in islice(in_order(self.cuts, self.options), self.rank, None, self.world_size):
+            yield Draw(cuts)

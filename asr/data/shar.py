@@ -12,21 +12,28 @@ import json
 import re
 import shutil
 import sys
+import tarfile
 import tempfile
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from lhotse.cut import Cut
-from lhotse.shar import LazySharIterator, SharWriter
+from lhotse.serialization import deserialize_item
+from lhotse.shar import SharWriter
+from lhotse.shar.utils import fill_shar_placeholder
 
 from asr.data.batch import Skipped
 from asr.data.features import load_samples, read_stored
 from asr.data.lhotse_audio import as_sound
+from asr.data.numbered import EVERY, Rows
 from asr.errors import InputError
-from asr.files import read_regular, replace_directory, sync, write_atomically, writing
+from asr.files import read_lines, read_regular, replace_directory, sync, write_atomically, writing
 
+FIELDS = "recording", "features"  # of a cut, that a shard may have
+NO_DATA = ".nodata"  # how the name of a member ends that stands for what a cut has not
 _SHARD = re.compile(r"(cuts|recording|features)\.(\d{6})\.(jsonl\.gz|tar)")
 _SETTINGS = "settings.json"
 MOST_COUNT, MOST_SHARDS = 1000, 10**6  # bytes of the count, and what six digits can count
@@ -176,28 +183,62 @@ def shard_count(directory: Path) -> int:
         return 0
 
 
-def read_shar(directory: Path) -> Iterator[Cut]:
-    """The cuts of a directory with their data, in the order of the export; a shard is opened when its turn has come.
+def read_shar(directory: Path, numbers: Iterator[int], wanted: Rows = EVERY) -> Iterator[tuple[int, Cut]]:
+    """The wanted rows of a directory and their cuts, with their data, in the order of the export.
 
-    Raises InputError where a tar file ends early, or is compressed.
+    numbers: of its rows, and more. Raises InputError where a tar file ends early, or is compressed.
     """
-    for shard in LazySharIterator(in_dir=directory.absolute()).shards:  # a name that begins with `pipe:` would be run
-        yield from read_shard(shard)
+    for manifest in shar_manifests(directory):
+        lines = [line for _, line in read_lines(manifest) if line.strip()]
+        rows = list(islice(numbers, len(lines)))
+        if any(row in wanted for row in rows):
+            yield from read_shard(manifest, list(zip(rows, lines)), wanted)
 
 
-def read_shard(shard: dict[str, Path]) -> Iterator[Cut]:
-    """The cuts of a shard, of which the file of each field is named. Raises InputError as `read_shar` does."""
-    for path in shard.values():
-        if path.suffix == ".tar":
-            refuse_compressed(path)
-    cuts = LazySharIterator(fields={field: [path] for field, path in shard.items()})
-    done = 0
-    for done, cut in enumerate(cuts, 1):  # noqa: B007
-        yield cut
-    if done < len(cuts):
-        raise InputError(
-            f"{shard['cuts']}: a tar file beside it ends early, {done} of {len(cuts)} utterances are there"
-        )
+def read_shard(manifest: Path, rows: Sequence[tuple[int, str]], wanted: Rows) -> Iterator[tuple[int, Cut]]:
+    """The wanted rows of a shard and their cuts; what belongs to others is not read, but passed over."""
+    for path in tars_of(manifest).values():
+        refuse_compressed(path)
+    with contextlib.ExitStack() as opened:
+        tars = {field: opened.enter_context(tarfile.open(path, "r:")) for field, path in tars_of(manifest).items()}
+        for done, (row, line) in enumerate(rows):
+            members = {field: [one for one in (tar.next(), tar.next()) if one] for field, tar in tars.items()}
+            if any(len(pair) < 2 for pair in members.values()):
+                told = f"{done} of {len(rows)} utterances are there"
+                raise InputError(f"{manifest}: a tar file beside it ends early, {told}")
+            if row in wanted:
+                cut: Cut = deserialize_item(json.loads(line))
+                for field, pair in members.items():
+                    unpack(cut, field, tars[field], *pair)
+                yield row, cut
+
+
+def tars_of(manifest: Path) -> dict[str, Path]:
+    """The tar files of a shard, by what is in them."""
+    number = manifest.name.split(".")[1]
+    return {field: path for field in FIELDS if (path := manifest.with_name(f"{field}.{number}.tar")).exists()}
+
+
+def unpack(cut: Cut, field: str, tar: tarfile.TarFile, data: tarfile.TarInfo, described: tarfile.TarInfo) -> None:
+    """Give a cut its recording or features, from two members of a tar file: the data, and what Lhotse says of them.
+
+    Raises ValueError where they are another cut's.
+    """
+    name = Path(data.name)
+    if str(name.with_suffix("")) != cut.id:
+        raise ValueError(f"has {name.with_suffix('')}, where {cut.id} should be")
+    if name.suffix != NO_DATA:
+        manifest = deserialize_item(json.loads(content(tar, described)))
+        fill_shar_placeholder(manifest, content(tar, data), name)
+        setattr(cut, field, manifest)
+
+
+def content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    """What a member of a tar file holds. Raises ValueError where it is no file."""
+    file = tar.extractfile(member)
+    if file is None:
+        raise ValueError(f"{member.name} is no file")
+    return file.read()
 
 
 def refuse_compressed(tar: Path) -> None:

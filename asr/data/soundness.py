@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 from collections import deque
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,7 +65,7 @@ def noted(parts: Sequence[Part], places: deque[tuple[str, str, str]]) -> Iterato
     """The cuts of all rows that are well-formed; part, manifest and place of each are added to `places`."""
     for part in parts:
         for path in part.paths:
-            packed = read_packed(path) if Path(path).is_dir() else None
+            packed = (cut for _, cut in read_packed(path, count())) if Path(path).is_dir() else None
             for place, row in rows(path):
                 cut = next(packed, None) if packed else cut_of(row)
                 if cut is not None:

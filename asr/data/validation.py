@@ -7,6 +7,7 @@ not read here: see `asr.data.soundness`.
 from __future__ import annotations
 
 import gzip
+from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -72,35 +73,48 @@ class Report:
         return f"{sum(self.utterances.values())} utterances ({counts}), {faulty} at fault"
 
 
+@dataclass(slots=True)
+class Spans:
+    """What a part has of a file, by begin: each span's begin, number and end, in seconds, and id; the longest one."""
+
+    spans: list[tuple[float, int, float, str]] = field(default_factory=list)
+    longest: float = 0.0
+
+    def add(self, start: float, end: float, name: str) -> None:
+        """Keep a span."""
+        insort(self.spans, (start, len(self.spans), end, name))
+        self.longest = max(self.longest, end - start)
+
+    def overlapping(self, start: float, end: float) -> str | None:
+        """The id of the first of the spans, as they came, that has more than SLACK_SECONDS of this one."""
+        near = self.spans[bisect_left(self.spans, (start - self.longest,)) : bisect_left(self.spans, (end,))]
+        found = ((number, name) for at, number, until, name in near if min(end, until) - max(start, at) > SLACK_SECONDS)
+        return min(found, default=(0, None))[1]
+
+
 @dataclass
 class Common:
     """What parts have in common: where audio and texts were met first. By hashes, since a corpus has millions of them.
 
-    spans: of each file and channel, and in it of each part: begin and end, seconds, and id.
+    spans: of each part, in each file and channel.
     """
 
-    spans: dict[int, dict[str, list[tuple[float, float, str]]]] = field(default_factory=dict)
+    spans: dict[str, dict[int, Spans]] = field(default_factory=dict)
     texts: dict[int, tuple[str, str]] = field(default_factory=dict)
 
     def faults(self, cut: Cut, part: str) -> Iterator[str]:
         """What of a cut is in another part, too; what it has is kept."""
         for place, start, end in spans_of(cut):
-            met = self.spans.setdefault(hash(place), {})
-            for other in (other for other in met if other != part):
-                if (name := overlapping(met[other], start, end)) is not None:
+            file = hash(place)
+            for other, files in self.spans.items():
+                if other != part and file in files and (name := files[file].overlapping(start, end)) is not None:
                     yield f"{SHARED} {other}, too ({name}); take it out of one of them"
-            met.setdefault(part, []).append((start, end, str(cut.id)))
+            self.spans.setdefault(part, {}).setdefault(file, Spans()).add(start, end, str(cut.id))
         text = transcript(cut)
         if width(text) >= TELLING:
             other, name = self.texts.setdefault(hash(text), (part, str(cut.id)))
             if other != part:
                 yield f"its transcript is in {other}, too ({name}): what is read twice tells little; take out one"
-
-
-def overlapping(spans: Sequence[tuple[float, float, str]], start: float, end: float) -> str | None:
-    """The id of the first of the spans that has more than SLACK_SECONDS of this one."""
-    found = (name for begin, until, name in spans if min(end, until) - max(start, begin) > SLACK_SECONDS)
-    return next(found, None)
 
 
 def spans_of(cut: Cut) -> Iterator[tuple[tuple[str, str], float, float]]:
@@ -115,7 +129,7 @@ def examine(parts: Sequence[Part], root: str = "") -> Report:
     """All that is wrong with manifests, without reading audio. Raises InputError where one cannot be read at all."""
     report, common = Report(), Common()
     for part in parts:
-        ids: dict[str, str] = {}
+        ids: dict[str, tuple[str, str]] = {}
         report.utterances[part.name] = 0
         for path in part.paths:
             if reason := why_not(Path(path)):
@@ -123,9 +137,9 @@ def examine(parts: Sequence[Part], root: str = "") -> Report:
             for place, row in rows(path):
                 report.utterances[part.name] += 1
                 left_out, faults = faults_of(row, part, common, root)
-                first = ids.setdefault(row.id, f"{path}, {place}")
-                if first != f"{path}, {place}" and row.id:
-                    faults.append(f"has the id of {first}; give each utterance its own")
+                first = ids.setdefault(row.id, (path, place))
+                if first != (path, place) and row.id:
+                    faults.append(f"has the id of {', '.join(first)}; give each utterance its own")
                 report.findings += [Finding(part.name, path, place, row.id, reason, left_out) for reason in faults]
     return report
 
@@ -157,6 +171,8 @@ def faults_of_times(cut: Cut) -> Iterator[str]:
 def faults_of_words(cut: Cut) -> Iterator[str]:
     """The first thing that is wrong with the times of the words of a cut."""
     words = aligned_words(cut)
+    if not words:
+        return
     remedy = "align it again, or take the times away"
     for word in words:
         if word.duration < 0:
@@ -170,7 +186,7 @@ def faults_of_words(cut: Cut) -> Iterator[str]:
             yield f"word {other.symbol} at {other.start:.2f} s begins before {one.symbol} ends; {remedy}"
             return
     written = sum(len(units_of_text(word)) for word in transcript(cut).split())
-    if words and len(words) != written:
+    if len(words) != written:
         yield f"{len(words)} words have times, and its transcript has {written}: they are not used; {remedy}"
 
 

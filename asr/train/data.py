@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from functools import cached_property
@@ -11,6 +12,7 @@ from itertools import islice
 from lhotse.cut import Cut
 
 from asr.config import DataOptions, TrainConfig
+from asr.cpus import data_workers
 from asr.data.batch import Batch, Position
 from asr.data.dataset import Augmentation, Draw, SpeechDataset
 from asr.data.loader import Loader, named
@@ -21,6 +23,7 @@ from asr.data.tokenizer import Tokenizer
 from asr.data.validation import Part, held_out
 from asr.data.waves import make_waves, require_audio
 from asr.data.words import aligned_words
+from asr.device import choose_device
 from asr.errors import InputError, Stopped
 from asr.models.normalize import GlobalNormalize
 from asr.models.subsampling import frame_timing
@@ -50,15 +53,20 @@ class TrainingData:
     """Training and validation batches of a configuration.
 
     Trained on are the utterances that `admission` takes; validated on are all, but the loss is of those that it takes.
+    rows_known: as in `open_cuts`, of the rows to train on.
     """
 
-    def __init__(self, config: TrainConfig, tokenizer: Tokenizer, ranks: Ranks = ALONE) -> None:
+    def __init__(
+        self, config: TrainConfig, tokenizer: Tokenizer, ranks: Ranks = ALONE, rows_known: bool = False
+    ) -> None:
         self.options, self.seed, self.ranks = config.data, config.train.seed, ranks
+        self.workers = workers_of(config)
         self.views, timing = config.views, frame_timing(config.model.subsampling)
         self.measure = Measure(timing, tokenizer, self.views)
         self.limit = make_limit(config.data, self.measure)
         self.admission = make_admission(config, tokenizer, self.limit)
-        self.train_cuts = open_cuts(config.data.train_cuts, config.data.root).filter(self.admission)
+        self.all_train_cuts = open_cuts(config.data.train_cuts, config.data.root, rows_known)
+        self.train_cuts = self.all_train_cuts.filter(self.admission)
         self.valid_cuts = open_cuts(config.data.valid_cuts, config.data.root)
         augmentation = Augmentation(config.data.spec_augment, config.train.seed)
         waves = make_waves(config.data, config.train.seed)
@@ -85,12 +93,12 @@ class TrainingData:
                     "see to their files, or raise data.timeout"
                 )
 
-        return iter(Loader(self.train_set, self.stream(start), self.options.workers, waiting))
+        return iter(Loader(self.train_set, self.stream(start), self.workers, waiting))
 
     def stream(self, start: Position) -> TrainingStream:
         """What decides which cuts make a batch."""
         options, place = once_for_each_view(self.options, self.views), (self.ranks.rank, self.ranks.size)
-        return TrainingStream(self.train_cuts, options, self.seed, start, self.admission, *place, self.limit)
+        return TrainingStream(self.all_train_cuts, options, self.seed, start, self.admission, *place, self.limit)
 
     def validation(self, wanted: Callable[[Cut], bool]) -> Iterator[Batch]:
         """This process's share of the batches of the cuts to validate on that are wanted, once.
@@ -116,6 +124,14 @@ class TrainingData:
         """Why utterances to validate on have no loss, by id."""
         reasons = ((cut.id, self.admission.reason_against(cut)) for cut in self.valid_cuts)
         return {cut_id: reason for cut_id, reason in reasons if reason}
+
+
+def workers_of(config: TrainConfig) -> int:
+    """How many processes load data for this one."""
+    if config.data.workers is not None:
+        return config.data.workers
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # of torchrun
+    return data_workers(choose_device(config.train.device).type == "cuda", processes)
 
 
 def make_admission(config: TrainConfig, tokenizer: Tokenizer, limit: MemoryLimit | None = None) -> Admission:

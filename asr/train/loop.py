@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from asr.config import OptimOptions, TrainOptions
 from asr.data.augment import seed_torch
-from asr.data.batch import Batch, Position
+from asr.data.batch import Batch, Position, SamplerState
 from asr.data.loader import shortened
 from asr.errors import InputError, Stopped
 from asr.progress import told_if_slow
@@ -334,7 +334,8 @@ class Trainer:
             self.saved_step = self.step
             return
         info = {
-            "position": list(self.position),
+            "position": [self.position.epoch, self.position.batch],
+            "sampler": self.position.sampler and self.position.sampler.as_json(),
             "batches_per_step": self.batches_per_step,
             "window": self.window,
             "bad_steps": self.bad_steps,
@@ -388,7 +389,7 @@ class Trainer:
         self.step = self.saved_step = checkpoint.step
         self.validation_due = checkpoint.info.get("validation_due", False)
         self.rate = checkpoint.info.get("rate", 0.0)
-        self.position = Position(*checkpoint.info["position"])
+        self.position = position_in(checkpoint.info)
         if elsewhere and self.position.batch:
             self.position = Position(self.position.epoch + 1)
         self.window, self.bad_steps = checkpoint.info["window"], checkpoint.info["bad_steps"]
@@ -403,6 +404,13 @@ def read_together(terms: Terms, norm: Tensor) -> tuple[dict[str, float], float]:
     for name, value in terms:
         sums[name] += next(numbers) if isinstance(value, Tensor) else float(value)
     return dict(sums), next(numbers)
+
+
+def position_in(info: dict[str, Any]) -> Position:
+    """The place in the stream that a checkpoint tells; older ones tell no state of the sampler."""
+    epoch, batch = info["position"]
+    sampler = info.get("sampler")
+    return Position(epoch, batch, SamplerState.from_json(sampler) if sampler else None)
 
 
 def check_batches_per_step(before: int, now: int) -> None:

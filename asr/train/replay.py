@@ -17,7 +17,9 @@ from asr.errors import InputError
 from asr.losses.base import NotFiniteError
 from asr.runs.directory import RunDirectory
 from asr.train.bad import Kept, read
+from asr.train.distributed import ALONE
 from asr.train.parts import choose_trained
+from asr.train.precision import settle_precision
 from asr.train.resume import find_checkpoint
 from asr.train.task import Task, make_task
 
@@ -29,6 +31,7 @@ def replay(config: TrainConfig) -> None:
     checkpoint = find_checkpoint(run, [])
     if checkpoint is None:
         raise InputError(f"{run.path}: has no checkpoint to compute {config.replay} with")
+    settle_precision(config, run, device, ALONE)
     with reproducible(device):  # as in the step that was not taken
         task = make_task(config, load_tokenizer(run.tokenizer).vocab_size).to(device)
         choose_trained(task, config.train)

@@ -16,6 +16,7 @@ from asr.options import flatten, shown
 from asr.runs import state
 from asr.runs.directory import RunDirectory
 from asr.runs.trained import load_config
+from asr.train.precision import AUTO
 
 MAY_CHANGE = {  # options that a run may be continued with at another value: they do not change what is trained
     "run",
@@ -43,7 +44,8 @@ MAY_CHANGE = {  # options that a run may be continued with at another value: the
     "replay",
 }
 MAY_CHANGE_ALL = ("decode.",)  # sections of such options: how validations search
-BY_CONTENTS = ("data.train_cuts", "data.noise.cuts")  # that manifests hold, wherever they lie
+TRAINED = "data.train_cuts"
+BY_CONTENTS = (TRAINED, "data.noise.cuts")  # that manifests hold, wherever they lie
 CHANGEABLE = {  # of the options that say what the weights are, those that the weights do not depend on
     "model.dropout",
     "model.context_dropout",
@@ -90,11 +92,15 @@ class Change(NamedTuple):
 @dataclasses.dataclass(frozen=True)
 class Resumption:
     """What a run goes on with. contents: of the manifests, by option. changes: of what it was begun with. steps: that
-    were asked for so far."""
+    were asked for so far.
+
+    rows_known: the rows to train on are those of the last start, which has looked at each.
+    """
 
     contents: dict[str, Contents]
     changes: list[Change]
     steps: int = 0
+    rows_known: bool = False
 
     @property
     def of_stream(self) -> bool:
@@ -104,13 +110,14 @@ class Resumption:
 
 def check_same_run(run: RunDirectory, config: TrainConfig) -> Resumption:
     """Raise InputError where the run was begun with options that change the result, unless that is asked for."""
-    contents = contents_of(config)
     if not state.resumable(run.checkpoints):
-        return Resumption(contents, [])
+        return Resumption(contents_of(config, {}), [])
+    recorded = read_record(run)
+    contents = contents_of(config, recorded)
     if not run.config.is_file():
         raise InputError(f"{run.path} has checkpoints but no config.yaml: give another run=, or delete the directory")
     before = load_config(run)
-    changes = compare(before, config, read_record(run), contents)
+    changes = compare(before, config, recorded, contents)
     impossible = [change for change in changes if not change.possible]
     refused = impossible if config.train.change else impossible + [one for one in changes if one.possible]
     if refused:
@@ -121,14 +128,20 @@ def check_same_run(run: RunDirectory, config: TrainConfig) -> Resumption:
             + ": give another run=, or delete the directory"
             + ("" if impossible else "; train.change=true goes on with the change from here")
         )
-    return Resumption(contents, changes, before.train.steps)
+    rows_known = contents[TRAINED].still(recorded.get(TRAINED))
+    return Resumption(contents, changes, before.train.steps, rows_known)
 
 
 def compare(
     before: TrainConfig, now: TrainConfig, recorded: dict[str, Contents], contents: dict[str, Contents]
 ) -> list[Change]:
-    """What changes the training. Manifests of which there is no record are the same where their paths are."""
+    """What changes the training. Manifests of which there is no record are the same where their paths are.
+
+    A precision that is left to the run is the one that it has.
+    """
     old, new = options_of(before), options_of(now)
+    if new["train.precision"] == AUTO:
+        new["train.precision"] = old["train.precision"]
     changes = [Change(name, old.get(name), new.get(name)) for name in {**old, **new} if old.get(name) != new.get(name)]
     for name in BY_CONTENTS:
         if name in recorded:
@@ -195,10 +208,14 @@ def find_checkpoint(run: RunDirectory, damaged: list[str]) -> state.Checkpoint |
 # The record
 
 
-def contents_of(config: TrainConfig) -> dict[str, Contents]:
-    """What the manifests of a training hold. Times of words count where the loss uses them."""
+def contents_of(config: TrainConfig, recorded: dict[str, Contents]) -> dict[str, Contents]:
+    """What the manifests of a training hold, as recorded where it says so of the same files.
+
+    Times of words count where the loss uses them.
+    """
     options: dict[str, Any] = flatten(dataclasses.asdict(config))
-    return {name: read_contents(options[name], config.loss.uses_alignment) for name in BY_CONTENTS}
+    timed = config.loss.uses_alignment
+    return {name: read_contents(options[name], timed, recorded.get(name)) for name in BY_CONTENTS}
 
 
 def read_record(run: RunDirectory) -> dict[str, Contents]:

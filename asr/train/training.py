@@ -32,6 +32,7 @@ from asr.train.loop import Trainer
 from asr.train.observe import Observer, validation_decoder
 from asr.train.parts import choose_trained
 from asr.train.peers import watching_peers
+from asr.train.precision import settle_precision
 from asr.train.resume import (
     check_same_run,
     check_same_step,
@@ -71,6 +72,7 @@ def train_in(run: RunDirectory, config: TrainConfig, ranks: Ranks, device: torch
     check_tokenizer(run, tokenizer, config.data.tokenizer)
     if config.train.shard and (config.train.compile or config.optim.name == "scaled_adam"):
         raise InputError("train.shard=true goes neither with optim.name=scaled_adam nor with train.compile=true")
+    precision = settle_precision(config, run, device, ranks)
     torch.manual_seed(config.train.seed)
     task = make_task(config, tokenizer.vocab_size).to(device)
     begun = begin_from(initial, task, config, tokenizer) if initial else None
@@ -78,7 +80,7 @@ def train_in(run: RunDirectory, config: TrainConfig, ranks: Ranks, device: torch
     validation_decoder(task, config, tokenizer, device)  # what it lacks is better said now than in a validation
     if config.train.compile:
         compile_layers(task.model)
-    data = TrainingData(config, tokenizer, ranks)
+    data = TrainingData(config, tokenizer, ranks, resumption.rows_known)
     observer = Observer(data, tokenizer, config)
     if checkpoint is None and ranks.leads and (begun is None or begun.needs_statistics):
         what = told("reading the first utterances, for model.normalize", ranks)
@@ -121,7 +123,9 @@ def train_in(run: RunDirectory, config: TrainConfig, ranks: Ranks, device: torch
         logger.info("%s", begun.line())
         for doubt in begun.doubts:
             logger.warning("%s", doubt)
-    logger.info("%s", what_is_trained(run, config, trainer))
+    logger.info("%s, %s", what_is_trained(run, config, trainer), counted_processes(data.workers))
+    if precision:
+        logger.info("%s", precision)
     if (config.loss.uses_alignment or config.train.frame_weight) and ranks.leads:
         warn_of_unaligned(data)
     observer.begin()
@@ -176,6 +180,11 @@ def what_is_trained(run: RunDirectory, config: TrainConfig, trainer: Trainer) ->
         f"{run.path}: {counted(model)} parameters, loss {config.loss.name}{views} ({how}), "
         f"step {trainer.step} of {config.train.steps} on {where}"
     )
+
+
+def counted_processes(workers: int) -> str:
+    """What the CPUs are used by, in words."""
+    return f"{torch.get_num_threads()} threads, {workers} data workers"
 
 
 def unfinished(config: TrainConfig, batches_per_step: int) -> Iterator[str]:

@@ -10,6 +10,7 @@ from lhotse.cut import MixedCut, MixTrack
 from lhotse.supervision import AlignmentItem
 
 from asr.cli.main import main
+from asr.data import contents as module
 from asr.data.contents import Contents, read_contents
 from asr.data.corpus import write_cuts
 from asr.errors import InputError
@@ -111,3 +112,22 @@ def test_quantiles_of_durations_are_known_but_tell_nothing_apart(cuts, tmp_path)
     assert found.seconds == sorted(found.seconds)
     assert found == Contents(found.utterances, found.sha256)  # what a run kept before there were any
     assert contents([], tmp_path).seconds == []
+
+
+def test_files_that_were_read_before_are_not_read_again(cuts, tmp_path, monkeypatch):
+    path = tmp_path / "cuts.jsonl.gz"
+    write_cuts(cuts, path)
+    before = read_contents([str(path)])
+    read = []
+    monkeypatch.setattr(module, "as_json", lambda line: read.append(line) or json.loads(line))
+    assert read_contents([str(path)], before=before) is before
+    assert read == []
+    assert read_contents([str(path)], before=replace(before, files="")) == before
+    assert len(read) == 6
+    timed = read_contents([str(path)], True, before)
+    assert (timed.still(before), timed.still(None), before.still(before)) == (False, False, True)
+    monkeypatch.setattr(module, "version", lambda: "another")
+    assert not read_contents([str(path)], before=before).still(before)
+    monkeypatch.undo()
+    write_cuts(cuts[::-1], path)
+    assert read_contents([str(path)], before=before) != before

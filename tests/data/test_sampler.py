@@ -10,6 +10,7 @@ from lhotse import CutSet
 from lhotse.features.io import NumpyFilesWriter
 
 from asr.config import DataOptions, SpecAugmentOptions
+from asr.data import sampler
 from asr.data.batch import Position
 from asr.data.dataset import Augmentation, SpeechDataset
 from asr.data.features import SAMPLING_RATE, frame_count, load_samples, make_fbank
@@ -22,6 +23,11 @@ from asr.models.subsampling import frame_timing
 
 OPTIONS = DataOptions(max_seconds=5.0, buckets=3, speed_factors=[0.9, 1.0, 1.1])
 DRAWS = 30  # more than two epochs
+
+
+@pytest.fixture(autouse=True)
+def positions_with_states(monkeypatch):
+    monkeypatch.setattr(sampler, "STATE_EVERY", 2)
 
 
 @pytest.fixture

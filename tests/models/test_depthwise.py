@@ -30,10 +30,13 @@ def test_all_ways_sum_over_the_kernel(way, frames, padding, laid_out):
     torch.testing.assert_close(found.double(), by_definition(convolution, x), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize(("most", "taken"), [(2 * 9 * 8 * 5, "few_frames"), (2 * 9 * 8 * 5 - 1, "as_image")])
-def test_few_frames_are_convolved_by_a_loop_and_none_where_something_is_learnt(most, taken, monkeypatch):
+@pytest.mark.parametrize(
+    ("most", "kept", "taken"), [(720, True, "few_frames"), (719, True, "as_image"), (720, False, "as_image")]
+)
+def test_few_frames_are_convolved_by_a_loop_and_none_where_something_is_learnt(most, kept, taken, monkeypatch):
     ways = []
-    monkeypatch.setattr(depthwise, "MOST", most)
+    monkeypatch.setattr(depthwise, "MOST", most)  # 2·9·8·5 products are 720
+    monkeypatch.setattr(depthwise, "is_kept", lambda: kept)
     for name in ("few_frames", "as_image"):
         monkeypatch.setattr(depthwise, name, lambda convolution, x, name=name: ways.append(name))
     convolution, x = torch.nn.Conv1d(8, 8, 5, groups=8), torch.randn(2, 9, 8)

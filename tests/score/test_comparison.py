@@ -1,5 +1,7 @@
 """Which decodings are compared, by which utterances, and what is said of it."""
 
+from pathlib import Path
+
 import pytest
 
 from asr.cli.main import main
@@ -72,3 +74,11 @@ def test_texts_in_another_spelling_are_another_set(directories, capsys):
     out, err = capsys.readouterr()
     assert [row[2] for row in cells(out.splitlines())] == ["normalised", "basic", ""]
     assert err.startswith("not compared: greedy, plain: ")
+
+
+def test_a_decoding_that_cannot_be_read_ends_no_table(directories, capsys):
+    Path("beam/hypotheses.jsonl").write_text("no JSON\n")
+    assert main(["compare", *directories]) == 0
+    out, err = capsys.readouterr()
+    assert [row[0] for row in cells(out.split("\n\n")[1].splitlines())[1:]] == ["bad"]
+    assert err.splitlines()[-1].startswith("not compared: beam/hypotheses.jsonl:1: not JSON")

@@ -79,3 +79,33 @@ def test_the_table_has_intervals_of_utterances_and_of_whole_parts():
     assert "drawn" not in "".join(
         lines_by("seconds", score(utterances), {one.id: 1.5 * n for n, one in enumerate(utterances)})
     )
+
+
+def test_quarters_are_of_the_utterances_that_are_scored():
+    seconds = {f"u{n}": float(n) for n in range(100)}
+    scored = score(Utterance(f"u{n}", "x", "x") for n in range(8))
+    assert [(name, len(one.per_utterance)) for name, one in parts(scored, seconds).items()] == [
+        ("0-1", 2),
+        ("2-3", 2),
+        ("4-5", 2),
+        ("6-7", 2),
+    ]
+
+
+def test_quarters_of_close_values_are_told_apart():
+    found = quarters({f"u{n}": 100 + n / 1000 for n in range(1, 9)})
+    assert list(dict.fromkeys(found.values())) == [
+        "100.001-100.002",
+        "100.003-100.004",
+        "100.005-100.006",
+        "100.007-100.008",
+    ]
+
+
+def test_no_speaker_is_made_of_those_whose_speaker_is_not_known():
+    scored = score(Utterance(f"u{n}", "x", "x" if n % 3 else "y") for n in range(40))
+    speakers = {f"u{n}": f"s{n % 12}" for n in range(40)}
+    drawn = "| all, each speaker drawn as a whole"
+    assert any(line.startswith(drawn) for line in lines_by("speaker", scored, speakers))
+    del speakers["u0"]
+    assert not any(line.startswith(drawn) for line in lines_by("speaker", scored, speakers))

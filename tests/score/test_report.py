@@ -1,12 +1,14 @@
 """The files of a scoring report: what they say, and that bad ones are refused by file and line."""
 
 import json
+import shutil
 
 import pytest
 
 from asr.cli.main import main
 from asr.errors import InputError
 from asr.score.bootstrap import Interval
+from asr.score.normalize import normalizer
 from asr.score.record import NAME, Record, read_record
 from asr.score.report import (
     Rate,
@@ -148,6 +150,9 @@ def test_a_record_is_of_the_hypotheses_beside_it(tmp_path, capsys):
     words = [f"hypotheses={tmp_path / 'a' / 'hypotheses.jsonl'}", f"output={tmp_path / 'b'}"]
     assert main(["score", *words]) == 0
     assert read_record(tmp_path / "b") == RECORD
+    shutil.copy(tmp_path / "a" / "hypotheses.jsonl", tmp_path / "a" / "others.jsonl")
+    assert main(["score", f"hypotheses={tmp_path / 'a' / 'others.jsonl'}", f"output={tmp_path / 'b'}"]) == 0
+    assert read_record(tmp_path / "b") is None
     write_report(tmp_path / "b", UTTERANCES, "test")  # of another system
     assert read_record(tmp_path / "b") is None
 
@@ -162,7 +167,10 @@ def test_a_damaged_record_is_named(tmp_path, content):
 def test_what_was_not_heard_at_all_is_told_with_its_share_of_the_errors():
     utterances = [Utterance("u1", "a b c", ""), Utterance("u2", "a b", "a x"), Utterance("u3", "", ""), UTTERANCES[0]]
     errors = score(utterances).errors.total
-    assert unheard(score(utterances), utterances) == f"nothing was recognised in 1 of 4 utterances (3 of {errors} errors): u1"
+    assert (
+        unheard(score(utterances), utterances)
+        == f"nothing was recognised in 1 of 4 utterances (3 of {errors} errors): u1"
+    )
     assert unheard(score(utterances[1:]), utterances[1:]) == ""
     many = [Utterance(f"u{n}", "a", " ") for n in range(9)]
     assert unheard(score(many), many).endswith("9 of 9 utterances (9 of 9 errors): u0, u1, u2, u3, u4, …")
@@ -254,3 +262,12 @@ def test_details_that_do_not_fit_are_refused(tmp_path, changes):
     (tmp_path / "h.jsonl").write_text(json.dumps(row) + "\n")
     with pytest.raises(InputError, match=r"h.jsonl:1: "):
         read_hypotheses(tmp_path / "h.jsonl")
+
+
+def test_what_a_spelling_leaves_out_was_recognised():
+    said = [Utterance("u0", "x", "?!"), Utterance("u1", "x", "")]
+    assert unheard(score(map(normalizer("basic"), said)), said).endswith(": u1")
+
+
+def test_nothing_is_said_of_the_case_where_nothing_was_said():
+    assert in_other_case(score([Utterance("u0", "", "")])) == ""

@@ -1,8 +1,10 @@
 """A run goes on by its own config; what changes its result is refused, or asked for and kept."""
 
+import gzip
 import hashlib
 import json
 import shutil
+from unittest import mock
 
 import pytest
 import torch
@@ -12,11 +14,15 @@ from asr.cli.compose import compose
 from asr.cli.main import main
 from asr.config import OptimOptions
 from asr.config.schema import from_yaml, to_yaml
+from asr.data import manifest
 from asr.data.corpus import write_cuts
+from asr.data.manifest import open_cuts
+from asr.data.rows import read_row
 from asr.errors import InputError
 from asr.runs import state
 from asr.runs.directory import RunDirectory
 from asr.runs.trained import load_config, load_trained
+from asr.train import training
 from asr.train.optim import make_optimizer
 from asr.train.resume import Change, Resumption, check_same_run
 from asr.train.training import unfinished
@@ -73,6 +79,25 @@ def lines(run):
 
 
 # By its own config
+
+
+def test_rows_that_the_last_start_has_looked_at_are_not_looked_at_again(run, tiny_corpus, tmp_path, monkeypatch):
+    assert check(run).rows_known
+    looked = []
+    monkeypatch.setattr(manifest, "check_rows", lambda paths, root="": looked.append((*paths, root)))
+    train, rows = [str(tiny_corpus.train)], []
+    monkeypatch.setattr(manifest, "read_row", lambda line: rows.append(line) or read_row(line))
+    assert len(list(open_cuts(train, rows_known=True))) == 24
+    assert (looked, len(rows)) == ([], 1)  # whether they are cuts at all
+    open_cuts(train, root="/", rows_known=True)
+    open_cuts(train)
+    assert looked == [(*train, "/"), (*train, "")]
+    monkeypatch.setattr(training, "TrainingData", mock.Mock(side_effect=InputError("so far")))
+    assert main(["train", f"run={run}", "train.steps=6"]) == 2
+    assert training.TrainingData.call_args.args[3] is True
+    (tmp_path / "cuts.jsonl").write_bytes(gzip.decompress(tiny_corpus.train.read_bytes()))
+    other = check(run, f"data.train_cuts=[{tmp_path / 'cuts.jsonl'}]")
+    assert (other.changes, other.rows_known) == ([], False)
 
 
 def test_a_run_goes_on_by_its_own_config_and_a_copy_by_itself(first, run, tiny_corpus, tmp_path):

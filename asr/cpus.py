@@ -1,0 +1,66 @@
+"""How many CPUs there are for this process: those of the machine may be more than affinity or a container leave it."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+_GROUPS, _OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+_THREADS = "OMP_NUM_THREADS"
+
+
+def available_cpus() -> int:
+    """The CPUs that this process may use at a time: by its affinity, and by the quota of its control groups."""
+    return min([_by_affinity(), *(max(math.ceil(quota), 1) for quota in _quotas())])
+
+
+def limit_threads() -> None:
+    """Have OpenMP start no more threads than a quota lets run; to be called before torch is loaded.
+
+    By itself it starts one for each CPU that affinity leaves, of which a quota makes all wait for those that run. What
+    OMP_NUM_THREADS says already holds.
+    """
+    cpus = available_cpus()
+    if cpus < _by_affinity() and "torch" not in sys.modules:
+        os.environ.setdefault(_THREADS, str(cpus))
+
+
+def data_workers(on_gpu: bool, processes: int = 1) -> int:
+    """How many processes are to load data for each of the `processes` of this machine that train.
+
+    Beside a GPU the CPUs that these leave, 8 at most; on CPUs, which training itself keeps busy, 2 where there are two.
+    """
+    cpus = available_cpus() // processes
+    return max(min(cpus - 1, 8) if on_gpu else min(cpus, 2), 1)
+
+
+def _by_affinity() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _quotas() -> Iterator[float]:
+    """The CPUs' time that each control group of this process may use a second, of either version; none: no limit."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in _OWN.read_text(encoding="utf-8").splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers == "" or "cpu" in controllers.split(","):
+                # In a container the path may be the host's, of which it sees the end alone, as the root.
+                for group in (PurePosixPath(path), *PurePosixPath(path).parents):
+                    yield from _quota_of(_GROUPS / ("cpu" if controllers else "") / str(group).lstrip("/"))
+
+
+def _quota_of(group: Path) -> Iterator[float]:
+    with contextlib.suppress(OSError, ValueError):
+        words = (group / "cpu.max").read_text(encoding="utf-8").split()  # "max 100000", or microseconds of so many
+        yield float(words[0]) / float(words[1])
+    with contextlib.suppress(OSError, ValueError):
+        quota = float((group / "cpu.cfs_quota_us").read_text(encoding="utf-8"))
+        period = float((group / "cpu.cfs_period_us").read_text(encoding="utf-8"))
+        if quota > 0:
+            yield quota / period
