@@ -61,8 +61,8 @@ class Option:
     low, high: of a number, or of each in a list; LARGEST, where there is no `high`. length: of a list that is always as
     long.
     needed: the command cannot do without, though a config can, where its value is empty. only_with: another option of
-    the section without which it has no effect: its name, where any value but none will do, or `name=value`, or
-    `name=value or value`.
+    the section without which it has no effect: its name, where any value but none will do, or `name or name`, or
+    `name=value`, or `name=value or value`.
     """
 
     name: str
@@ -129,11 +129,11 @@ def without_effect(config: Any, given: Iterable[str], prefix: str = "") -> dict[
         section = functools.reduce(lambda outer, inner: getattr(outer, inner, None), sections, config)
         known = dataclasses.fields(section) if dataclasses.is_dataclass(section) else ()
         needed = next((one.metadata.get("only_with", "") for one in known if one.name == last), "")
-        other, _, values = needed.partition("=")
-        value = getattr(section, other, None)
-        if needed and not (shown(value) in values.split(" or ") if values else value):
+        others, _, values = needed.partition("=")
+        given_values = [getattr(section, other, None) for other in others.split(" or ")]
+        if needed and not (shown(given_values[0]) in values.split(" or ") if values else any(given_values)):
             before = prefix + "".join(f"{part}." for part in sections)
-            wanted = f"{before}{needed}{'=…' * (not values)}"
+            wanted = f"{before}{needed}" if values else " or ".join(f"{before}{one}=…" for one in others.split(" or "))
             faults[name] = f"{before}{last}={shown(getattr(section, last))}: has no effect without {wanted}"
     return faults
 

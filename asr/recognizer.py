@@ -131,17 +131,18 @@ class Recognizer:
         if self._asked == (search, streaming, options) and self._last is not None:
             return self._last[1]
         asked = copy.deepcopy((search, streaming, options))  # the caller's phrases, say, may become others
-        listed: tuple[str, ...] = ()
-        given = [name for name in options if name != "phrase_boost" or "phrases" not in options]
-        if isinstance(options.get("phrases"), (list, tuple)):
-            listed = tuple(map(str, options.pop("phrases")))
+        in_list = isinstance(options.get("phrases"), (list, tuple))
+        phrases = tuple(map(str, options.pop("phrases"))) if in_list else ()
         chosen = search_options(search, options)
-        require_effect(chosen, given)
-        if listed and not isinstance(chosen, LabelSearchOptions):
+        if not in_list:
+            require_effect(chosen, options)
+        elif isinstance(chosen, LabelSearchOptions):
+            require_effect(replace(chosen, phrases="listed"), options)
+        elif phrases:
             raise InputError(f"phrases: search={chosen.name} takes none; use greedy or beam")
-        wanted = type(chosen), vars(chosen).copy(), listed, streaming
+        wanted = type(chosen), vars(chosen).copy(), phrases, streaming
         if self._last is None or self._last[0] != wanted:
-            self._last = wanted, Decoder(self.trained, chosen, self.device, streaming, listed)
+            self._last = wanted, Decoder(self.trained, chosen, self.device, streaming, phrases)
         self._asked = asked
         return self._last[1]
 

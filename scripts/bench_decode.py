@@ -4,17 +4,19 @@
     python scripts/bench_decode.py recipes/an4/exp/transducer recipes/an4/data/aligned/cuts_test.jsonl.gz
 
 Features and encoder run once, in batches as in `asr decode`; each search then reads what the encoder gave. Medians of
---repeats, all in one process, one after the other. Models of any arcs; where these are the standard ones, a loop over
-utterances and frames is timed, too. Greedy search is timed as it is compiled and as it is written for GPUs, and also
-with one utterance a batch. --lm FILE.arpa: greedy search and a beam of 8 also with this n-gram, whose tables the first
-run fills, which is not counted. --cpu: seconds of the processor, where a machine has other work.
+--repeats, all in one process, in turns. Models of any arcs; where these are the standard ones, a loop over utterances
+and frames is timed, too. Searches are timed as they are compiled and as they are written for GPUs, greedy search also
+with one utterance a batch. --lm FILE.arpa: greedy search, with its readings and with one, and a beam of 8 also with
+this n-gram, whose tables the first run fills, which is not counted. --cpu: seconds of the processor, where a machine
+has other work.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from statistics import median
 
 import torch
@@ -22,6 +24,8 @@ from torch import Tensor
 
 from asr.config import BeamOptions, DecodeOptions, GreedyOptions
 from asr.data.manifest import open_cuts
+from asr.decode.beam import BeamSearch
+from asr.decode.beam_compiled import CompiledBeamSearch
 from asr.decode.decoder import Decoder
 from asr.decode.greedy import GreedySearch
 from asr.decode.greedy_compiled import CompiledGreedySearch
@@ -46,10 +50,13 @@ def main() -> None:
     if trained.config.loss.arcs.name == "standard":
         time_loop(trained, encoded, options.repeats, clock)
     frames = sum(int(frames_B.sum()) for _, frames_B in encoded)
-    taken = {}
-    for name, search in searches(trained, options).items():
-        batches = alone(encoded) if name.endswith("one by one") else encoded
-        taken[name] = timed(lambda s=search, b=batches: search_batches(s, b), options.repeats, clock)  # type: ignore[misc]
+    chosen = searches(trained, options)
+    work = {}
+    for name, search in chosen.items():
+        batches = alone(encoded) if "one by one" in name else encoded
+        work[name] = functools.partial(search_batches, search, batches)
+    taken = in_turns(work, options.repeats, clock)
+    for name, search in chosen.items():
         whole = taken[name] + seconds
         print(
             f"{name}: {taken[name]:.4f} s, {taken[name] / taken['greedy']:.2f} times greedy's, "
@@ -65,17 +72,27 @@ def searches(trained: Trained, options: argparse.Namespace) -> dict[str, Search]
     chosen: dict[str, DecodeOptions] = {"greedy": GreedyOptions(), "greedy, one by one": GreedyOptions()}
     if options.lm:
         chosen |= {"greedy with lm": GreedyOptions(lm=options.lm)}
+        chosen |= {"greedy with lm, one reading": GreedyOptions(lm=options.lm, readings=1)}
     chosen |= {f"beam {k}": BeamOptions(beam=k) for k in beams}
     if options.lm and beams:
         chosen |= {"beam 8 with lm": BeamOptions(beam=8, lm=options.lm)}
     config = trained.config
     found = {name: make_search(one, trained.model, config.loss, trained.tokenizer) for name, one in chosen.items()}
-    for name in [name for name in found if name.startswith("greedy")]:
-        one = found[name]
-        if isinstance(one, CompiledGreedySearch):
-            given = one.model, one.max_symbols_per_frame, one.arcs, one.scorers
-            found[name.replace("greedy", "greedy, not compiled", 1)] = GreedySearch(*given)
+    for name, one in list(found.items()):
+        written = as_written(one)
+        if written:
+            found[f"{name}, not compiled"] = written
     return found
+
+
+def as_written(search: Search) -> Search | None:
+    """A compiled search as it is written for GPUs; None of one that is not compiled."""
+    if isinstance(search, CompiledGreedySearch):
+        return GreedySearch(search.model, search.max_symbols_per_frame, search.arcs, search.scorers)
+    if isinstance(search, CompiledBeamSearch):
+        limits = search.limits
+        return BeamSearch(search.model, limits.beam, search.arcs, limits.symbols, search.scorers, margin=limits.margin)
+    return None
 
 
 def alone(encoded: Encoded) -> Encoded:
@@ -91,7 +108,7 @@ def time_loop(trained: Trained, encoded: Encoded, repeats: int, clock: Clock) ->
     """Time greedy search without batches, and print it."""
     limit = 5 if trained.config.loss.topology == "regular" else 1
     labels = sum(len(tokens) for tokens in loop(trained.model, encoded, limit))
-    seconds = timed(lambda: loop(trained.model, encoded, limit), repeats, clock)
+    (seconds,) = in_turns({"": lambda: loop(trained.model, encoded, limit)}, repeats, clock).values()
     print(f"loop over utterances and frames: {seconds:.3f} s, {labels} labels")
 
 
@@ -156,15 +173,15 @@ def loop(model: Transducer, encoded: Encoded, limit: int) -> list[list[int]]:
     return found
 
 
-def timed(work: Callable[[], object], repeats: int, clock: Clock) -> float:
-    """Median seconds, after one run that is not counted."""
-    work()
-    times = []
-    for _ in range(repeats):
-        started = clock()
-        work()
-        times.append(clock() - started)
-    return median(times)
+def in_turns(work: Mapping[str, Callable[[], object]], repeats: int, clock: Clock) -> dict[str, float]:
+    """Median seconds of each, in turns, after one run that is not counted."""
+    times: dict[str, list[float]] = {name: [] for name in work}
+    for repeat in range(repeats + 1):
+        for name, one in work.items():
+            started = clock()
+            one()
+            times[name] += [clock() - started] * (repeat > 0)
+    return {name: median(values) for name, values in times.items()}
 
 
 if __name__ == "__main__":

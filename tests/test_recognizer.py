@@ -159,6 +159,11 @@ BAD = {
     "option of another type": (SAMPLES, {"sampling_rate": RATE, "beam": "4"}, "beam='4': needs a value of type int"),
     "a truth for a number": (SAMPLES, {"sampling_rate": RATE, "beam": True}, "beam=True: needs a value of type int"),
     "option out of range": (SAMPLES, {"sampling_rate": RATE, "beam": 0}, "beam=0: must be 1 to 1000"),
+    "readings of nothing": (
+        SAMPLES,
+        {"sampling_rate": RATE, "readings": 8},
+        "lm=… or internal_lm_weight=… or phrases=…",
+    ),
     "weight of nothing": (SAMPLES, {"sampling_rate": RATE, "lm_weight": 0.4}, "has no effect without lm=…: give that"),
     "unknown search": (SAMPLES, {"sampling_rate": RATE, "search": "bean"}, "did you mean beam?"),
     "said twice": (SAMPLES, {"sampling_rate": RATE, "search": BeamOptions(), "beam": 3}, "beam: say it in the Beam"),

@@ -7,6 +7,8 @@ from typing import Optional
 
 from asr.options import MISSING, option, path_option
 
+SCORERS = "lm or internal_lm_weight or phrases"  # options that add to labels
+
 
 @dataclass
 class DecodeOptions:
@@ -49,9 +51,18 @@ class LabelSearchOptions(DecodeOptions):
 
 @dataclass
 class GreedyOptions(LabelSearchOptions):
-    """The likeliest arc of every node."""
+    """The likeliest arc of every node; where something is added to labels, a few readings while they are in doubt."""
 
     name: str = option("greedy", "which search", choices=("greedy",))
+    readings: int = option(
+        4,
+        "readings of an utterance that are followed while they are in doubt, where a language model or phrases are "
+        "given; 1: what is chosen stays chosen",
+        low=1,
+        high=1000,
+        only_with=SCORERS,
+    )
+    margin: float = option(2.0, "nats below the best at which a reading is given up", low=0, only_with=SCORERS)
 
 
 @dataclass

@@ -97,6 +97,7 @@ class BeamSearch:
     what else comes to the same labels and frame. An alignment ends where it passes the end of the utterance.
 
     scorers: add to the log-probabilities of labels, see `asr.decode.scorer`. blank_penalty: see `with_blank_penalty`.
+    margin: an alignment that is more than so many nats below the best one, with what is added, is given up.
     as_icefall: as its modified beam search, and sherpa-onnx's: of several alignments to the same labels each takes the
     place of a hypothesis in a frame before they are one, and at the end the score per label decides, the context before
     the first label included. Here they are one first, and the score decides, so that fewer hypotheses are given up.
@@ -110,10 +111,11 @@ class BeamSearch:
         max_symbols_per_frame: int = 1,
         scorers: Sequence[LabelScorer] = (),
         blank_penalty: float = 0.0,
+        margin: float = math.inf,
         as_icefall: bool = False,
     ) -> None:
         self.model, self.beam, self.arcs = model, beam, arcs or standard_arcs()
-        self.as_icefall = as_icefall
+        self.margin, self.as_icefall = margin, as_icefall
         self.device = model.joiner.output.weight.device
         self.joiner = with_blank_penalty(model.joiner, self.arcs, blank_penalty)
         self.scorer = ScorerSum(scorers, self.device)
@@ -143,7 +145,7 @@ class BeamSearch:
         here = replace(beam, score_BKW=torch.nn.functional.pad(beam.score_BKW, (0, 1), value=-math.inf))
         weights = self.weights(here, encoded_BJ)
         left = [after_blank(here, weights)]
-        extended = self.extend(here, weights, frame, history)
+        extended = self.extend(here, weights, frame, history, left)
         if not self.labels_stay:
             return self.refresh(self.merge([*left, gone_on(extended)]))
         for symbols in range(1, self.max_symbols_per_frame + 1):
@@ -151,7 +153,7 @@ class BeamSearch:
             weights = self.weights(extended, encoded_BJ)
             left.append(after_blank(extended, weights))
             if symbols < self.max_symbols_per_frame:
-                extended = self.extend(extended, weights, frame, history)
+                extended = self.extend(extended, weights, frame, history, left)
         return self.merge(left)
 
     def weights(self, beam: Beam, encoded_BJ: Tensor) -> Weights:
@@ -166,9 +168,9 @@ class BeamSearch:
         label_BKV[..., 0] = -math.inf  # a blank is no label
         return Weights(label_BKV, moves_BKE, blanks_BKE)
 
-    def extend(self, beam: Beam, weights: Weights, frame: Tensor, history: History) -> Beam:
-        """The best hypotheses with one more label, of those in the frame. Their predictor's output and scorer's state
-        are yet to follow.
+    def extend(self, beam: Beam, weights: Weights, frame: Tensor, history: History, left: list[Beam]) -> Beam:
+        """The best hypotheses with one more label, of those in the frame; `left` are those that have left it. Their
+        predictor's output and scorer's state are yet to follow.
         """
         scores = self.scorer.scores(beam.state_BKS.flatten(0, 1)).view(*beam.added_BK.shape, -1)
         added_BKV = beam.added_BK[..., None] + scores.expand_as(weights.label_BKV)
@@ -179,7 +181,7 @@ class BeamSearch:
         parent, moves_BNE = beam.take(source), taken(weights.moves_BKE, source)
         label = weights.label_BKV.flatten(1).gather(1, index)
         log_prob = label + onward_BK.gather(1, source)
-        return replace(
+        extended = replace(
             parent,
             score_BKW=(parent.score_BKW[..., 0] + label)[..., None] + moves_BNE,
             added_BK=added_BKV.flatten(1).gather(1, index),
@@ -189,6 +191,7 @@ class BeamSearch:
             # NaN says that it is out of date.
             predicted_BKJ=torch.full_like(parent.predicted_BKJ, math.nan),
         )
+        return self.within_margin(extended, left)
 
     def refresh(self, beam: Beam) -> Beam:
         """Bring the predictor's output and the scorer's state of extended hypotheses up to date."""
@@ -208,7 +211,16 @@ class BeamSearch:
         first_BM = each_BMM.argmax(2) == torch.arange(each_BMM.shape[1], device=self.device)
         scores_BMMW = joined.score_BKW[:, None].masked_fill(~same_BMM[..., None], -math.inf)
         joined = replace(joined, score_BKW=scores_BMMW.logsumexp(2).masked_fill(~first_BM[..., None], -math.inf))
-        return self.best(joined)
+        return self.within_margin(self.best(joined))
+
+    def within_margin(self, beam: Beam, others: Sequence[Beam] = ()) -> Beam:
+        """A beam without the alignments that are too far below the best one, of others included."""
+        if self.margin == math.inf:
+            return beam
+        scores = [one.score_BKW + one.added_BK[..., None] for one in (beam, *others)]
+        best_B = torch.stack([score_BKW.amax((1, 2)) for score_BKW in scores]).amax(0)
+        below_BKW = scores[0] < (best_B - self.margin)[:, None, None]
+        return replace(beam, score_BKW=beam.score_BKW.masked_fill(below_BKW, -math.inf))
 
     def best(self, beam: Beam) -> Beam:
         """The best hypotheses of a beam."""
@@ -238,11 +250,12 @@ def extended_identity(identity: Tensor, token: Tensor) -> Tensor:
 
 
 class BeamSession:
-    """A beam search of B utterances under way."""
+    """A beam search of B utterances under way. with_node: frames at which a hypothesis stood, of all of them."""
 
     def __init__(self, search: BeamSearch, batch: int) -> None:
         self.search, self.beam, self.history = search, search.start(batch), History()
         self.read_B = torch.zeros(batch, dtype=torch.long, device=self.beam.link_BK.device)
+        self.with_node = self.read_B.sum()
 
     @torch.inference_mode()
     def read(self, encoder_out_BTJ: Tensor, frames_B: Tensor) -> None:
@@ -255,6 +268,7 @@ class BeamSession:
         """Read one frame of the utterances `rows`."""
         everyone = len(rows) == len(self.read_B)
         part = self.beam if everyone else self.beam.rows(rows)
+        self.with_node = self.with_node + (part.score_BKW[..., 0] > -math.inf).any(1).sum()
         part = self.search.read_frame(part, encoded, self.read_B[rows], self.history)
         self.beam = part if everyone else widened(self.beam, part.added_BK.shape[1]).put(rows, part)
         self.read_B[rows] += 1
@@ -277,8 +291,8 @@ class BeamSession:
         return sorted(hypotheses, key=lambda one: one.score / (len(one.tokens) + first), reverse=True)
 
     def joined(self) -> int:
-        """See `Session`. Arcs skip frames, but of all hypotheses one nearly always stands in the frame."""
-        return int(self.read_B.sum())
+        """See `Session`."""
+        return int(self.with_node)
 
 
 def widened(beam: Beam, size: int) -> Beam:

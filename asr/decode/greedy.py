@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from asr.arcs.base import LABEL, ArcSet, Sigmoid, Softmax
+from asr.arcs.base import LABEL, ArcSet
 from asr.arcs.standard import standard_arcs
-from asr.decode.scorer import LabelScorer, ScorerSum, Tabulated
-from asr.decode.search import Hypothesis, Search, Session, with_blank_penalty
-from asr.models.predictor import StatelessPredictor
+from asr.decode.scorer import LabelScorer, ScorerSum
+from asr.decode.search import Hypothesis, Session, with_blank_penalty
 from asr.models.transducer import Transducer
-from asr.ops.joint.reference import linear_after_tanh
 
 ROWS = 256  # nodes that are evaluated at a time: enough for a product of matrices to be fast, few to be in vain
 MOST_AHEAD = 8  # frames of an utterance
@@ -25,7 +23,7 @@ MOST_LOGITS = 1 << 22  # of nodes that were passed, kept for their probabilities
 class GreedySearch:
     """Follows the likeliest arc from node to node, with at most `max_symbols_per_frame` labels a frame.
 
-    As it is here it runs on any device and with any joiner and scorer; see `greedy_search` for what is faster.
+    As it is here it runs on any device and with any joiner and scorer; see `asr.decode.make` for what is faster.
 
     Label-looping (Xu et al., arXiv 2406.06220): until the next label the predictor's output stays what it is, so
     several frames of each utterance are evaluated ahead, up to that label, and the predictor only where there is one.
@@ -247,29 +245,3 @@ class GreedySession:
     def joined(self) -> int:
         """See `Session`."""
         return int(self.passed - self.again if self.skips else self.read_B.sum())
-
-
-def greedy_search(
-    model: Transducer,
-    max_symbols_per_frame: int,
-    arcs: ArcSet,
-    scorers: Sequence[LabelScorer] = (),
-    blank_penalty: float = 0.0,
-) -> Search:
-    """The search compiled, where it can be and the code is kept; else as it is written here."""
-    tabulated = [scorer for scorer in scorers if isinstance(scorer, Tabulated)]
-    if is_known(model, arcs) and len(tabulated) == len(scorers):
-        from asr.decode import greedy_compiled  # imports numba, which takes 0.3 s
-
-        if greedy_compiled.is_kept():
-            return greedy_compiled.CompiledGreedySearch(model, max_symbols_per_frame, arcs, tabulated, blank_penalty)
-    return GreedySearch(model, max_symbols_per_frame, arcs, scorers, blank_penalty)
-
-
-def is_known(model: Transducer, arcs: ArcSet) -> bool:
-    """Whether predictor, joiner and arcs are those that are compiled, on a CPU, in a type that is."""
-    output, projection = linear_after_tanh(model.joiner), model.predictor_projection
-    if output is None or type(projection) is not nn.Linear or type(model.predictor) is not StatelessPredictor:
-        return False
-    of_kind = all(isinstance(head, Sigmoid) or (isinstance(head, Softmax) and not head.has_rest) for head in arcs.heads)
-    return of_kind and output.weight.device.type == "cpu" and output.weight.dtype in (torch.float32, torch.float64)

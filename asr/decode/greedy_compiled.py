@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from asr.arcs.base import NEXT_LABEL, ArcSet, Head, Sigmoid, Softmax
+from asr.arcs.base import ArcSet
 from asr.decode import greedy_kernel as kernel
+from asr.decode.node_compiled import in_threads, table_of, tables_of, weights_of
 from asr.decode.scorer import ScorerSum, Tabulated
 from asr.decode.search import Hypothesis, Session
 from asr.models.transducer import Transducer
 from asr.ops import compiled
 
 Array = np.ndarray
-
-WORTH_A_THREAD = 1 << 28  # multiplications in the joiner, some 10 ms
 
 
 def is_kept() -> bool:
@@ -59,49 +57,6 @@ class CompiledGreedySearch:
         """See `Search`."""
         return CompiledGreedySession(self, batch)
 
-    def tables(self) -> tuple[tuple[Array, Array], ...]:
-        """What scorers add, and where labels lead, as far as is known; of no scorers those of one that adds nothing."""
-        known = (scorer.tables() for scorer in self.scorers)
-        nothing = np.zeros((1, self.model.vocab_size), np.float32), np.zeros((1, self.model.vocab_size), np.int32)
-        return tuple((scores.numpy(), following.numpy()) for scores, following in known) or (nothing,)
-
-
-def weights_of(model: Transducer, arcs: ArcSet, blank_penalty: float) -> kernel.Weights:
-    """Those of predictor and joiner, with `blank_penalty` taken off blanks."""
-    bias_K = model.joiner.output.bias.detach().clone()
-    bias_K[list(arcs.blanks)] -= blank_penalty
-    projection = model.predictor_projection
-    arrays = model.predictor.by_place(), projection.weight, projection.bias, model.joiner.output.weight, bias_K
-    # Copies: the storage of what numpy has seen can no longer be resized, as it is where weights are divided.
-    return kernel.Weights(*(array.detach().clone(memory_format=torch.contiguous_format).numpy() for array in arrays))
-
-
-def table_of(arcs: ArcSet, outputs: int, labels: int) -> kernel.Arcs:
-    """Arcs as the kernel reads them. A sigmoid is a softmax of an output and of 0."""
-    heads: list[tuple[int, int, bool]] = []
-    choices: list[tuple[int, int]] = []
-    for number, head in enumerate(arcs.heads):
-        begin, end, columns = outputs_of(head, outputs)
-        heads.append((begin, end, kernel.ZERO in columns))
-        choices += [(column, number) for column in columns]
-    most = max(len(arc.choices) for arc in arcs.arcs)
-    padded = [
-        [*(choices[c] for c in arc.choices), *[(kernel.NOTHING, 0)] * (most - len(arc.choices))] for arc in arcs.arcs
-    ]
-    column_AC, head_AC = np.moveaxis(np.array(padded), 2, 0).copy()
-    begin_H, end_H, zero_H = np.array(heads).T.copy()
-    frames_A, emits_A = np.array(arcs.moves).T.copy()
-    return kernel.Arcs(begin_H, end_H, zero_H > 0, column_AC, head_AC, frames_A, emits_A > 0, labels)
-
-
-def outputs_of(head: Head, outputs: int) -> tuple[int, int, list[int]]:
-    """The outputs that a head reads, first and end, and the column of each of its choices."""
-    if isinstance(head, Sigmoid):
-        return head.column, head.column + 1, [head.column, kernel.ZERO]
-    assert isinstance(head, Softmax)
-    columns = [kernel.NEXT_LABEL if column == NEXT_LABEL else head.begin + column for column in head.columns]
-    return head.begin, outputs if head.end is None else head.end, columns
-
 
 class CompiledGreedySession:
     """The state of B utterances.
@@ -132,10 +87,15 @@ class CompiledGreedySession:
         search, paths, (batch, frames, _) = self.search, self.paths, rows_BTJ.shape
         labels = kernel.Labels(*(np.empty((batch, frames), kind) for kind in (np.int64, np.int64, np.float64)))
         paths.count_B[:] = paths.unseen_B[:] = 0
-        given = search.weights, search.table, search.tables(), search.max_symbols_per_frame
+        given = (
+            search.weights,
+            search.table,
+            tables_of(search.scorers, search.model.vocab_size),
+            search.max_symbols_per_frame,
+        )
         of_part = rows_BTJ, begin_B, self.read_B, paths, labels
-        work = int((self.read_B - begin_B).sum()) * search.weights.joiner_KJ.size // WORTH_A_THREAD
-        in_threads(lambda first, step: kernel.search(*given, *of_part, first, step), min(work, batch // kernel.LANES))
+        nodes = int((self.read_B - begin_B).sum())
+        in_threads(lambda first, step: kernel.search(*given, *of_part, first, step), search.weights, nodes, batch)
         for found, count, *columns in zip(self.found, paths.count_B, *labels):
             for values, column in zip((found.tokens, found.frames, found.confidences), columns):
                 values += column[:count].tolist()
@@ -160,13 +120,3 @@ class CompiledGreedySession:
     def joined(self) -> int:
         """See `Session`."""
         return int(self.paths.joined_B.sum())
-
-
-def in_threads(work: Callable[[int, int], None], most: int) -> None:
-    """Do work in parts, as many as torch has threads and at most so many. A part is told its number and theirs."""
-    parts = max(min(torch.get_num_threads(), most), 1)
-    if parts == 1:
-        work(0, 1)
-        return
-    with ThreadPoolExecutor(parts) as pool:
-        list(pool.map(work, range(parts), [parts] * parts))

@@ -1,8 +1,7 @@
 """The path of greedy search, compiled: of several utterances at a time, but each as if it were alone.
 
-`LANES` utterances go from node to node side by side, so that the joiner's weights are read once for all of them. Each
-sum has the same order in whatever lane and beside whatever it is made, so results do not depend on the batch to the
-last bit. Arrays are those of numpy; names are as in `asr.decode.greedy`.
+`LANES` utterances go from node to node side by side, so that the joiner's weights are read once for all of them. What
+is found does not depend on the batch to the last bit. Arrays are those of numpy; names are as in `asr.decode.greedy`.
 """
 
 from __future__ import annotations
@@ -12,45 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from asr.decode.node_kernel import LANES, UNSEEN, Arcs, Tables, Weights, added, embed, hidden, linear, normaliser, weigh
 from asr.ops.compiled import compiled
 
 Array = np.ndarray
-
-LANES = 4  # as many rows as `_linear` has sums
-NEXT_LABEL, ZERO, NOTHING = -1, -2, -3  # columns of an arc's choices that are none of the joiner's
-UNSEEN = -1  # of a scorer's table: where a label leads is not known yet
-
-_SHIFT = 1.5 * 2**52  # what is added to a number to round it to an integer, which is then in its lowest bits
-_LN2 = math.log(2)
-_TAYLOR = tuple(1 / math.factorial(n) for n in range(9, -1, -1))  # of e^x up to |x| = ln(2)/2: to 1e-11
-
-
-class Weights(NamedTuple):
-    """Of predictor and joiner. by_place_CVD: see `StatelessPredictor.by_place`; the others are of linear maps."""
-
-    by_place_CVD: Array
-    predictor_JD: Array
-    predictor_J: Array
-    joiner_KJ: Array
-    joiner_K: Array
-
-
-class Arcs(NamedTuple):
-    """A set of arcs: which outputs each has a choice of, and of which distributions these are.
-
-    begin_H, end_H: the outputs of each distribution, a softmax; zero_H: whether it has one more, which is always 0.
-    column_AC, head_AC: output and distribution of each choice; NEXT_LABEL, ZERO, or NOTHING where there is no choice.
-    frames_A, emits_A: how far each arc leads, and whether it emits a label. labels: where their outputs end.
-    """
-
-    begin_H: Array
-    end_H: Array
-    zero_H: Array
-    column_AC: Array
-    head_AC: Array
-    frames_A: Array
-    emits_A: Array
-    labels: int
 
 
 class Paths(NamedTuple):
@@ -87,78 +51,6 @@ class Lanes(NamedTuple):
     logits_LK: Array
 
 
-@compiled(fastmath=("contract",))
-def _exp(x: float) -> float:
-    """e^x, to 1e-11 of it, by operations of which LLVM makes vectors, as it does not of calls."""
-    x = min(max(x, -700.0), 700.0)
-    shifted = x / _LN2 + _SHIFT
-    rest = x - (shifted - _SHIFT) * _LN2
-    value = 0.0
-    for coefficient in _TAYLOR:
-        value = value * rest + coefficient
-    return value * np.int64((np.float64(shifted).view(np.int64) + 1023) << 52).view(np.float64)
-
-
-@compiled()
-def _hidden(encoder_J: Array, predictor_J: Array, hidden_J: Array) -> None:
-    """tanh(encoder + predictor)."""
-    for j in range(len(hidden_J)):
-        hidden_J[j] = 1 - 2 / (1 + _exp(2.0 * (encoder_J[j] + predictor_J[j])))
-
-
-@compiled(fastmath=("reassoc", "contract", "nsz"))
-def _linear(rows_LI: Array, weight_OI: Array, bias_O: Array, out_LO: Array) -> None:
-    """A linear map of all lanes."""
-    row0, row1, row2, row3 = rows_LI[0], rows_LI[1], rows_LI[2], rows_LI[3]
-    for o in range(len(bias_O)):
-        weight = weight_OI[o]
-        sum0 = sum1 = sum2 = sum3 = weight.dtype.type(0)
-        for i in range(len(weight)):
-            sum0 += weight[i] * row0[i]
-            sum1 += weight[i] * row1[i]
-            sum2 += weight[i] * row2[i]
-            sum3 += weight[i] * row3[i]
-        out_LO[0, o] = bias_O[o] + sum0
-        out_LO[1, o] = bias_O[o] + sum1
-        out_LO[2, o] = bias_O[o] + sum2
-        out_LO[3, o] = bias_O[o] + sum3
-
-
-@compiled()
-def _embed(by_place_CVD: Array, context_C: Array, embedded_D: Array) -> None:
-    """The predictor's output before its projection."""
-    for d in range(len(embedded_D)):
-        value = by_place_CVD[0, context_C[0], d]
-        for place in range(1, len(context_C)):
-            value += by_place_CVD[place, context_C[place], d]
-        embedded_D[d] = max(value, 0)
-
-
-@compiled()
-def _normaliser(logits_K: Array, begin: int, end: int, zero: bool) -> float:
-    """Logarithm of the sum of e^logit over a distribution's outputs."""
-    most = logits_K[begin]
-    for k in range(begin + 1, end):
-        most = max(most, logits_K[k])
-    if zero:
-        most = max(most, 0)
-    total = _exp(np.float64(-most)) if zero else 0.0
-    for k in range(begin, end):
-        total += _exp(np.float64(logits_K[k] - most))
-    return most + math.log(total)
-
-
-@compiled()
-def _weigh(arcs: Arcs, logits_K: Array, norm_H: Array, token: int, weight_A: Array) -> None:
-    """Log-weights of the arcs of a node whose label is `token`."""
-    for a in range(len(weight_A)):
-        weight_A[a] = 0
-        for c in range(arcs.column_AC.shape[1]):
-            column = token if arcs.column_AC[a, c] == NEXT_LABEL else arcs.column_AC[a, c]
-            if column != NOTHING:
-                weight_A[a] += (logits_K[column] if column != ZERO else 0) - norm_H[arcs.head_AC[a, c]]
-
-
 @compiled()
 def _likeliest_arc(weight_A: Array) -> int:
     best = 0
@@ -178,34 +70,25 @@ def _likeliest_label(logits_K: Array, labels: int) -> int:
 
 
 @compiled()
-def _added(tables: tuple[tuple[Array, Array], ...], state_S: Array, label: int) -> float:
-    """What scorers add to a label."""
-    total = 0.0
-    for s in range(len(tables)):
-        total += tables[s][0][state_S[s], label]
-    return total
-
-
-@compiled()
-def _best_scored(tables: tuple[tuple[Array, Array], ...], state_S: Array, logits_K: Array, labels: int) -> int:
+def _best_scored(tables: Tables, state_S: Array, logits_K: Array, labels: int) -> int:
     """The best label by the model and the scorers together."""
-    best, most = 1, logits_K[1] + _added(tables, state_S, 1)
+    best, most = 1, logits_K[1] + added(tables, state_S, 1)
     for k in range(2, labels):
-        value = logits_K[k] + _added(tables, state_S, k)
+        value = logits_K[k] + added(tables, state_S, k)
         if value > most:
             best, most = k, value
     return best
 
 
 @compiled()
-def _follow(tables: tuple[tuple[Array, Array], ...], paths: Paths, b: int, label: int) -> bool:
+def _follow(tables: Tables, paths: Paths, b: int, label: int) -> bool:
     """Take scorers one label further; whether all of them know where it leads, or none moves."""
     state_S = paths.state_BS[b]
     for s in range(len(tables)):
         if tables[s][1][state_S[s], label] == UNSEEN:
             paths.unseen_B[b] = label
             return False
-    paths.score_B[b] += _added(tables, state_S, label)
+    paths.score_B[b] += added(tables, state_S, label)
     for s in range(len(tables)):
         state_S[s] = tables[s][1][state_S[s], label]
     return True
@@ -232,7 +115,7 @@ def _emit(arcs: Arcs, weight_A: Array, paths: Paths, labels: Labels, b: int, lab
 @compiled()
 def _step(
     arcs: Arcs,
-    tables: tuple[tuple[Array, Array], ...],
+    tables: Tables,
     limit: int,
     logits_K: Array,
     norm_H: Array,
@@ -243,16 +126,16 @@ def _step(
 ) -> bool:
     """Go along the likeliest arc of a node; whether that emits a label."""
     for h in range(len(norm_H)):
-        norm_H[h] = _normaliser(logits_K, arcs.begin_H[h], arcs.end_H[h], arcs.zero_H[h])
+        norm_H[h] = normaliser(logits_K, arcs.begin_H[h], arcs.end_H[h], arcs.zero_H[h])
     token = _likeliest_label(logits_K, arcs.labels)
-    _weigh(arcs, logits_K, norm_H, token, weight_A)
+    weigh(arcs, logits_K, norm_H, token, weight_A)
     arc = _likeliest_arc(weight_A)
     emits = arcs.emits_A[arc]
     if emits:
         token = _best_scored(tables, paths.state_BS[b], logits_K, arcs.labels)
         if not _follow(tables, paths, b, token):
             return False
-        _weigh(arcs, logits_K, norm_H, token, weight_A)
+        weigh(arcs, logits_K, norm_H, token, weight_A)
         _emit(arcs, weight_A, paths, labels, b, token)
     paths.score_B[b] += weight_A[arc]
     paths.joined_B[b] += paths.emitted_B[b] == 0
@@ -299,8 +182,8 @@ def _predict(weights: Weights, paths: Paths, lanes: Array, buffers: Lanes) -> No
     """The predictor's output of all lanes."""
     for lane in range(LANES):
         if lanes[lane] >= 0:
-            _embed(weights.by_place_CVD, paths.context_BC[lanes[lane]], buffers.embedded_LD[lane])
-    _linear(buffers.embedded_LD, weights.predictor_JD, weights.predictor_J, buffers.predicted_LJ)
+            embed(weights.by_place_CVD, paths.context_BC[lanes[lane]], buffers.embedded_LD[lane])
+    linear(buffers.embedded_LD, weights.predictor_JD, weights.predictor_J, buffers.predicted_LJ)
 
 
 @compiled()
@@ -310,8 +193,8 @@ def _join(weights: Weights, rows_BTJ: Array, begin_B: Array, paths: Paths, lanes
         b = lanes[lane]
         if b >= 0:
             row_J = rows_BTJ[b, paths.frame_B[b] - begin_B[b]]
-            _hidden(row_J, buffers.predicted_LJ[lane], buffers.hidden_LJ[lane])
-    _linear(buffers.hidden_LJ, weights.joiner_KJ, weights.joiner_K, buffers.logits_LK)
+            hidden(row_J, buffers.predicted_LJ[lane], buffers.hidden_LJ[lane])
+    linear(buffers.hidden_LJ, weights.joiner_KJ, weights.joiner_K, buffers.logits_LK)
 
 
 @compiled()
@@ -331,7 +214,7 @@ def _buffers(weights: Weights) -> Lanes:
 def search(
     weights: Weights,
     arcs: Arcs,
-    tables: tuple[tuple[Array, Array], ...],
+    tables: Tables,
     limit: int,
     rows_BTJ: Array,
     begin_B: Array,

@@ -602,6 +602,12 @@ def test_nearest_prefers_the_last_component() -> None:
             "decode.lm=x.arpa",
         ),
         ("train", "decode.phrase_boost=2", "has no effect without decode.phrases=…", "decode.phrases=p.txt"),
+        (
+            "decode",
+            "decode.readings=8",
+            "has no effect without decode.lm=… or decode.internal_lm_weight=… or decode.phrases=…",
+            "decode.internal_lm_weight=0.1",
+        ),
         ("train", "data.noise.snr_db=[5,10]", "has no effect without data.noise.cuts=…", "data.noise.cuts=[n]"),
         ("train", "optim.eden_steps=9", "has no effect without optim.schedule=eden", "optim=scaled_adam"),
         ("train", "data.rooms.longest_t60=1", "without data.rooms.probability=…", "data.rooms.probability=0.1"),

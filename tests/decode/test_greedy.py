@@ -19,10 +19,10 @@ from asr.config import (
     MultiBlankArcOptions,
     TdtArcOptions,
 )
-from asr.decode import greedy, greedy_compiled
-from asr.decode.greedy import GreedySearch, greedy_search
+from asr.decode import greedy, node_compiled
+from asr.decode.greedy import GreedySearch
 from asr.decode.greedy_compiled import CompiledGreedySearch
-from asr.decode.make import make_search
+from asr.decode.make import greedy_search, make_search
 from asr.decode.scorer import Tabulated
 from asr.decode.search import Hypothesis, Search, search_all
 from asr.errors import InputError
@@ -300,7 +300,7 @@ def test_probabilities_do_not_depend_on_how_many_nodes_they_are_made_of_at_once(
     "arcs", [TdtArcOptions(), MultiBlankArcOptions(), HatArcOptions()], ids=["tdt", "multi", "hat"]
 )
 def test_a_model_is_never_read_as_if_it_had_other_arcs(arcs):
-    model, loss = random_model(0, VOCAB, arcs.extra_outputs), FullLossOptions(arcs=arcs)
+    model, loss = random_model(0, VOCAB, arcs.extra_outputs).float(), FullLossOptions(arcs=arcs)
     message = f"k2 knows the standard arcs alone, .* loss.arcs.name={arcs.name}: use decode=greedy or decode=beam"
     with pytest.raises(InputError, match=message):
         make_search(K2BeamOptions(), model, loss, tokenizer=None)
@@ -324,7 +324,7 @@ def test_compiled_an_utterance_has_the_same_result_to_the_last_bit_whatever_it_i
     alone = (decode(search, encoded[b : b + 1, :length], frames[b : b + 1]) for b, length in enumerate(frames))
     assert [one for (one,) in alone] == together
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    monkeypatch.setattr(greedy_compiled, "WORTH_A_THREAD", 1)
+    monkeypatch.setattr(node_compiled, "WORTH_A_THREAD", 1)
     assert decode(search, encoded, frames) == together
     for found, wanted in zip(together, decode(GreedySearch(model, 2, arcs, search.scorers), encoded, frames)):
         assert (found.tokens, found.frames) == (wanted.tokens, wanted.frames)

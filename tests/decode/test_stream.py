@@ -1,6 +1,7 @@
 """Streaming: the same result as of the whole, from features and from samples."""
 
 import math
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from asr.arcs.standard import standard_arcs
 from asr.data.features import SAMPLING_RATE, make_fbank
 from asr.data.tokenizer import train_tokenizer
 from asr.decode.beam import BeamSearch
+from asr.decode.beam_compiled import CompiledBeamSearch
 from asr.decode.greedy import GreedySearch
 from asr.decode.greedy_compiled import CompiledGreedySearch
 from asr.decode.live import ENDPOINT_SECONDS, LiveSearch, agreed, together
@@ -37,6 +39,9 @@ SEARCHES = {
     "greedy": lambda model: GreedySearch(model, 3),
     "greedy, compiled": lambda model: CompiledGreedySearch(model, 3, standard_arcs()),
     "beam": lambda model: BeamSearch(model, 3, standard_arcs("modified")),
+    "beam, compiled": lambda model: CompiledBeamSearch(
+        deepcopy(model).float(), 3, standard_arcs("modified"), margin=2.0
+    ),
 }
 
 
