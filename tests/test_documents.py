@@ -1,7 +1,7 @@
 """What the documents print does what they say: their Python and their commands run, block after block.
 
-A block of commands that is not run says why, `<!-- not run: REASON -->` in the line above it; the options of its commands
-are checked all the same.
+A block of commands that is not run says why, `<!-- not run: REASON -->` in the line above it; the options of its
+commands are checked all the same.
 """
 
 import glob
@@ -24,7 +24,7 @@ from asr.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "recipes").glob("*/README.md"))]
-BLOCK = re.compile(r"(?:^<!-- not run: (.+) -->\n)?^```(python|bash)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"(?:^<!-- not run: ([^\n]+) -->\n)?^```(python|bash)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SHORT = [f"train.{name}=2" for name in ("steps", "validate_every", "save_every")]
 SHORT += ["train.average_last=1", "train.device=cpu", "data.workers=0"]
 
@@ -45,9 +45,9 @@ def blocks(page):
 
 
 def commands(block):
-    """The words of each command of a block."""
-    lines = block.code.replace("\\\n", " ").splitlines()
-    return [words for line in lines if (words := shlex.split(line, comments=True))]
+    """The words of each command of a block, without where its output goes."""
+    lines = re.split("\n|&&", block.code.replace("\\\n", " "))
+    return [words for line in lines if (words := shlex.split(line.partition(" > ")[0], comments=True))]
 
 
 PARSED = {page: blocks(page) for page in PAGES}
@@ -74,9 +74,15 @@ def beside_a_run(streaming_run, tiny_corpus, tmp_path, monkeypatch):
         folder.mkdir()
         for name, cuts in (("train", tiny_corpus.train), ("dev", tiny_corpus.dev), ("test", tiny_corpus.dev)):
             (folder / f"cuts_{name}.jsonl.gz").symlink_to(cuts)
-        (folder / "char").symlink_to(tiny_corpus.tokenizer)
+        shutil.copytree(tiny_corpus.tokenizer, folder / "char")
     for name, audio in (("recording", "dev-4"), ("other", "dev-1"), ("talk", "dev-0")):
         soundfile.write(tmp_path / f"{name}.wav", *soundfile.read(tiny_corpus.directory / f"{audio}.flac"))
+    for path in sorted(tiny_corpus.directory.glob("train-*.flac")):
+        speaker = tmp_path / "corpora" / "mine" / path.stem[:-1]
+        speaker.mkdir(parents=True, exist_ok=True)
+        (speaker / path.name).symlink_to(path)
+        (speaker / f"{path.stem}.txt").write_text("LOW MID HIGH TOP")
+    monkeypatch.setenv("HOME", str(tmp_path))
     words = [f"cuts=[{tiny_corpus.train}]", f"tokenizer={tiny_corpus.tokenizer}", f"output={tmp_path / '5gram.arpa'}"]
     assert main(["lm", *words, "order=5"]) == 0
     monkeypatch.chdir(tmp_path)
@@ -96,15 +102,19 @@ def run(page, names, languages=("python",)):
 
 def run_command(words, place):
     """Runs a command as it is printed; a training, so that it is over soon."""
-    assert words[0] == "asr", f"{place}: {words[0]} is not run by this test: <!-- not run: REASON --> goes above the block"
+    assert words[0] == "asr", (
+        f"{place}: {words[0]} is not run by this test; put <!-- not run: REASON --> above the block"
+    )
     found = [one for word in words[1:] for one in (sorted(glob.glob(word)) or [word])]
     found = [re.sub("^model=.*", "model=debug", word) for word in found]
-    assert main([*found, *SHORT] if words[1] == "train" else found) == 0, f"{place}: {shlex.join(words)}"
+    faster = {"train": SHORT, "validate": ["jobs=0"]}.get(words[1], [])
+    assert main([*found, *faster]) == 0, f"{place}: {shlex.join(words)}"
 
 
 def check_command(words):
-    """Whether a command's options are such; placeholders of a word stand for anything."""
-    words = [word for word in words[1:] if word != "…"]
+    """Whether a command's options are such; a `…` is what a training needs."""
+    needed = ["run=r", "data.train_cuts=[c]", "data.valid_cuts=[c]", "data.tokenizer=t"]
+    words = [one for word in words[1:] for one in (needed if word == "…" else [word])]
     if "--config-name" in words:
         name = words.index("--config-name")
         recipe = next(ROOT.glob(f"recipes/*/conf/{words[name + 1]}.yaml"), None)
@@ -113,7 +123,7 @@ def check_command(words):
     if "--multirun" not in words:
         assert main([*words, "--cfg"]) == 0, shlex.join(words)
     else:
-        compose_sweep(words[0], [word for word in words[2:-4]], Path(words[-3]), words[-1])
+        compose_sweep(words[0], words[2:-4], Path(words[-3]), words[-1])
 
 
 @pytest.mark.parametrize("page", RUN, ids=lambda page: str(page.relative_to(ROOT)))
