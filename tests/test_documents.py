@@ -21,6 +21,7 @@ import asr
 from asr import config, losses
 from asr.cli.compose import compose_sweep
 from asr.cli.main import main
+from asr.cli.multirun import LAUNCHER
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "recipes").glob("*/README.md"))]
@@ -123,7 +124,8 @@ def check_command(words):
     if "--multirun" not in words:
         assert main([*words, "--cfg"]) == 0, shlex.join(words)
     else:
-        compose_sweep(words[0], words[2:-4], Path(words[-3]), words[-1])
+        options = [word for word in words[2:-4] if not word.startswith(LAUNCHER)]
+        compose_sweep(words[0], options, Path(words[-3]), words[-1])
 
 
 @pytest.mark.parametrize("page", RUN, ids=lambda page: str(page.relative_to(ROOT)))
