@@ -6,6 +6,7 @@ import contextlib
 import re
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -30,20 +31,30 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def make_reproducible(device: torch.device) -> None:
-    """Choose, on a GPU, the ways of computing that give the same bits every time, where torch has one.
+@contextlib.contextmanager
+def reproducible(device: torch.device) -> Iterator[None]:
+    """In the block, choose on a GPU the ways of computing that give the same bits every time, where torch has one.
 
     It has none for the gradient of CTC, which has yet given the same bits in every run that was tried (docs/gpu.md).
     cuBLAS gives the same bits with a workspace of its own for each stream, as torch gives it; torch does not go by that
     but by a variable, CUBLAS_WORKSPACE_CONFIG, which it then reads anew for every product: these took three times as
     long, and a step twice.
     """
-    if device.type == "cuda":
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        # Which is for finding faults, and takes time.
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    if device.type != "cuda":
+        yield
+        return
+    options: Any = torch.utils.deterministic  # type: ignore[attr-defined]
+    mode, fills = torch.get_deterministic_debug_mode(), options.fill_uninitialized_memory
+    with warnings.catch_warnings():
         for known in ("ctc_loss_backward_gpu does not have a deterministic", "Deterministic behavior was enabled"):
             warnings.filterwarnings("ignore", known)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        options.fill_uninitialized_memory = False  # which is for finding faults, and takes time
+        try:
+            yield
+        finally:
+            torch.set_deterministic_debug_mode(mode)
+            options.fill_uninitialized_memory = fills
 
 
 def is_out_of_memory(error: BaseException) -> bool:

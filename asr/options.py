@@ -252,6 +252,12 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def differing(options: Sequence[dict[str, str]]) -> list[str]:
+    """The names of the options that are not the same in all that have them, sorted."""
+    names = sorted({name for one in options for name in one})
+    return [name for name in names if len({one[name] for one in options if name in one}) > 1]
+
+
 def nearest(word: str, names: Iterable[str], count: int = 3) -> list[str]:
     """The names most like `word`, or whose last component is most like its last component."""
     scores = {name: _likeness(word, name) for name in names}

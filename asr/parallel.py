@@ -60,8 +60,15 @@ def start_workers(jobs: int, scheduler: str = "") -> contextlib.AbstractContextM
 
 @contextlib.contextmanager
 def local_workers(jobs: int) -> Iterator[Workers]:
-    """`jobs` processes, which are spawned: forking after torch has started threads can hang."""
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as executor:
+    """`jobs` processes, which are spawned: forking after torch has started threads can hang.
+
+    Raises InputError where the system lets them share nothing.
+    """
+    try:
+        executor = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"))
+    except OSError as error:  # in /dev/shm, which may be full, or beyond a limit on the size of files
+        raise InputError(f"jobs={jobs}: processes cannot share memory ({error}); make room, or allow it") from error
+    with executor:
         yield Workers(executor, jobs)
 
 

@@ -6,6 +6,7 @@
 bash that is sent a signal dies at once, or waits for what it has started and never hears of it; either way what it
 started goes on. So the command gets a process group of its own, to all of which every signal is passed on; who is left
 of it when the command has ended is asked to end, too; and a guard beside this process does so where this one is killed.
+At a terminal that group is in front: it may read, as debuggers do, and hears Ctrl-C and Ctrl-Z itself.
 The exit status is the command's, or 128 and the number of the signal. Of what leaves the group, as torchrun's
 processes do, each has to watch its parent.
 
@@ -65,16 +66,62 @@ def guard(group: int, parent: int) -> None:
     end(group)
 
 
+# The terminal
+
+
+def front() -> int:
+    """The process group that the terminal listens to, of which standard input is; 0 where it is of none."""
+    try:
+        return os.tcgetpgrp(0)
+    except OSError:
+        return 0
+
+
+def bring_to_front(group: int) -> None:
+    """Have the terminal listen to a process group."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTTOU])  # which stops those who ask and are not in front
+    with contextlib.suppress(OSError):
+        os.tcsetpgrp(0, group)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTTOU])
+
+
+def lead(in_front: bool) -> None:
+    """Be a process group of one's own."""
+    os.setpgrp()
+    if in_front:
+        bring_to_front(os.getpgrp())
+
+
+def give_back(group: int) -> None:
+    """Be in front again, where the group is."""
+    if front() == group:
+        bring_to_front(os.getpgrp())
+
+
 def pause(group: int) -> None:
-    """Ctrl-Z: stop, and go on, together with the group."""
-    os.killpg(group, signal.SIGSTOP)
-    os.kill(os.getpid(), signal.SIGSTOP)
+    """Stop, together with all that a shell knows of, and go on together with the group."""
+    give_back(group)
+    before = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+    os.killpg(os.getpgrp(), signal.SIGTSTP)  # not SIGSTOP: where no shell is, nobody would have it go on
+    signal.signal(signal.SIGTSTP, before)
+    if front() == os.getpgrp():
+        bring_to_front(group)
     os.killpg(group, signal.SIGCONT)
+
+
+def wait(group: int) -> int:
+    """The exit status of its leader; stops when that is stopped."""
+    while True:
+        _, status = os.waitpid(group, os.WUNTRACED)
+        if not os.WIFSTOPPED(status):
+            return os.waitstatus_to_exitcode(status)
+        pause(group)
 
 
 def main(command: list[str]) -> int:
     """Run it; returns its exit status."""
-    child = subprocess.Popen(command, preexec_fn=os.setpgrp)
+    in_front = front() == os.getpgrp()
+    child = subprocess.Popen(command, preexec_fn=lambda: lead(in_front))
     group, me, received = child.pid, os.getpid(), list[int]()
     beside = os.fork()
     if beside == 0:
@@ -87,10 +134,11 @@ def main(command: list[str]) -> int:
             os.killpg(group, number)
 
     for number in PASSED_ON:
-        if signal.getsignal(number) != signal.SIG_IGN:  # as `nohup` leaves SIGHUP
+        if signal.getsignal(number) != signal.SIG_IGN:  # as `nohup` leaves SIGHUP, and `&` in a script SIGINT
             signal.signal(number, pass_on)
-    signal.signal(signal.SIGTSTP, lambda *_: pause(group))
-    status = child.wait()
+    signal.signal(signal.SIGTSTP, lambda *_: os.killpg(group, signal.SIGSTOP))
+    status = wait(group)
+    give_back(group)
     end(group)
     os.kill(beside, signal.SIGKILL)
     os.waitpid(beside, 0)

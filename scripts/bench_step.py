@@ -21,7 +21,7 @@ import torch
 
 from asr.cli.compose import compose
 from asr.data.batch import Batch, Position
-from asr.device import choose_device, make_reproducible
+from asr.device import choose_device, reproducible
 from asr.runs.directory import RunDirectory
 from asr.train.loop import Trainer
 from asr.train.task import compile_layers, make_task
@@ -63,7 +63,6 @@ def main() -> None:
     logging.getLogger("asr").setLevel(logging.ERROR)
     config = compose("train", ["model=medium", "loss=pruned", "run=bench", *given.options])
     device = choose_device(config.train.device)
-    make_reproducible(device)  # as in training
     torch.manual_seed(0)
     task = make_task(config, given.vocab_size).to(device)
     if config.train.compile:
@@ -72,7 +71,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         run = RunDirectory(Path(directory))
         trainer = Trainer(task, lambda _: iter(()), lambda _: {}, run, config.train, config.optim, device)
-        times = [time_step(trainer, batch) for _ in range(given.steps + 1)]
+        with reproducible(device):  # as in training
+            times = [time_step(trainer, batch) for _ in range(given.steps + 1)]
     parameters = sum(p.numel() for p in task.model.parameters())
     first, times = times[0], times[1:]
     print(f"{statistics.median(times):.2f} s/step, median of {min(times):.2f} to {max(times):.2f}; first {first:.2f} s")

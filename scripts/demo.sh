@@ -9,8 +9,10 @@ unset ASR_SUPERVISED
 bash recipes/digits/run.sh
 
 run=recipes/digits/exp/transducer
+.venv/bin/asr report "$run" "output=$run/report.html" "cuts=[recipes/digits/data/cuts_test.jsonl.gz]"
 echo
 echo "checkpoint   $(ls -d $run/checkpoints/step-* | tail -n 1)"
 echo "hypotheses   $run/decode_test/hypotheses.jsonl"
 echo "TensorBoard  $run/tensorboard"
+echo "report       $run/report.html: open it in a browser"
 cat $run/decode_test/wer.txt

@@ -1,5 +1,6 @@
 """Fixtures that several tests share."""
 
+import importlib
 import importlib.util
 import os
 import sys
@@ -16,6 +17,14 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is defined
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def torture(name: str) -> ModuleType:
+    """A row of scripts/torture, or what the rows share."""
+    folder = str(REPOSITORY / "scripts" / "torture")
+    if folder not in sys.path:
+        sys.path.append(folder)  # last: the rows have common names
+    return importlib.import_module(name)
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,11 @@ from asr.config import CompareConfig, TrainConfig
 from asr.config.schema import list_options
 from asr.console import table
 from asr.errors import InputError
+from asr.options import differing
 from asr.progress import told_if_slow
 from asr.runs.result import Result, read_result
 from asr.score.comparison import against_best, alone
+from asr.score.record import read_settings
 from asr.score.report import Rate, read_rate
 from asr.score.tables import DIFFERENCES, decodings, differences, note_columns, rate_columns
 from asr.score.wer import RATES
@@ -31,7 +33,8 @@ def main(config: CompareConfig) -> None:
         if len(decoded) < len(config.runs):
             raise InputError(f"{decoded[0]}: a decoding, and others are runs: compare runs, or compare decodings")
         rates = {path: read_rate(Path(path) / "wer.txt") for path in decoded}
-        print("\n".join(table([*zip(*([head, *cells] for head, cells in decodings(rates)), strict=True)])))
+        settings = {path: read_settings(Path(path)) for path in decoded}
+        print("\n".join(table([*zip(*([head, *cells] for head, cells in decodings(rates, settings)), strict=True)])))
         print_differences([rates])
         return
     results = sorted((read_result(Path(path)) for path in config.runs), key=place)
@@ -97,12 +100,6 @@ def columns(results: Sequence[Result], options: Sequence[str]) -> Iterator[tuple
         rates = [result.decoded.get(name) for result in results]
         yield from rate_columns(name, rates)
         yield from note_columns(f"{name}: ", rates)
-
-
-def differing(options: Sequence[dict[str, str]]) -> list[str]:
-    """The names of the options that are not the same in all runs that have them, sorted."""
-    names = sorted({name for one in options for name in one})
-    return [name for name in names if len({one[name] for one in options if name in one}) > 1]
 
 
 def is_path(name: str) -> bool:

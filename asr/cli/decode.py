@@ -14,7 +14,7 @@ from asr.data.ctm import Aligned, check_for_ctm, write_ctm
 from asr.data.manifest import open_cuts
 from asr.data.words import aligned_words
 from asr.decode.decoder import Decoder
-from asr.decode.results import decode_to, results_journal, search_settings
+from asr.decode.results import decode_to, record_of, results_journal, search_settings
 from asr.decode.words import recognised_words
 from asr.errors import InputError, PartlyDone
 from asr.files import require_directory
@@ -100,8 +100,8 @@ def write_all(config: DecodeConfig, cuts: CutSet, found: list[list[Utterance]], 
     (output / "nbest.jsonl").unlink(missing_ok=True)
     if config.nbest > 1:
         write_nbest(output / "nbest.jsonl", (hypotheses[: config.nbest] for hypotheses in found))
-    files = ["hypotheses.jsonl", "hypotheses.ctm", "recogs.txt", "errs.txt", "alignments.txt"]
+    files = ["hypotheses.jsonl", "hypotheses.ctm", "recogs.txt", "errs.txt", "alignments.txt", "decode.json"]
     print(f"{output}: {', '.join(files + ['nbest.jsonl'] * (config.nbest > 1))} ({decoder.trained.checkpoint})")
     if config.streaming:
         print(first_word_latencies(best, words, durations, decoder.chunk, decoder.timing))
-    report(config, best, name, words, values_of(cuts, config.by), note)
+    report(config, best, name, words, values_of(cuts, config.by), note, record_of(config, decoder.trained))

@@ -21,7 +21,12 @@ from asr.errors import InputError, PartlyDone, Stopped
 from asr.options import choose, flatten, range_text, shown, type_name
 
 # The option that takes words without `=`, and what help calls them.
-_POSITIONAL = {"transcribe": ("files", "[FILE ...]"), "plot": ("pictures", "lattice"), "compare": ("runs", "RUN ...")}
+_POSITIONAL = {
+    "transcribe": ("files", "[FILE ...]"),
+    "plot": ("pictures", "lattice"),
+    "compare": ("runs", "RUN ..."),
+    "report": ("runs", "RUN ..."),
+}
 _SIGNALLED = 128  # and the signal's number: what shells report for a program that one has ended
 
 

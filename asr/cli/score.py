@@ -14,7 +14,8 @@ from asr.files import write_atomically
 from asr.score.delay import Words, emission_delays
 from asr.score.groups import Values, lines_by, values_of
 from asr.score.normalize import normalizer
-from asr.score.report import not_scored, read_hypotheses, unheard, write_report
+from asr.score.record import Record, read_record
+from asr.score.report import in_other_case, not_scored, read_hypotheses, unheard, write_report
 from asr.score.texts import pair_texts
 from asr.score.wer import Score, Utterance
 
@@ -27,11 +28,11 @@ def main(config: ScoreConfig) -> None:
 
     Raises InputError for input at fault, PartlyDone where references have no hypothesis and are not scored.
     """
-    path, missing = Path(config.hypotheses), list[str]()
+    path, missing, record = Path(config.hypotheses), list[str](), None
     if config.reference:
         utterances, missing = pair_texts(path, Path(config.reference))
     else:
-        utterances = read_hypotheses(path)
+        utterances, record = read_hypotheses(path), read_record(path.parent)
     cuts = open_cuts([config.cuts]) if config.cuts else []
     words = {cut.id: aligned_words(cut) for cut in cuts}
     fields = values_of(cuts, config.by)
@@ -40,7 +41,7 @@ def main(config: ScoreConfig) -> None:
     if config.cuts and not fields and not any(words.get(one.id) for one in utterances):
         raise InputError(f"{config.cuts}: has no times of words of these utterances; see `asr align` and `asr attach`")
     note = not_scored(len(missing), len(missing) + len(utterances))
-    report(config, utterances, config.name or path.resolve().parent.name, words, fields, note)
+    report(config, utterances, config.name or path.resolve().parent.name, words, fields, note, record)
     if missing:
         raise PartlyDone(f"{note}: there is no transcript of {', '.join(missing)}")
 
@@ -52,15 +53,17 @@ def report(
     words: Words,
     fields: Mapping[str, Values],
     note: str = "",
+    record: Record | None = None,
 ) -> None:
     """Write all reports and print their lines.
 
     words: times of words by utterance, where known. fields: that rates are wanted by. note: what is not in the rate.
+    record: what the hypotheses were found with, where that is known.
     """
     output = Path(config.output)
-    scored = write_report(output, utterances, name, config.unit, note, normalizer(config.normalize))
-    if unheard(scored):
-        print(unheard(scored), file=sys.stderr)
+    scored = write_report(output, utterances, name, config.unit, note, normalizer(config.normalize), record)
+    for doubt in filter(None, (unheard(scored), in_other_case(scored))):
+        print(doubt, file=sys.stderr)
     (output / "delay.txt").unlink(missing_ok=True)
     if any(words.values()):
         line = emission_delays(utterances, words).line()

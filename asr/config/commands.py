@@ -223,6 +223,23 @@ class CompareConfig:
 
 
 @dataclass
+class ReportConfig:
+    """`asr report RUN...`: a page of runs: what was trained, curves, error rates, and utterances to see and hear."""
+
+    runs: list[str] = path_option([], "run directories of `asr train`, with what was decoded into them")
+    output: str = path_option(MISSING, "HTML file to write, which needs no other")
+    cuts: list[str] = path_option([], "Lhotse manifests with the audio of what was decoded; default: those that were")
+    examples: int = option(4, "utterances of each kind to hear: the worst, the best, and others", low=0, high=1000)
+    audio_mb: float = option(5.0, "megabytes of the page that sound may take", low=0, high=1000)
+    lattices: int = option(2, "of how many runs, the best ones, an utterance's lattice is drawn", low=0, high=100)
+    utterances: int = option(
+        5000, "of a decoding that are listed; of more, half have most errors and half are drawn at random", low=0
+    )
+    checkpoint: str = option("auto", CHECKPOINT)
+    device: str = option("auto", "where lattices are computed", choices=("auto", "cpu", "cuda"))
+
+
+@dataclass
 class AlignConfig:
     """`asr align`: find out when each word of the transcripts was said."""
 
@@ -383,4 +400,5 @@ COMMANDS: dict[str, type] = {
     "package": PackageConfig,
     "score": ScoreConfig,
     "compare": CompareConfig,
+    "report": ReportConfig,
 }

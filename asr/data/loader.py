@@ -77,6 +77,18 @@ class Loader:
             self.waiting(waited, drawn[0])
 
 
+@contextlib.contextmanager
+def giving_back() -> Iterator[None]:
+    """After the block, in which `hearing_of_death` leaves nobody to hear of children that end, who heard of them before
+    does again: another part of the program, or torch, which sees to it but once in a process."""
+    before = signal.getsignal(signal.SIGCHLD) if hasattr(signal, "SIGCHLD") else None
+    try:
+        yield
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGCHLD, before)
+
+
 class DeathError(BaseException):
     """A worker has died. Not an `Exception`: it may arise in a sampler, which would take it for a damaged manifest."""
 
@@ -144,7 +156,11 @@ def started(dataset: Packed, sampler: Noted, workers: int) -> Iterator[tuple[Ite
             raise InputError(f"data.workers={workers}: cannot start them ({error}); use data.workers=0") from error
         finally:
             processes += [child for child in multiprocessing.active_children() if child not in before]
-        yield batches, processes
+        with giving_back():
+            try:
+                yield batches, processes
+            finally:
+                end()
     finally:
         atexit.unregister(end)
         end()

@@ -105,20 +105,21 @@ def bucketing(cuts: CutSet, options: DataOptions, shuffle: bool, seed: int = 0) 
     where it is longer than the others of its bucket, can still exceed the limit.
     """
     few = sum(1 for _ in islice(cuts, options.buckets)) < options.buckets
-    warnings.filterwarnings("ignore", message="You are using DynamicBucketingSampler with an eagerly read")
-    return Bucketing(
-        cuts,
-        max_duration=options.max_seconds,
-        max_cuts=options.max_utterances,
-        num_buckets=options.buckets,
-        buffer_size=options.lookahead,
-        num_cuts_for_bins_estimate=min(options.lookahead, CUTS_FOR_BINS),
-        duration_bins=[float("inf")] if few else None,  # Lhotse wants more cuts than buckets
-        shuffle=shuffle,
-        seed=seed,
-        rank=0,  # not what the environment of `torchrun` says: see `TrainingStream`
-        world_size=1,
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="You are using DynamicBucketingSampler with an eagerly read")
+        return Bucketing(
+            cuts,
+            max_duration=options.max_seconds,
+            max_cuts=options.max_utterances,
+            num_buckets=options.buckets,
+            buffer_size=options.lookahead,
+            num_cuts_for_bins_estimate=min(options.lookahead, CUTS_FOR_BINS),
+            duration_bins=[float("inf")] if few else None,  # Lhotse wants more cuts than buckets
+            shuffle=shuffle,
+            seed=seed,
+            rank=0,  # not what the environment of `torchrun` says: see `TrainingStream`
+            world_size=1,
+        )
 
 
 START = Position()

@@ -177,17 +177,31 @@ def shard_count(directory: Path) -> int:
 
 
 def read_shar(directory: Path) -> Iterator[Cut]:
-    """The cuts of a directory with their data, in the order of the export.
+    """The cuts of a directory with their data, in the order of the export; a shard is opened when its turn has come.
 
-    Raises InputError where a tar file ends early.
+    Raises InputError where a tar file ends early, or is compressed.
     """
-    for path in directory.glob("*.tar"):
-        with path.open("rb") as file:
-            if file.read(len(LONGEST_MAGIC)).startswith(COMPRESSED):
-                raise InputError(f"{path}: is compressed, so that nobody knows how large it is; unpack it")
-    shards = LazySharIterator(in_dir=directory.absolute())  # a name that begins with `pipe:` would be run
+    for shard in LazySharIterator(in_dir=directory.absolute()).shards:  # a name that begins with `pipe:` would be run
+        yield from read_shard(shard)
+
+
+def read_shard(shard: dict[str, Path]) -> Iterator[Cut]:
+    """The cuts of a shard, of which the file of each field is named. Raises InputError as `read_shar` does."""
+    for path in shard.values():
+        if path.suffix == ".tar":
+            refuse_compressed(path)
+    cuts = LazySharIterator(fields={field: [path] for field, path in shard.items()})
     done = 0
-    for done, cut in enumerate(shards, 1):  # noqa: B007
+    for done, cut in enumerate(cuts, 1):  # noqa: B007
         yield cut
-    if done < len(shards):
-        raise InputError(f"{directory}: a tar file ends early, {done} of {len(shards)} utterances are there")
+    if done < len(cuts):
+        raise InputError(
+            f"{shard['cuts']}: a tar file beside it ends early, {done} of {len(cuts)} utterances are there"
+        )
+
+
+def refuse_compressed(tar: Path) -> None:
+    """Raise InputError for a tar file that may unpack to anything."""
+    with tar.open("rb") as file:
+        if file.read(len(LONGEST_MAGIC)).startswith(COMPRESSED):
+            raise InputError(f"{tar}: is compressed, so that nobody knows how large it is; unpack it")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -126,7 +127,8 @@ class BeamSearch:
 
     def begin(self, batch: int) -> Session:
         """See `Search`."""
-        return BeamSession(self, batch)
+        self.scorer = self.scorer.renewed()
+        return BeamSession(copy.copy(self), batch)  # which keeps this scorer
 
     def start(self, batch: int) -> Beam:
         """One hypothesis for each utterance, without labels."""

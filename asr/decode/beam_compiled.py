@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -49,7 +50,7 @@ class CompiledBeamSearch:
     ) -> None:
         arcs.check_outputs(model.joiner.output.bias)
         self.model, self.beam, self.arcs = model, beam, arcs
-        self.scorers, self.scorer = list(scorers), ScorerSum(scorers, torch.device("cpu"))
+        self.scorer = ScorerSum(scorers, torch.device("cpu"))
         self.limits = kernel.Limits(beam, margin, max_symbols_per_frame, (0, 1) in arcs.moves)
         self.weights = weights_of(model, arcs, blank_penalty)
         self.table = table_of(arcs, len(model.joiner.output.bias), model.vocab_size)
@@ -62,7 +63,13 @@ class CompiledBeamSearch:
 
     def begin(self, batch: int) -> Session:
         """See `Search`."""
-        return CompiledBeamSession(self, batch)
+        self.scorer = self.scorer.renewed()
+        return CompiledBeamSession(copy.copy(self), batch)  # which keeps this scorer
+
+    @property
+    def scorers(self) -> list[Tabulated[Any]]:
+        """Those whose sum is `scorer`."""
+        return [one for one in self.scorer.scorers if isinstance(one, Tabulated)]
 
     def start(self, batch: int) -> kernel.State:
         """One reading of each utterance, without labels, and room for more."""

@@ -57,6 +57,7 @@ class GreedySearch:
 
     def begin(self, batch: int) -> Session:
         """See `Search`."""
+        self.scorer = self.scorer.renewed()
         return GreedySession(self, batch)
 
 

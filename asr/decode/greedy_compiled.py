@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,7 +44,7 @@ class CompiledGreedySearch:
     ) -> None:
         arcs.check_outputs(model.joiner.output.bias)
         self.model, self.max_symbols_per_frame, self.arcs = model, max_symbols_per_frame, arcs
-        self.scorers, self.scorer = list(scorers), ScorerSum(scorers, torch.device("cpu"))
+        self.scorer = ScorerSum(scorers, torch.device("cpu"))
         self.weights = weights_of(model, arcs, blank_penalty)
         self.table = table_of(arcs, len(model.joiner.output.bias), model.vocab_size)
         self.compile()
@@ -55,7 +56,13 @@ class CompiledGreedySearch:
 
     def begin(self, batch: int) -> Session:
         """See `Search`."""
-        return CompiledGreedySession(self, batch)
+        self.scorer = self.scorer.renewed()
+        return CompiledGreedySession(copy.copy(self), batch)  # which keeps this scorer
+
+    @property
+    def scorers(self) -> list[Tabulated[Any]]:
+        """Those whose sum is `scorer`."""
+        return [one for one in self.scorer.scorers if isinstance(one, Tabulated)]
 
 
 class CompiledGreedySession:

@@ -15,7 +15,9 @@ from asr.decode.decoder import Decoded, Decoder
 from asr.device import choose_device
 from asr.journal import Journal, content_of
 from asr.runs.trained import Trained
+from asr.score.record import Record
 from asr.score.wer import Utterance
+from asr.version import version
 
 
 def results_journal(path: Path, settings: dict[str, object]) -> Journal[list[Utterance]]:
@@ -40,6 +42,20 @@ def search_settings(config: DecodeConfig | TranscribeConfig, trained: Trained) -
         "streaming": config.streaming,
         "device": choose_device(config.device).type,
     }
+
+
+def record_of(config: DecodeConfig, trained: Trained) -> Record:
+    """What is kept beside the error rate of hypotheses that were found like this."""
+    return Record(
+        version(),
+        config.run,
+        trained.checkpoint,
+        trained.digest,
+        config.cuts,
+        config.streaming,
+        choose_device(config.device).type,
+        dataclasses.asdict(config.decode),
+    )
 
 
 def to_row(hypotheses: list[Utterance]) -> dict[str, Any]:

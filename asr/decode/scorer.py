@@ -14,7 +14,7 @@ from torch import Tensor
 
 State = TypeVar("State", bound=Hashable)
 
-# Numbers in a table of scores beyond which it is begun anew: 0.25 GB of scores and as much of following states.
+# Numbers in a table of scores beyond which another is begun: 0.25 GB of scores and as much of following states.
 LARGEST_TABLE = 1 << 26
 _UNSEEN = -1
 
@@ -23,11 +23,11 @@ class LabelScorer(Protocol):
     """Adds to the log-probability of labels, given the labels before them.
 
     A state stands for the labels of a hypothesis so far: a row of long integers, which a search may copy, reorder and
-    drop like those of any tensor (`state_N[rows]`), and cannot read. States are valid until the next call of `start`.
+    drop like those of any tensor (`state_N[rows]`), and cannot read. Another scorer knows nothing of them.
     """
 
     def start(self, count: int) -> Tensor:
-        """The state (N, …) of `count` hypotheses without a label; to be called once for each batch."""
+        """The state (N, …) of `count` hypotheses without a label."""
 
     def scores(self, state_N: Tensor) -> Tensor:
         """Nats (N,V), float32, to add to the log-probability of each label; column 0, the blank's, is 0."""
@@ -69,10 +69,14 @@ class Tabulated(Generic[State]):
         self.largest_table = largest_table
         self._begin()
 
+    def renewed(self) -> Tabulated[State]:
+        """This one, or where its tables have become large another, of empty tables; states of this one stay its own."""
+        if len(self._states) * self._scores.shape[1] <= self.largest_table:
+            return self
+        return Tabulated(self.automaton, self.weight, self.device, self.largest_table)
+
     def start(self, count: int) -> Tensor:
         """See `LabelScorer`."""
-        if len(self._states) * self._scores.shape[1] > self.largest_table:
-            self._begin()
         return torch.zeros(count, dtype=torch.long, device=self.device)
 
     def scores(self, state_N: Tensor) -> Tensor:
@@ -143,6 +147,10 @@ class ScorerSum:
     def __init__(self, scorers: Sequence[LabelScorer], device: torch.device) -> None:
         """Scorers over the same labels and on the same device, whose states are (N,)."""
         self.scorers, self.device = list(scorers), device
+
+    def renewed(self) -> ScorerSum:
+        """The sum that a new batch begins with: see `Tabulated`. Batches that are under way keep the one they have."""
+        return ScorerSum([one.renewed() if isinstance(one, Tabulated) else one for one in self.scorers], self.device)
 
     def start(self, count: int) -> Tensor:
         """See `LabelScorer`."""

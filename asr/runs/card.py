@@ -40,10 +40,14 @@ recognizer = sherpa_onnx.{kind}Recognizer.from_transducer(**files, feature_dim={
 
 @dataclass(frozen=True)
 class Score:
-    """The lines of `wer.txt` of what was decoded into a run, and the name of its directory."""
+    """The lines of `wer.txt` of what was decoded into a run, and the name of its directory.
+
+    others: the checkpoint that was decoded with, where it is not the one that is packed.
+    """
 
     name: str
     lines: list[str]
+    others: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,8 +101,13 @@ def rates(scores: list[Score]) -> str:
     """Those of what lies decoded in the run."""
     if not scores:
         return "Nothing was decoded into the run."
-    lines = "\n".join(f"{score.name}: {'; '.join(score.lines)}" for score in scores)
+    lines = "\n".join(f"{score.name}: {'; '.join(told(score))}" for score in scores)
     return f"As they lay in the directory of the run when it was packed:\n\n```\n{lines}\n```"
+
+
+def told(score: Score) -> list[str]:
+    """Its lines, and that it is of other weights."""
+    return [*score.lines, *[f"of other weights than these: {score.others}"] * bool(score.others)]
 
 
 def training(config: PackageConfig, trained: Trained, facts: Facts) -> Iterator[tuple[str, str]]:

@@ -11,7 +11,7 @@ exp/NAME/
     changes.jsonl   options that were changed on the way, where there are any
     bad-batches/    those of which no step could be taken, where there are any: see asr.train.bad
     tensorboard/    the same numbers as curves
-    train.log       what the console showed
+    train.log       what the console showed, and on a terminal the lines of steps as well
     lock            which process trains here, while it does: see asr.runs.lock
 """
 
@@ -24,8 +24,9 @@ import logging
 import math
 import re
 import sys
+import threading
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -198,16 +199,33 @@ def order_events(directory: Path, now: int) -> None:
         path.rename(path.with_name(f"events.out.tfevents.{now - back}.{path.name[end:]}"))
 
 
+@contextlib.contextmanager
+def curves_written_in_silence() -> Iterator[None]:
+    """In the block, TensorBoard's thread prints no traceback where it cannot write: the next call raises its error."""
+    before = threading.excepthook
+
+    def hook(failed: threading.ExceptHookArgs) -> None:
+        if not (isinstance(failed.exc_value, OSError) and type(failed.thread).__module__.startswith("tensorboard")):
+            before(failed)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before
+
+
 def make_logger(path: Path) -> logging.Logger:
-    """The logger "asr", writing to the console and to `path`."""
+    """The logger "asr", writing to the console and to `path`, which has what the console shows otherwise, too."""
     logger = logging.getLogger("asr")
-    logger.setLevel(logging.INFO)
+    logger.setLevel(logging.DEBUG)
     logger.propagate = False
     for old in logger.handlers[:]:
         logger.removeHandler(old)
         old.close()
     with writing(path):
         console, file = _AboveProgressBar(), _LogFile(path, encoding="utf-8")
+    console.setLevel(logging.INFO)
     console.setFormatter(VisibleLines("%(message)s"))
     file.setFormatter(VisibleLines("%(asctime)s %(levelname)s %(message)s"))
     logger.addHandler(console)

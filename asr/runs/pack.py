@@ -40,6 +40,7 @@ from asr.runs.package import (
     open_package,
 )
 from asr.runs.trained import Trained, objective_weights
+from asr.score.record import read_record
 
 EXPORTED = "*.onnx", "*.pt2", "README.md", "bpe.vocab", "export.json", "tokenizer/*", "tokens.txt"
 EXPORT = "export.json"  # what tells that a directory is an export, and of which weights
@@ -72,7 +73,10 @@ def facts_of(config: PackageConfig, trained: Trained) -> tuple[Facts, list[Path]
     names = [export.name for export in exports]
     for name in (name for name in names if names.count(name) > 1):
         raise InputError(f"exports: two are called {name}: rename one")
-    scores = [Score(path.parent.name, read_rates(path)) for path in sorted(run.glob("*/wer.txt"))]
+    scores = [
+        Score(path.parent.name, read_rates(path), other_weights(path.parent, trained))
+        for path in sorted(run.glob("*/wer.txt"))
+    ]
     info = state.load(trained.last, []).info
     facts = Facts(scores, exports, utterances_of(RunDirectory(run)), info.get("asr"), info.get("init"))
     return facts, [path for path in found if path not in [export.path for export in exports]]
@@ -101,6 +105,12 @@ def read_rates(path: Path) -> list[str]:
         return path.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read ({error}); score again with `asr score`") from None
+
+
+def other_weights(path: Path, trained: Trained) -> str:
+    """Which a directory was decoded with, where it tells that they are not those that are packed; else ""."""
+    record = read_record(path)
+    return record.checkpoint if record and record.weights != trained.digest else ""
 
 
 def files_of(config: PackageConfig, trained: Trained, facts: Facts) -> Iterator[tuple[str, bytes]]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from asr.config import TrainConfig
 from asr.options import flatten, shown
 from asr.runs import state
 from asr.runs.directory import RunDirectory
@@ -24,14 +25,15 @@ from asr.score.wer import RATES
 class Result:
     """A run as it is on disk.
 
-    options: by full name, as text. step, steps: logged, and asked for. validation: error rates in %, in the order of
-    training, of those validations that `state.comparable` takes; intervals: that hold them, where they are told.
-    measure: what these are, "wer" or "cer". left_out: how many utterances were, in training and validation, by the
-    column that tells. changed: options on the way, and from which step on. decoded: error rate by the name of the
-    directory it was decoded into.
+    config, options: what was asked for, and the same by full name, as text. step, steps: logged, and asked for.
+    validation: error rates in %, in the order of training, of those validations that `state.comparable` takes;
+    intervals: that hold them, where they are told. measure: what these are, "wer" or "cer". left_out: how many
+    utterances were, in training and validation, by the column that tells. changed: options on the way, and from which
+    step on. decoded: error rate by the name of the directory it was decoded into.
     """
 
     path: Path
+    config: TrainConfig
     options: dict[str, str]
     step: int
     steps: int
@@ -73,6 +75,7 @@ def read_result(path: Path) -> Result:
     validations = state.comparable(section(metrics, "validation"))
     return Result(
         path,
+        config,
         options,
         int(metrics[-1]["step"]) if metrics else 0,
         config.train.steps,

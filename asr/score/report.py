@@ -15,6 +15,7 @@ from asr.errors import InputError
 from asr.files import write_atomically
 from asr.score.bootstrap import Interval
 from asr.score.normalize import AS_THEY_ARE, Normalizer, normalizer
+from asr.score.record import Record, forget_record, write_record
 from asr.score.wer import AUTO, GAP, RATES, Alignment, Score, ScoredUtterance, Unit, Utterance, score, units
 
 HYPOTHESES = "hypotheses.jsonl"
@@ -96,23 +97,28 @@ def write_report(
     unit: str = AUTO,
     note: str = "",
     normalize: Normalizer = AS_THEY_ARE,
+    record: Record | None = None,
 ) -> Score:
     """Score the utterances and write the whole report into `directory`, which is made if missing.
 
     Writes `hypotheses.jsonl`, with texts as they were, and as they were compared `recogs.txt`, `alignments.txt`,
     `errs.txt` and, last, `wer.txt`: one line, which says whether it is of words or of characters, and others for
-    `note`, on what is not in the rate, and for what texts were brought to before.
+    `note`, on what is not in the rate, and for what texts were brought to before. `record`, where it is known, goes
+    beside them; that of other hypotheses goes.
 
     Raises:
         InputError: see `asr.score.wer.score`.
     """
     directory, utterances = Path(directory), list(utterances)
     result = score(map(normalize, utterances), unit)
+    forget_record(directory)
     write_hypotheses(directory / HYPOTHESES, utterances)
     write_recogs(directory / "recogs.txt", (scored.utterance for scored in result.per_utterance), result.unit)
     write_alignments(directory / "alignments.txt", result)
     write_error_counts(directory / "errs.txt", result, name=name)
     _write_lines(directory / "wer.txt", filter(None, [result.line(name), note, normalize.note]))
+    if record:
+        write_record(directory, record)
     return result
 
 
@@ -180,6 +186,23 @@ def unheard(score: Score) -> str:
     return f"nothing was recognised in {share}: {names}"
 
 
+def in_other_case(scored: Score) -> str:
+    """What to say where half of the errors, and of what was said, are of upper and lower case alone; else ""."""
+    errors = scored.errors
+    if 2 * errors.total < errors.words:
+        return ""
+    spoken = (one.utterance for one in scored.per_utterance)
+    folded = (Utterance(one.id, one.reference.casefold(), one.hypothesis.casefold()) for one in spoken)
+    alone = errors.total - score(folded, scored.unit).errors.total
+    if 2 * alone < errors.total:
+        return ""
+    return (
+        f"{alone} of {errors.total} errors are of upper and lower case alone: the references are in another than the "
+        "hypotheses; `asr manifest case=…` makes a manifest with transcripts in the case of the training's, and "
+        "normalize=basic counts no case"
+    )
+
+
 def not_scored(missing: int, total: int) -> str:
     """What `wer.txt` says of utterances that are not in its rate; "" where all are."""
     return f"{missing} of {total} utterances were skipped and are not scored" if missing else ""
@@ -240,10 +263,11 @@ def _columns(alignment: Alignment) -> tuple[str, str, str]:
 def _column(pair: tuple[str, str]) -> tuple[str, str, str]:
     width = max(map(_display_width, pair))
     reference, hypothesis = (_pad(unit or "*" * width, width) for unit in pair)
-    return reference, hypothesis, _pad(_mark(pair), width)
+    return reference, hypothesis, _pad(mark(pair), width)
 
 
-def _mark(pair: tuple[str, str]) -> str:
+def mark(pair: tuple[str, str]) -> str:
+    """What a pair of an alignment is: S, D or I, and "" where it is correct."""
     reference, hypothesis = pair
     if reference == hypothesis:
         return ""
@@ -262,17 +286,17 @@ def _display_width(text: str) -> int:
 
 
 def _substitutions(pairs: Counter[tuple[str, str]]) -> list[str]:
-    wrong = {pair: count for pair, count in pairs.items() if _mark(pair) == "S"}
+    wrong = {pair: count for pair, count in pairs.items() if mark(pair) == "S"}
     return [f"{count:8d}  {ref} -> {hyp}" for (ref, hyp), count in _most_frequent(wrong)]
 
 
 def _deletions(pairs: Counter[tuple[str, str]]) -> list[str]:
-    wrong = {pair: count for pair, count in pairs.items() if _mark(pair) == "D"}
+    wrong = {pair: count for pair, count in pairs.items() if mark(pair) == "D"}
     return [f"{count:8d}  {ref}" for (ref, _), count in _most_frequent(wrong)]
 
 
 def _insertions(pairs: Counter[tuple[str, str]]) -> list[str]:
-    wrong = {pair: count for pair, count in pairs.items() if _mark(pair) == "I"}
+    wrong = {pair: count for pair, count in pairs.items() if mark(pair) == "I"}
     return [f"{count:8d}  {hyp}" for (_, hyp), count in _most_frequent(wrong)]
 
 
@@ -287,7 +311,7 @@ def _worst(pairs: Counter[tuple[str, str]]) -> list[str]:
     wrong: Counter[str] = Counter()
     for pair, count in pairs.items():
         occurrences[pair[0]] += count
-        wrong[pair[0]] += count if _mark(pair) in ("S", "D") else 0
+        wrong[pair[0]] += count if mark(pair) in ("S", "D") else 0
     rates = sorted((-wrong[unit] / occurrences[unit], -wrong[unit], unit) for unit in wrong if wrong[unit])
     return [f"{-100 * rate:8.2f}  {wrong[unit]} / {occurrences[unit]}  {unit}" for rate, _, unit in rates]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from asr.options import differing
 from asr.score.bootstrap import Difference
 from asr.score.comparison import Pair
 from asr.score.report import Rate
@@ -13,11 +14,16 @@ from asr.score.wer import RATES
 DIFFERENCES = ("decoding", "against", "difference", "95 %", "better with", "differ", "utterances")
 
 
-def decodings(rates: Mapping[str, Rate]) -> Iterator[tuple[str, list[str]]]:
-    """The columns of a table of directories that were decoded into, the lowest error rate first."""
+def decodings(rates: Mapping[str, Rate], settings: Mapping[str, dict[str, str]]) -> Iterator[tuple[str, list[str]]]:
+    """The columns of a table of directories that were decoded into, the lowest error rate first.
+
+    settings: what they were decoded with, where that is known; what differs has a column.
+    """
     names = list(RATES.values())
     order = sorted(rates, key=lambda path: (names.index(rates[path].name), rates[path].percent))
     yield "decoding", order
+    for name in differing([settings[path] for path in order]):
+        yield name, [settings[path].get(name, "") for path in order]
     yield from rate_columns("error rate", [rates[path] for path in order])
     yield from note_columns("", [rates[path] for path in order])
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from asr.data.limits import AUDIO_ENDINGS
 from asr.errors import InputError
 from asr.files import read_lines
 from asr.score.wer import Utterance
+
+PRINTED = re.compile(rf"[^\t]+({'|'.join(map(re.escape, AUDIO_ENDINGS))})\t", re.I)  # of several files
 
 
 class Text(NamedTuple):
@@ -58,7 +62,13 @@ def read_texts(path: Path) -> dict[str, Text]:
 def texts_of(path: Path) -> Iterator[tuple[str, str]]:
     """The names and texts in a file: one a line of `asr transcribe format=json`, or the whole of it."""
     if path.suffix not in (".json", ".jsonl"):
-        yield path.stem, " ".join(line for _, line in read_lines(path))
+        lines = [line for _, line in read_lines(path)]
+        if len(lines) > 1 and all(map(PRINTED.match, lines)):
+            raise InputError(
+                f"{path}: has the names of several files, as `asr transcribe` prints them: give that "
+                "output=DIRECTORY, or format=json, and score what it writes"
+            )
+        yield path.stem, " ".join(lines)
         return
     for number, line in read_lines(path):
         try:

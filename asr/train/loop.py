@@ -279,17 +279,17 @@ class Trainer:
         self.window = {}
         speed = metrics["audio_seconds_per_second"]
         bar.set_postfix_str(f"loss {metrics['loss']:.3f}, {speed:.0f} s/s", refresh=False)
-        if bar.disable:
-            remaining = (self.options.steps - self.step) * done.get("seconds", 0.0) / max(done.get("steps", 0), 1)
-            self.logger.info(
-                "step %d/%d  loss %.3f  lr %s  %.0f s of audio/s  %s left",
-                self.step,
-                self.options.steps,
-                metrics["loss"],
-                self.rates_in_words,
-                speed,
-                tqdm.format_interval(remaining),
-            )
+        remaining = (self.options.steps - self.step) * done.get("seconds", 0.0) / max(done.get("steps", 0), 1)
+        self.logger.log(
+            logging.INFO if bar.disable else logging.DEBUG,  # which train.log has, and not the console
+            "step %d/%d  loss %.3f  lr %s  %.0f s of audio/s  %s left",
+            self.step,
+            self.options.steps,
+            metrics["loss"],
+            self.rates_in_words,
+            speed,
+            tqdm.format_interval(remaining),
+        )
 
     @property
     def rates_in_words(self) -> str:

@@ -12,7 +12,7 @@ from asr.config import TrainConfig
 from asr.data.augment import seed_torch
 from asr.data.loader import shortened
 from asr.data.tokenizer import load_tokenizer
-from asr.device import choose_device, make_reproducible
+from asr.device import choose_device, reproducible
 from asr.errors import InputError
 from asr.losses.base import NotFiniteError
 from asr.runs.directory import RunDirectory
@@ -29,16 +29,16 @@ def replay(config: TrainConfig) -> None:
     checkpoint = find_checkpoint(run, [])
     if checkpoint is None:
         raise InputError(f"{run.path}: has no checkpoint to compute {config.replay} with")
-    make_reproducible(device)  # as in the step that was not taken
-    task = make_task(config, load_tokenizer(run.tokenizer).vocab_size).to(device)
-    choose_trained(task, config.train)
-    for name in ("model", "objective"):
-        getattr(task, name).load_state_dict(checkpoint.parts[name])
-    batch = kept.batch.to(device)
-    print(f"{shortened(batch.ids)}: step {kept.step} was not taken: {kept.fault}")
-    print(f"with the weights of step {checkpoint.step}:")
-    for line in findings(task.train(), replace(kept, batch=batch), config):
-        print(f"  {line}")
+    with reproducible(device):  # as in the step that was not taken
+        task = make_task(config, load_tokenizer(run.tokenizer).vocab_size).to(device)
+        choose_trained(task, config.train)
+        for name in ("model", "objective"):
+            getattr(task, name).load_state_dict(checkpoint.parts[name])
+        batch = kept.batch.to(device)
+        print(f"{shortened(batch.ids)}: step {kept.step} was not taken: {kept.fault}")
+        print(f"with the weights of step {checkpoint.step}:")
+        for line in findings(task.train(), replace(kept, batch=batch), config):
+            print(f"  {line}")
 
 
 def findings(task: Task, kept: Kept, config: TrainConfig) -> Iterator[str]:

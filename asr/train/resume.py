@@ -89,10 +89,12 @@ class Change(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Resumption:
-    """What a run goes on with. contents: of the manifests, by option. changes: of what it was begun with."""
+    """What a run goes on with. contents: of the manifests, by option. changes: of what it was begun with. steps: that
+    were asked for so far."""
 
     contents: dict[str, Contents]
     changes: list[Change]
+    steps: int = 0
 
     @property
     def of_stream(self) -> bool:
@@ -107,7 +109,8 @@ def check_same_run(run: RunDirectory, config: TrainConfig) -> Resumption:
         return Resumption(contents, [])
     if not run.config.is_file():
         raise InputError(f"{run.path} has checkpoints but no config.yaml: give another run=, or delete the directory")
-    changes = compare(load_config(run), config, read_record(run), contents)
+    before = load_config(run)
+    changes = compare(before, config, read_record(run), contents)
     impossible = [change for change in changes if not change.possible]
     refused = impossible if config.train.change else impossible + [one for one in changes if one.possible]
     if refused:
@@ -118,7 +121,7 @@ def check_same_run(run: RunDirectory, config: TrainConfig) -> Resumption:
             + ": give another run=, or delete the directory"
             + ("" if impossible else "; train.change=true goes on with the change from here")
         )
-    return Resumption(contents, changes)
+    return Resumption(contents, changes, before.train.steps)
 
 
 def compare(
@@ -232,6 +235,12 @@ def check_steps(run: RunDirectory, done: int, steps: int) -> None:
     """Raise InputError where more steps are done than are asked for."""
     if done > steps:
         raise InputError(f"{run.path} has done {done} steps, train.steps={steps} are fewer: give more, or another run=")
+
+
+def fewer_steps(before: int, now: int) -> list[str]:
+    """What to say where a run is to end earlier than was asked for."""
+    said = f"train.steps={now} are fewer than the {before} so far: what is left, and learning rates, follow from these"
+    return [said] * (now < before)
 
 
 def check_same_step(steps: list[int], run: RunDirectory) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterator
 from asr.train.loop import Trainer
 
 NAMES = "SIGTERM", "SIGINT", "SIGHUP", "SIGUSR2"
-NO_HANGUP = getattr(signal, "SIGHUP", None), signal.SIG_IGN  # as `nohup` leaves it
 ENOUGH = b"\0"  # no signal's number
 
 
@@ -19,19 +18,19 @@ ENOUGH = b"\0"  # no signal's number
 def stopping_on_signals(trainer: Trainer) -> Iterator[None]:
     """In the block SIGTERM, SIGHUP, SIGUSR2 and the first Ctrl-C end training after a step, with a checkpoint.
 
-    What it waits for is said at once. A closed terminal sends SIGHUP, but not to what `nohup` has started; Slurm sends
-    SIGUSR2 before a job's time is up, where submitit has started it.
+    What it waits for is said at once. A closed terminal sends SIGHUP; Slurm sends SIGUSR2 before a job's time is up,
+    where submitit has started it. What was ignored stays so, as SIGHUP below `nohup`, and SIGINT below a script's `&`.
 
     A second Ctrl-C ends it at once; but not with several processes, to which torchrun passes on every Ctrl-C.
     """
 
     def stop(number: int, frame: object) -> None:
-        if trainer.ranks.size == 1:
+        if trainer.ranks.size == 1 and signal.SIGINT in wanted:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         trainer.stop(number)
 
     present = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]  # Windows lacks some
-    wanted = [number for number in present if (number, signal.getsignal(number)) != NO_HANGUP]
+    wanted = [number for number in present if signal.getsignal(number) != signal.SIG_IGN]
     with heard_at_once(wanted, trainer):
         before = {number: signal.signal(number, stop) for number in wanted}
         try:

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from asr.config import TrainConfig
+from asr.config import PrunedLossOptions, TrainConfig
 from asr.config.schema import to_yaml
 from asr.data.batch import Skipped
 from asr.data.tokenizer import Tokenizer, load_tokenizer, pieces_digest
 from asr.data.validation import Report, examine
-from asr.device import choose_device, make_reproducible
+from asr.device import choose_device, reproducible
 from asr.errors import InputError, Stopped
 from asr.journal import AGAIN
+from asr.machine import machine
 from asr.options import require_needed
 from asr.progress import told_if_slow
-from asr.runs.directory import RunDirectory, silent_logger
+from asr.runs.directory import RunDirectory, curves_written_in_silence, silent_logger
 from asr.runs.package import is_package
 from asr.runs.trained import Trained
 from asr.train.begin import begin_from, load_initial
@@ -35,6 +37,7 @@ from asr.train.resume import (
     check_same_step,
     check_steps,
     check_tokenizer,
+    fewer_steps,
     find_checkpoint,
     write_record,
 )
@@ -50,11 +53,12 @@ def train(config: TrainConfig, ranks: Ranks) -> None:
     run = RunDirectory(Path(config.run))
     if run.path.is_dir() and is_package(run.path):
         raise InputError(f"run={run.path}: is a package; begin from it, train.init={run.path} and another run=")
-    with owned_by_all(run.path, ranks):
-        train_in(run, config, ranks)
+    device = choose_device(config.train.device)
+    with owned_by_all(run.path, ranks), reproducible(device), curves_written_in_silence():
+        train_in(run, config, ranks, device)
 
 
-def train_in(run: RunDirectory, config: TrainConfig, ranks: Ranks) -> None:
+def train_in(run: RunDirectory, config: TrainConfig, ranks: Ranks, device: torch.device) -> None:
     """Train in a run's directory that no other training has."""
     knows_pieces = run.tokenizer.is_dir() or config.train.init
     require_needed(config.data, "data.", but=["tokenizer"] if knows_pieces else [])
@@ -67,8 +71,6 @@ def train_in(run: RunDirectory, config: TrainConfig, ranks: Ranks) -> None:
     check_tokenizer(run, tokenizer, config.data.tokenizer)
     if config.train.shard and (config.train.compile or config.optim.name == "scaled_adam"):
         raise InputError("train.shard=true goes neither with optim.name=scaled_adam nor with train.compile=true")
-    device = choose_device(config.train.device)
-    make_reproducible(device)
     torch.manual_seed(config.train.seed)
     task = make_task(config, tokenizer.vocab_size).to(device)
     begun = begin_from(initial, task, config, tokenizer) if initial else None
@@ -92,7 +94,8 @@ def train_in(run: RunDirectory, config: TrainConfig, ranks: Ranks) -> None:
         device,
         ranks,
     )
-    trainer.told |= {"tokenizer": pieces_digest(tokenizer), "asr": version()}
+    together = f", {ranks.size} processes" * (ranks.size > 1)
+    trainer.told |= {"tokenizer": pieces_digest(tokenizer), "asr": version(), "machine": machine(device) + together}
     if begun is not None:
         trainer.told["init"] = begun.digest
     if checkpoint is not None:
@@ -110,7 +113,9 @@ def train_in(run: RunDirectory, config: TrainConfig, ranks: Ranks) -> None:
         config.train.change = False  # asked for this once
         run.write_config(to_yaml(config))
     logger = run.open_logs(trainer.step, trainer.again) if ranks.leads else silent_logger()
-    for warning in [*damaged, *(f"changed from here on: {change}" for change in resumption.changes)]:
+    changed = [f"changed from here on: {change}" for change in resumption.changes]
+    shorter = [*fewer_steps(resumption.steps, config.train.steps), *unfinished(config, trainer.batches_per_step)]
+    for warning in [*damaged, *changed, *shorter]:
         logger.warning("%s", warning)
     if begun is not None:
         logger.info("%s", begun.line())
@@ -171,6 +176,19 @@ def what_is_trained(run: RunDirectory, config: TrainConfig, trainer: Trainer) ->
         f"{run.path}: {counted(model)} parameters, loss {config.loss.name}{views} ({how}), "
         f"step {trainer.step} of {config.train.steps} on {where}"
     )
+
+
+def unfinished(config: TrainConfig, batches_per_step: int) -> Iterator[str]:
+    """What is to be over in the course of a training, and will not be when its steps are."""
+    steps, batches = config.train.steps, config.train.steps * batches_per_step
+    lasts = {"optim.warmup_steps": (config.optim.warmup_steps, steps, "steps")}
+    if isinstance(config.loss, PrunedLossOptions):
+        lasts["loss.warmup_batches"] = config.loss.warmup_batches, batches, "batches"
+    if config.train.frame_weight:
+        lasts["train.frame_batches"] = config.train.frame_batches, batches, "batches"
+    for name, (value, there, what) in lasts.items():
+        if value >= there:
+            yield f"{name}={value} is not over in the {there} {what} of this training: lower it, or train longer"
 
 
 def counted(model: nn.Module) -> str:

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import torch
 import trainings
-from check_resume import metrics
+from processes import metrics
 from safetensors.torch import save
 from trainings import Tally
 

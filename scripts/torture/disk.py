@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import trainings
-from check_resume import metrics
+from processes import metrics
 from trainings import REPOSITORY, Tally
 
 STEPS = 6

@@ -10,21 +10,19 @@ the weights of the last checkpoint, must be those of a training that nobody has 
 
 from __future__ import annotations
 
-import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import processes
 import trainings
-from check_endings import MARK, Training
-from check_resume import checkpoints, is_validating, metrics
-from trainings import REPOSITORY, Tally, wait_for
+from processes import Training, asr, checkpoints, metrics
+from trainings import Tally, wait_for
 
 STEPS, EVERY = 60, 5  # of a training, and between its validations
 CHAIN = 8  # kills of one training
@@ -32,66 +30,69 @@ PATIENCE = 180.0
 MOMENTS = "at random", "starting", "validating", "saving", "deleting", "twice"
 
 
-def begin(run: Path, corpus: Path, processes: int, workers: int) -> Training:
-    """The training, which goes on where the run is."""
-    mark, log = uuid.uuid4().hex, run.with_name(f"{run.name}.log")
+def begin(run: Path, options: list[str], count: int, workers: int) -> Training:
+    """The training of `count` processes, which goes on where the run is."""
     schedule = f"train.steps={STEPS}", "train.log_every=1", f"train.validate_every={EVERY}", "train.save_every=2"
-    words = trainings.options(corpus, *schedule, "train.average_last=2", "model.dropout=0.1", f"run={run}")
-    launcher = ["asr.cli.torchrun", "--standalone", f"--nproc-per-node={processes}", "-m"] * (processes > 1)
-    me = [sys.executable, "-m", *launcher, "asr.cli.main", "train", *words, f"data.workers={workers}"]
-    with log.open("ab") as file:
-        process = subprocess.Popen(me, stdout=file, stderr=file, env={**os.environ, MARK: mark}, cwd=REPOSITORY)
-    return Training(run, process, log, mark, processes > 1)
-
-
-def kill(training: Training) -> None:
-    """All processes, at once."""
-    while found := training.processes():
-        for pid in found:
-            os.kill(pid, signal.SIGKILL)
-    training.process.wait()
+    words = [*options, *schedule, "train.average_last=2", "model.dropout=0.1", f"run={run}", f"data.workers={workers}"]
+    return processes.begin(asr(["train", *words], count), run, run.with_name(f"{run.name}.log"), count > 1)
 
 
 def is_time(moment: str, run: Path, draw: random.Random) -> Callable[[], bool]:
     """What turns true when it is time to kill."""
-    begun = len(metrics(run))
+    begun = logged(run)
     until = time.monotonic() + draw.uniform(0.5, 6.0)
     if moment == "starting":
-        return lambda: time.monotonic() > until
+        return lambda: time.monotonic() > until or logged(run) > begun + EVERY
     if moment == "saving":
         return lambda: bool(checkpoints(run, ".st*-????????.tmp"))
     if moment == "deleting":
         return lambda: bool(checkpoints(run, ".st*.old.tmp"))
     if moment == "validating":  # the step's own line is there, the validation's is not
-        return lambda: len(metrics(run)) > begun and is_validating(metrics(run)[-1], EVERY)
+        return lambda: logged(run) > begun and is_validating(metrics(run)[-1])
     more = draw.randint(1, EVERY)
-    return lambda: len(metrics(run)) >= begun + more
+    return lambda: logged(run) >= begun + more
 
 
-def disturbed(run: Path, corpus: Path, processes: int, count: int, draw: random.Random) -> Iterator[str]:
-    """Kill a training so often, and let it end; tells of each."""
-    for number in range(count):
-        moment = draw.choice(MOMENTS)
-        training = begin(run, corpus, processes, draw.choice([0, 2]))
-        due = is_time(moment, run, draw)
-        deadline = time.monotonic() + PATIENCE
-        while training.process.poll() is None and not due() and time.monotonic() < deadline:
-            time.sleep(0.001)
-        kill(training)
+def logged(run: Path) -> int:
+    """Lines of metrics; looked at so often that nothing is parsed."""
+    path = run / "metrics.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def is_validating(last: dict[str, Any]) -> bool:
+    """Whether the last line is a training step that a validation follows."""
+    return "train/loss" in last and int(last["step"]) % EVERY == 0
+
+
+def disturbed(run: Path, options: list[str], count: int, moments: Sequence[str], draw: random.Random) -> Iterator[str]:
+    """Kill a training at each of these moments, and let it end; tells of each time that it was at work."""
+    for number, moment in enumerate(moments, 1):
+        training = begin(run, options, count, 2 * (number % 2))
+        if not killed(training, is_time(moment, run, draw)):
+            break
         if moment == "twice":
-            again = begin(run, corpus, processes, 0)
+            again = begin(run, options, count, 0)
             time.sleep(draw.random())
-            kill(again)
-        yield f"kill {number + 1} of {processes} processes, {moment}, after {len(metrics(run))} lines"
-    finish(run, corpus, processes)
+            again.kill()
+        yield f"kill {number} of {count} processes, {moment}, after {len(metrics(run))} lines"
+    finish(run, options, count)
 
 
-def finish(run: Path, corpus: Path, processes: int) -> None:
-    """Let the training end. Raises SystemExit where it does not."""
-    training = begin(run, corpus, processes, 0)
-    if not wait_for(lambda: training.process.poll() is not None, 2 * PATIENCE) or training.process.returncode:
-        kill(training)
-        raise SystemExit(f"the training did not end: {training.log.read_text()[-2000:]}")
+def killed(training: Training, due: Callable[[], bool]) -> bool:
+    """Kill a training when it is time; returns whether it was still at work."""
+    wait_for(lambda: training.process.poll() is not None or due(), PATIENCE, 0.001)
+    training.kill()
+    return training.process.returncode == -signal.SIGKILL
+
+
+def finish(run: Path, options: list[str], count: int) -> None:
+    """Let the training end. Raises SystemExit where it does not end well."""
+    training = begin(run, options, count, 0)
+    try:
+        if not wait_for(lambda: training.process.poll() is not None, 2 * PATIENCE) or training.process.returncode:
+            raise SystemExit(f"the training did not end: {training.log.read_text()[-2000:]}")
+    finally:
+        training.kill()
 
 
 def differs(run: Path, whole: Path) -> str:
@@ -112,14 +113,14 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as directory:
         work = Path(directory)
         trainings.make_corpus(work / "corpus")
-        chain = 0
+        options, chain = trainings.options(work / "corpus"), 0
         while tally.tried < given.tries:
-            processes, count = 1 + chain % 2, min(CHAIN // (2 if given.quick else 1), given.tries - tally.tried)
-            whole, run = work / f"whole-{processes}", work / f"run-{chain}"
+            count, most = 1 + chain % 2, min(CHAIN // (2 if given.quick else 1), given.tries - tally.tried)
+            whole, run = work / f"whole-{count}", work / f"run-{chain}"
             if not whole.exists():
-                finish(whole, work / "corpus", processes)
+                finish(whole, options, count)
             cases = []
-            for case in disturbed(run, work / "corpus", processes, count, draw):
+            for case in disturbed(run, options, count, draw.choices(MOMENTS, k=most), draw):
                 cases.append(case)
                 print(f"    {case}", flush=True)
             fault = differs(run, whole)

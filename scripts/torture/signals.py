@@ -14,17 +14,15 @@ import itertools
 import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import trainings
-from check_endings import MARK, Training, parent, status_fields
+from processes import Training, asr, begin, command, newest_checkpoint, parent, status_fields
 from trainings import REPOSITORY, Tally, wait_for
 
 SECONDS = 15.0
@@ -54,29 +52,7 @@ class Target:
 
 def launcher(training: Training) -> int:
     """The parent of the training processes."""
-    return parent(trainers(training)[0])
-
-
-def trainers(training: Training) -> list[int]:
-    """The processes that train, by rank."""
-    found = {}
-    for pid in training.processes():
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        values = dict(part.split(b"=", 1) for part in environment(pid).split(b"\0") if b"=" in part)
-        is_training = b"train" in words and not any(b"torchrun" in word or b"supervise" in word for word in words)
-        if is_training and command(parent(pid)) != command(pid) and b"bash" not in words:
-            found[int(values.get(b"RANK", b"0"))] = pid
-    return [found[rank] for rank in sorted(found)]
-
-
-def environment(pid: int) -> bytes:
-    """What a process was started with."""
-    return Path(f"/proc/{pid}/environ").read_bytes()
-
-
-def command(pid: int) -> bytes:
-    """The command line of a process; a forked one has that of its parent."""
-    return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return parent(training.ranks()[0])
 
 
 def inner_bash(training: Training) -> int:
@@ -87,8 +63,7 @@ def inner_bash(training: Training) -> int:
 
 def worker(training: Training) -> int:
     """A data worker of the first training process."""
-    first = trainers(training)[0]
-    return next(pid for pid in training.processes() if parent(pid) == first)
+    return training.workers()[0]
 
 
 # A shell that waits for what it has started does not hear SIGINT, but where that ends of it: those who send it by name
@@ -100,41 +75,27 @@ TARGETS = {
     "run.sh of two": Target(lambda training: training.process.pid, 2, through_run_sh=True),
     "the shell in run.sh of two": Target(inner_bash, 2, through_run_sh=True),
     "torchrun": Target(launcher, 2),
-    "rank 0": Target(lambda training: trainers(training)[0], 2, checkpoint=False),
-    "rank 1": Target(lambda training: trainers(training)[1], 2),
+    "rank 0": Target(lambda training: training.ranks()[0], 2, checkpoint=False),
+    "rank 1": Target(lambda training: training.ranks()[1], 2),
     "a worker": Target(worker),
     "a worker of two": Target(worker, 2),
 }
 
 
 def start(target: Target, directory: Path, corpus: Path, workers: int) -> Training:
-    """A training whose every process is marked."""
+    """A training that has somebody to be sent the signal."""
     directory.mkdir(parents=True)
-    mark, run, log = uuid.uuid4().hex, directory / "run", directory / "log"
+    run = directory / "run"
     words = trainings.options(corpus, *LONG, f"run={run}", f"data.workers={workers}")
     if target.through_run_sh:
         (directory / "recipes" / "mine").mkdir(parents=True)
         (directory / "local").symlink_to(REPOSITORY / "local")
         (directory / "recipes" / "mine" / "run.sh").write_text(RUN_SH)
         me = ["bash", str(directory / "recipes/mine/run.sh"), "--nproc", str(target.processes), "--", *words]
-    elif target.processes > 1:
-        me = [sys.executable, "-m", "asr.cli.torchrun", "--standalone", f"--nproc-per-node={target.processes}"]
-        me += ["-m", "asr.cli.main", "train", *words]
     else:
-        me = [sys.executable, "-m", "asr.cli.main", "train", *words]
-    paths = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", MARK: mark}
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            me, stdout=file, stderr=file, env={**os.environ, **paths}, preexec_fn=default_signals, cwd=REPOSITORY
-        )
-    return Training(run, process, log, mark, target.processes > 1)
-
-
-def default_signals() -> None:
-    """A session of its own, which hears what this script may not: below `nohup`, or a shell's `&`."""
-    os.setsid()
-    for number in SIGNALS[:-1]:
-        signal.signal(number, signal.SIG_DFL)
+        me = asr(["train", *words], target.processes)
+    path = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    return begin(me, run, directory / "log", target.processes > 1, env=path, cwd=REPOSITORY)
 
 
 def fault_of(target: Target, number: int, training: Training, delay: float) -> str:
@@ -159,9 +120,9 @@ def left_behind(target: Target, number: int, training: Training) -> str:
         return "exit status 0"
     if "Traceback" in text:
         return "a traceback"
-    steps = [int(path.name.split("-")[1]) for path in (training.run / "checkpoints").glob("st*-*")]
-    if (own or target.checkpoint) and max(steps, default=0) < training.steps():
-        return f"the checkpoint is of step {max(steps, default=0)}, not {training.steps()}"
+    newest = newest_checkpoint(training.run)
+    if (own or target.checkpoint) and newest < training.steps():
+        return f"the checkpoint is of step {newest}, not {training.steps()}"
     return ""
 
 
@@ -181,8 +142,7 @@ def main() -> int:
             try:
                 fault = fault_of(target, number, training, draw.random())
             finally:
-                for pid in training.processes():
-                    os.kill(pid, signal.SIGKILL)
+                training.kill()
             text = training.log.read_text(errors="replace")
             tally.note(
                 f"{signal.Signals(number).name} to {name}, {workers} workers, {time.monotonic() - begun:.0f} s",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,13 +13,10 @@ import numpy as np
 from asr.data.corpus import describe_recording, make_cut, write_cuts, write_flac
 from asr.data.tokenizer import train_tokenizer
 
-SCRIPTS = Path(__file__).resolve().parents[1]
-REPOSITORY = SCRIPTS.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 TONES = {"LOW": 300, "MID": 800, "HIGH": 1800, "TOP": 3500}  # Hz, of the words of the corpus
 SAMPLING_RATE = 16000
 WORD_SECONDS = 0.35
-
-sys.path.insert(0, str(SCRIPTS))  # whose checks the rows are made of
 
 
 def make_corpus(directory: Path, train: int = 24, dev: int = 6) -> None:
@@ -58,13 +54,13 @@ def options(corpus: Path, *more: str) -> list[str]:
     ]
 
 
-def wait_for(condition: Callable[[], bool], seconds: float) -> bool:
-    """Whether it came true in time."""
+def wait_for(condition: Callable[[], bool], seconds: float, between: float = 0.05) -> bool:
+    """Whether it came true in time; it is looked at every so many seconds."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             return False
-        time.sleep(0.05)
+        time.sleep(between)
     return True
 
 

@@ -10,6 +10,7 @@ from asr.cli.main import main
 from asr.config.schema import to_yaml
 from asr.errors import InputError
 from asr.runs.result import read_result
+from asr.score.record import Record, write_record
 from asr.score.report import not_scored, write_report
 from asr.score.wer import Utterance, score
 
@@ -133,6 +134,20 @@ def test_what_is_no_run_is_refused(make_run, tmp_path):
 def test_no_runs_are_refused(capsys):
     assert main(["compare"]) == 2
     assert "no run given" in capsys.readouterr().err
+
+
+def test_decodings_tell_what_they_were_made_with_where_it_differs(make_run, tmp_path, capsys):
+    run = make_run("a", decoded={"greedy": 10.5, "beam": 9.5, "old": 12.0})
+    for search, more in (("greedy", {}), ("beam", {"beam": 8})):
+        told = {"name": search, "max_seconds": 200.0, **more}
+        write_record(tmp_path / "a" / search, Record("1.0", run, "step-7", search, "dev", False, "cpu", told))
+    assert main(["compare", *(f"{run}/{name}" for name in ("greedy", "beam", "old"))]) == 0
+    assert cells(capsys) == [
+        ["decoding", "decode.name", "error rate"],
+        [f"{run}/beam", "beam", "9.50"],
+        [f"{run}/greedy", "greedy", "10.50"],
+        [f"{run}/old", "", "12.00"],
+    ]
 
 
 def test_decodings_have_a_table_of_their_own(make_run, tmp_path, capsys):

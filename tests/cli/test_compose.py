@@ -49,6 +49,7 @@ MANDATORY = {
     "package": ["run=r", "output=o"],
     "score": ["hypotheses=h", "output=o"],
     "compare": [],
+    "report": ["output=o"],
 }
 TRAIN = "defaults: [train, _self_]\nrun: r\n"  # a recipe's config begins like this
 FILES = sorted([*conf_directory().glob("*/*.yaml"), *conf_directory().glob("*/*/*.yaml")])
@@ -109,7 +110,7 @@ def recipe_refusal(recipe: Path, text: str) -> str:
 
 
 TEXT = {  # options of text that are no paths
-    *("name", "checkpoint", "scheduler", "utterance"),
+    *("name", "checkpoint", "scheduler", "utterance", "by"),
     *("audio_column", "text_column", "speaker_column", "split"),
     *("init_checkpoint", "init_except", "freeze", "corpus", "licence"),
 }
@@ -397,6 +398,9 @@ def test_one_value_for_a_list_and_a_list_for_one_are_refused_with_what_to_write(
         ("optim.lr=inf", ">= 0"),
         ("optim.final_lr=1.5", "0 to 1"),
         ("optim.betas=[0.9,2]", "0 to 0.9999"),
+        ("optim.betas=[0.9]", "needs 2 values"),
+        ("optim.betas=[0.9,0.98,0.99]", "needs 2 values"),
+        ("data.spec_augment.time_masks=9223372036854775808", "0 to 100"),
         ("data.speed_factors=[1.0,0.1]", "0.5 to 2"),
         ("data.spec_augment.time_mask_share=-0.1", "0 to 1"),
         ("data.max_utterances=0", ">= 1"),

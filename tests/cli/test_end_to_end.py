@@ -13,9 +13,13 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from asr.cli.main import main
+from asr.runs.trained import load_trained
+from asr.score.record import read_record
+from asr.version import version
 
 
 def asr(capsys, *words: object) -> tuple[int, str, str]:
@@ -155,6 +159,11 @@ def test_decode_prints_the_wer_line_last(trained, tiny_corpus, tmp_path, capsys,
     assert (tmp_path / "wer.txt").read_text() == out.splitlines()[-1] + "\n"
     assert (tmp_path / "alignments.txt").exists()
     assert (tmp_path / "errs.txt").exists()
+    record = read_record(tmp_path)
+    model = load_trained(str(trained), checkpoint, torch.device("cpu"))
+    assert (record.checkpoint, record.weights) == (model.checkpoint, model.digest)
+    assert (record.run, record.cuts, record.device) == (str(trained), str(tiny_corpus.dev), "cpu")
+    assert (record.asr, record.streaming, record.decode["name"]) == (version(), False, "greedy")
     assert (tmp_path / "recogs.txt").read_text().count("ref=") == 6
     assert len((tmp_path / "hypotheses.ctm").read_text().split()) % 6 == 0
     assert not (tmp_path / "nbest.jsonl").exists()
@@ -326,13 +335,17 @@ def test_a_corpus_of_faults_is_named_and_the_rest_decoded(trained, tiny_corpus, 
 
 
 def test_installed_package_works_outside_the_checkout(tmp_path):
-    """The wheel holds conf/, and `asr` composes from it in a directory of its own."""
+    """The wheel holds conf/ and the parts of reports, and `asr` composes from it in a directory of its own."""
     repository = Path(__file__).resolve().parents[2]
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(build, cwd=repository, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     site = tmp_path / "site"
     subprocess.run([sys.executable, "-m", "zipfile", "-e", str(wheel), str(site)], check=True)
+    assert {one.name for one in (site / "asr" / "report" / "web").iterdir()} >= {"page.html", "page.css", "uplot"}
+    assert any(
+        "Leon Sorokin" in one.read_text() for one in site.glob("*.dist-info/licenses/**/LICENSE") if one.is_file()
+    )
     environment = {**os.environ, "PYTHONPATH": str(site)}
     show = [sys.executable, "-P" if sys.version_info >= (3, 11) else "-s", "-m", "asr.cli.main"]
     words = ["train", "--cfg", "run=exp/x", "model=tiny"]

@@ -70,10 +70,11 @@ def test_commands_run_without_what_windows_lacks(tiny_corpus, tmp_path):
         ["train", f"run={run}", *options, *data, f"data.tokenizer={tiny_corpus.tokenizer}"],
         ["manifest", f"input={words}", f"output={tmp_path / 'cuts.jsonl.gz'}"],
         ["tokenizer", f"cuts=[{tiny_corpus.train}]", f"output={tmp_path / 'char'}", "kind=char"],
-        ["decode", f"run={run}", f"cuts={tmp_path / 'cuts.jsonl.gz'}", f"output={tmp_path / 'out'}", "device=cpu"],
+        ["decode", f"run={run}", f"cuts={tmp_path / 'cuts.jsonl.gz'}", f"output={run / 'out'}", "device=cpu"],
         ["transcribe", str(audio), f"run={run}", "format=json", "device=cpu"],
-        ["score", f"hypotheses={tmp_path / 'out' / 'hypotheses.jsonl'}", f"output={tmp_path / 'scored'}"],
+        ["score", f"hypotheses={run / 'out' / 'hypotheses.jsonl'}", f"output={tmp_path / 'scored'}"],
         ["compare", str(run)],
+        ["report", str(run), f"cuts=[{tmp_path / 'cuts.jsonl.gz'}]", f"output={tmp_path / 'report.html'}"],
     ]
     environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent), "PYTHONIOENCODING": "cp1252"}
     done = subprocess.run(
@@ -86,6 +87,7 @@ def test_commands_run_without_what_windows_lacks(tiny_corpus, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     assert "characters: L O W 日 本" in done.stdout
     assert "%CER" in done.stdout
+    assert "日" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_text_files_have_an_encoding_that_no_system_chooses():

@@ -44,6 +44,19 @@ def workers():
     return [child for child in multiprocessing.active_children() if child.daemon]
 
 
+def test_who_heard_of_children_that_end_hears_of_them_again(dataset, draws):
+    heard = []
+    before = signal.signal(signal.SIGCHLD, lambda *_: heard.append("mine"))
+    try:
+        with closing(iter(Loader(dataset, draws, 1, never))) as batches:
+            next(batches)
+        heard.clear()
+        signal.raise_signal(signal.SIGCHLD)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert heard == ["mine"]
+
+
 class Hangs(SpeechDataset):
     """As when a file system does not answer; but the first batch is there."""
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
@@ -26,7 +27,7 @@ from asr.data.features import SAMPLING_RATE, load_features, load_samples, make_f
 from asr.data.loader import Loader
 from asr.data.manifest import open_cuts
 from asr.data.sampler import TrainingStream
-from asr.data.shar import Shard, begin, write_shard
+from asr.data.shar import Shard, begin, read_shar, write_shard
 from asr.errors import InputError
 from asr.models.subsampling import frame_timing
 
@@ -242,6 +243,14 @@ def test_a_manifest_cannot_be_made_of_it(packed, tmp_path):
     with pytest.raises(InputError, match="use the manifest that was packed"):
         write_cuts(open_cuts([str(packed)]), tmp_path / "cuts.jsonl.gz")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_shard_is_opened_when_its_turn_has_come(packed, monkeypatch):
+    opened, path_open = [], Path.open
+    monkeypatch.setattr(Path, "open", lambda path, *words: opened.append(path.name) or path_open(path, *words))
+    for _ in islice(read_shar(packed), 8):
+        pass
+    assert opened == ["recording.000000.tar", "recording.000001.tar"]
 
 
 @pytest.mark.parametrize("damage", ["short", "garbled", "missing", "empty"])

@@ -293,7 +293,12 @@ def test_a_table_without_a_header_is_told_what_is_missing(tmp_path):
 
 @pytest.mark.parametrize(
     ("begin", "end", "expected"),
-    [("0:00:02.5", "0:00:04", (2.5, 4)), ("00:01", "00:02,500", (1, 2.5)), ("0.5", "0:01.25", (0.5, 1.25))],
+    [
+        ("0:00:02.5", "0:00:04", (2.5, 4)),
+        ("00:01", "00:02,500", (1, 2.5)),
+        ("0.5", "0:01.25", (0.5, 1.25)),
+        ("0,500", "1,25", (0.5, 1.25)),
+    ],
 )
 def test_times_may_have_hours_and_minutes(tmp_path, begin, end, expected):
     write_audio(tmp_path / "in" / "a.wav", 5)
@@ -473,11 +478,11 @@ def test_audio_of_the_same_name_is_told_apart_by_its_folder(tmp_path):
     rows = []
     for speaker in ("a", "b"):
         write_audio(tmp_path / "in" / speaker / "001.wav")
-        rows.append(f"{speaker}/001.wav\tx\t9\n")
-    rows.append("c/001.wav\tx\t\n")
+        rows.append(f"{speaker}/001.wav\tx\t\t9\n")
+    rows.append("c/001.wav\tx\t\t\n")
     write_audio(tmp_path / "in" / "good.wav")
-    rows.append("good.wav\tx\t\n")
-    _, faults = manifest(written(tmp_path / "in" / "t.tsv", "path\ttext\tend\n" + "".join(rows)))
+    rows.append("good.wav\tx\t\t\n")
+    _, faults = manifest(written(tmp_path / "in" / "t.tsv", "path\ttext\tstart\tend\n" + "".join(rows)))
     assert [line.partition("; ")[0] for line in faults] == [
         "t.tsv:2: ends at 9 s, but a/001 has 1.00 s",
         "t.tsv:3: ends at 9 s, but b/001 has 1.00 s",
@@ -529,6 +534,13 @@ def test_a_kaldi_line_at_fault_is_named(tmp_path, scp, segments, fault):
         ("m.jsonl", '{"audio_filepath": "a.wav"}', "m.jsonl:2: no column for the text"),
         ("m.jsonl", '{"audio_filepath": {"path": "a.wav"}, "text": "b"}', "m.jsonl:2: its audio is"),
         ("m.jsonl", '{"audio_filepath": "a.wav", "text": "b", "duration": "1:99"}', "m.jsonl:2: duration '1:99'"),
+        (
+            "m.jsonl",
+            '{"audio_filepath": "a.wav", "text": "b", "duration": "1,250"}',
+            "m.jsonl:2: duration '1,250' is no",
+        ),
+        ("m.jsonl", '{"audio_filepath": "a.wav", "text": "b", "duration": true}', "m.jsonl:2: duration 'True' is no"),
+        ("m.jsonl", '{"audio_filepath": "a.wav", "text": "b", "end": 1}', "m.jsonl:2: has a field for its end, end"),
         ("m.stm", "a 1 ann 0", "m.stm:2: not `recording channel speaker start end"),
         ("m.stm", "a C ann 0 1 b", "m.stm:2: is in channel 3 of audio with 1"),
         ("m.stm", "a ? ann 0 1 b", "m.stm:2: channel '?' is none"),

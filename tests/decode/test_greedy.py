@@ -20,6 +20,8 @@ from asr.config import (
     TdtArcOptions,
 )
 from asr.decode import greedy, node_compiled
+from asr.decode.beam import BeamSearch
+from asr.decode.beam_compiled import CompiledBeamSearch
 from asr.decode.greedy import GreedySearch
 from asr.decode.greedy_compiled import CompiledGreedySearch
 from asr.decode.make import greedy_search, make_search
@@ -342,6 +344,23 @@ def test_compiled_several_scorers_add_up_and_are_asked_anew_of_labels_that_they_
         for hypothesis, wanted in zip(compiled, written, strict=True):
             assert (hypothesis.tokens, hypothesis.frames) == (wanted.tokens, wanted.frames)
             assert hypothesis.score == pytest.approx(wanted.score, abs=1e-5)  # their sum is in float32
+
+
+@pytest.mark.parametrize("kind", [GreedySearch, CompiledGreedySearch, BeamSearch, CompiledBeamSearch])
+def test_what_is_under_way_keeps_its_tables_when_others_begin_new_ones(kind):
+    model, (encoded, frames) = random_model(4, VOCAB).float(), random_encoded(4)
+    encoded = encoded.float()
+    scorer = Tabulated(TableAutomaton(TableScorer(VOCAB, 0)), 0.5, CPU, largest_table=1)
+    search = kind(model, 3, arcs=standard_arcs(), scorers=[scorer])
+    expected = search_all(search, encoded, frames)
+    session, half = search.begin(len(encoded)), encoded.shape[1] // 2
+    session.read(encoded[:, :half], frames.clamp(max=half))
+    other = search.begin(1)
+    other.read(encoded[:1, :half], frames[:1].clamp(max=half))
+    session.read(encoded[:, half:], (frames - half).clamp(min=0))
+    for (found, *_), (wanted, *_) in zip(session.best(), expected, strict=True):
+        assert found.tokens == wanted.tokens
+        assert found.score == pytest.approx(wanted.score)
 
 
 def test_weights_that_are_no_numbers_give_a_score_that_is_none(search_type):

@@ -1,16 +1,11 @@
 """Options that are wrong, and options that are right: the short form of scripts/torture/configs.py."""
 
-import importlib.util
 import random
-import sys
 
 import pytest
-from conftest import REPOSITORY
+from conftest import torture
 
-SPEC = importlib.util.spec_from_file_location("configs", REPOSITORY / "scripts" / "torture" / "configs.py")
-configs = importlib.util.module_from_spec(SPEC)
-sys.modules["configs"] = configs
-SPEC.loader.exec_module(configs)
+configs = torture("configs")
 
 
 @pytest.mark.parametrize(("draw", "count"), [("refused_words", 12), ("refused_text", 4), ("taken", 5)])

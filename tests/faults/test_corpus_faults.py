@@ -1,21 +1,16 @@
 """A corpus with one of each kind of fault, as in scripts/torture/corpus.py; and what `asr validate` writes."""
 
 import gzip
-import importlib.util
 import json
-import sys
 
 import pytest
-from conftest import REPOSITORY
+from conftest import torture
 
 from asr.cli.main import main
 from asr.data.corpus import write_cuts
 from asr.data.manifest import open_cuts
 
-SPEC = importlib.util.spec_from_file_location("corpus", REPOSITORY / "scripts" / "torture" / "corpus.py")
-corpus = importlib.util.module_from_spec(SPEC)
-sys.modules["corpus"] = corpus
-SPEC.loader.exec_module(corpus)
+corpus = torture("corpus")
 
 
 def test_every_kind_is_named_and_no_sound_utterance_is(tmp_path):

@@ -2,7 +2,9 @@
 
 import contextlib
 import logging
+import os
 import shutil
+import threading
 from collections import namedtuple
 from pathlib import Path
 
@@ -15,8 +17,9 @@ from asr.data.manifest import open_cuts
 from asr.errors import InputError
 from asr.files import replacing, write_atomically
 from asr.journal import Journal
+from asr.parallel import local_workers
 from asr.runs import state
-from asr.runs.directory import RunDirectory, make_logger
+from asr.runs.directory import RunDirectory, curves_written_in_silence, make_logger
 from asr.runs.pack import new_directory, zip_file
 from asr.runs.state import Checkpoint
 
@@ -106,6 +109,33 @@ def test_a_full_disk_is_told_where_lines_are_added(tmp_path):
     for handler in logging.getLogger("asr").handlers[:]:
         logging.getLogger("asr").removeHandler(handler)
         handler.close()
+
+
+def write_lines(run):
+    """So many that TensorBoard's thread has met the limit."""
+    for step in range(10_000):
+        run.write_metrics(step, {"loss": 1.0}, "train")
+
+
+def test_curves_that_cannot_be_written_are_told_without_a_traceback(tmp_path, monkeypatch):
+    run, others = RunDirectory(tmp_path / "run"), []
+    run.open_logs(0)
+    run.metrics.symlink_to(os.devnull)
+    monkeypatch.setattr(threading, "excepthook", others.append)
+    with curves_written_in_silence():
+        with files_of(200), pytest.raises(InputError, match=r"tensorboard: cannot be written \(File too large\)"):
+            write_lines(run)
+        thread = threading.Thread(target=lambda: (tmp_path / "none").read_text())
+        thread.start()
+        thread.join()
+    assert [type(one.exc_value) for one in others] == [FileNotFoundError]
+    assert threading.excepthook == others.append
+    run.close()
+
+
+def test_processes_that_can_share_nothing_are_told():
+    with files_of(0), pytest.raises(InputError, match=r"jobs=2: processes cannot share memory \(.*File too large"):
+        local_workers(2).__enter__()
 
 
 def test_room_is_asked_for_before_a_checkpoint_is_begun(tmp_path, monkeypatch):

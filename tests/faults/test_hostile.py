@@ -1,16 +1,9 @@
 """Files that somebody prepared: the short form of scripts/torture/hostile.py, in this process."""
 
-import importlib.util
-import sys
-
 import pytest
-from conftest import REPOSITORY
+from conftest import torture
 
-SCRIPT = REPOSITORY / "scripts" / "torture" / "hostile.py"
-SPEC = importlib.util.spec_from_file_location("hostile", SCRIPT)
-hostile = importlib.util.module_from_spec(SPEC)
-sys.modules["hostile"] = hostile  # where dataclasses look up their types
-SPEC.loader.exec_module(hostile)
+hostile = torture("hostile")
 
 SLOW = {  # which the script does
     "manifest: gigabytes in a line",

@@ -1,14 +1,21 @@
 """Processes that train together: one that hangs is named, and ended; one that died is named by the others."""
 
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
+from types import SimpleNamespace
 
 import pytest
+from torch.distributed import TCPStore
 
+from asr.errors import InputError
 from asr.train import peers
-from asr.train.peers import Beat, Watch, end_all, gone
+from asr.train.distributed import Ranks
+from asr.train.peers import Beat, Watch, end_all, gone, watching_peers
 
 
 def beat(rank, number=1, **more):
@@ -77,3 +84,68 @@ def test_those_that_died_are_named(monkeypatch):
     assert [*gone(watch, "here")] == [
         f"training process 1 (process {process.pid} on here) is gone: it was last at step 7, of u1"
     ]
+
+
+# Two processes
+
+
+def member(rank, size=2):
+    """A trainer, as far as others hear of it."""
+    return SimpleNamespace(ranks=Ranks(rank, size), doing=f"step 7, of u{rank}")
+
+
+def ends(number):
+    """The other process: it says that it lives, and no more from then on."""
+    with watching_peers(member(1)):
+        store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+        store.wait([f"{peers.key()}1"])
+        os.kill(os.getpid(), number)
+
+
+@pytest.fixture
+def watch(monkeypatch):
+    """What is heard, in a job of two on this machine."""
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    for name, value in (("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", store.port), ("LOCAL_WORLD_SIZE", 2)):
+        monkeypatch.setenv(name, str(value))
+    for name, seconds in (("BEAT_SECONDS", 0.02), ("REAPED_SECONDS", 0.0)):
+        monkeypatch.setattr(peers, name, seconds)
+    heard = Watch()
+    monkeypatch.setattr(peers, "Watch", lambda: heard)
+    yield heard
+    del store
+
+
+def train_until_the_end_of(other, watch):
+    """As an operation fails that waits for another process."""
+    other.start()
+    deadline = time.monotonic() + 60
+    while 1 not in watch.heard and time.monotonic() < deadline:
+        time.sleep(0.001)
+    other.join(60)
+    raise InputError("another training process has ended")
+
+
+@pytest.mark.parametrize(
+    ("number", "silence", "said"),
+    [(signal.SIGSTOP, 0.2, ["has not answered for 0 s", "is gone"]), (signal.SIGKILL, 40.0, ["is gone"])],
+)
+def test_of_two_processes_one_hears_that_the_other_hangs_or_dies(watch, number, silence, said, monkeypatch, capsys):
+    monkeypatch.setattr(peers, "SILENCE_SECONDS", silence)
+    other = multiprocessing.get_context("fork").Process(target=ends, args=(number,))
+    with pytest.raises(InputError), watching_peers(member(0)):
+        train_until_the_end_of(other, watch)
+    name = f"training process 1 (process {other.pid} on {watch.heard[1][0].host})"
+    lines = capsys.readouterr().err.splitlines()
+    assert other.exitcode == -signal.SIGKILL
+    assert [line.removeprefix("asr train: error: ") for line in lines] == [
+        f"{name} {what}: it was last at step 7, of u1" for what in said
+    ]
+
+
+@pytest.mark.parametrize(("size", "here"), [(1, 1), (2, 1)])
+def test_one_process_and_those_of_several_machines_watch_nobody(size, here, monkeypatch):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(here))
+    monkeypatch.setattr(peers, "TCPStore", lambda *_, **__: pytest.fail("a store is asked for"))
+    with watching_peers(member(0, size)):
+        pass

@@ -42,9 +42,23 @@ def trainer():
     return one
 
 
+@pytest.fixture
+def handling():
+    """A function that sets what a signal does, which the program that started these tests may have changed."""
+    before = {}
+
+    def handle(number, handler):
+        before.setdefault(number, signal.signal(number, handler))
+
+    yield handle
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR2"])
-def test_a_signal_is_told_at_once_with_what_it_waits_for(trainer, name):
+def test_a_signal_is_told_at_once_with_what_it_waits_for(trainer, name, handling):
     number = getattr(signal, name)
+    handling(number, signal.SIG_DFL)
     before = signal.getsignal(number)
     with stopping_on_signals(trainer):
         os.kill(os.getpid(), number)
@@ -56,23 +70,34 @@ def test_a_signal_is_told_at_once_with_what_it_waits_for(trainer, name):
     assert signal.getsignal(number) == before
 
 
+@pytest.mark.parametrize("name", ["SIGINT", "SIGHUP"])
+def test_a_signal_that_was_ignored_stays_so(trainer, name, handling):
+    """As below `nohup`, or where a script has started a training with `&`."""
+    number = getattr(signal, name)
+    handling(number, signal.SIG_IGN)
+    with stopping_on_signals(trainer):
+        os.kill(os.getpid(), number)
+        os.kill(os.getpid(), signal.SIGTERM)
+        wait_until(lambda: trainer.said)
+        assert signal.getsignal(number) == signal.SIG_IGN
+    assert trainer.said == ["SIGTERM: stopping after step 7"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_worker_passes_a_signal_on_to_who_trains(tiny_corpus, number):
+def test_a_worker_passes_a_signal_on_to_who_trains(tiny_corpus, number, handling):
     import multiprocessing
 
     heard = []
-    before = signal.signal(signal.SIGTERM, lambda *_: heard.append("SIGTERM"))
-    try:
-        dataset = SpeechDataset(80, frame_timing(4), load_tokenizer(tiny_corpus.tokenizer))
-        draws = OnePass(open_cuts([str(tiny_corpus.train)]), DataOptions(max_seconds=3.0, buckets=2))
-        with closing(iter(Loader(dataset, draws, 1))) as batches:
-            next(batches)
-            [worker] = multiprocessing.active_children()
-            os.kill(worker.pid, number)
-            wait_until(lambda: heard)
-            assert len(list(batches)) > 1
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    handling(signal.SIGINT, signal.default_int_handler)
+    handling(signal.SIGTERM, lambda *_: heard.append("SIGTERM"))
+    dataset = SpeechDataset(80, frame_timing(4), load_tokenizer(tiny_corpus.tokenizer))
+    draws = OnePass(open_cuts([str(tiny_corpus.train)]), DataOptions(max_seconds=3.0, buckets=2))
+    with closing(iter(Loader(dataset, draws, 1))) as batches:
+        next(batches)
+        [worker] = multiprocessing.active_children()
+        os.kill(worker.pid, number)
+        wait_until(lambda: heard)
+        assert len(list(batches)) > 1
     assert heard == ["SIGTERM"]
 
 

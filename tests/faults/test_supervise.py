@@ -1,6 +1,8 @@
 """What a recipe's run.sh has started ends with it, whoever is sent which signal; and ranks end with torchrun."""
 
 import os
+import pty
+import select
 import signal
 import subprocess
 import sys
@@ -8,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import torture
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
@@ -40,6 +43,43 @@ def test_nobody_is_left(number, to_shell, status):
         assert supervisor.wait() == status
         assert not lives(child)
         assert not lives(shell)
+
+
+@pytest.fixture
+def terminal():
+    """Both ends of one."""
+    ours, theirs = pty.openpty()
+    yield ours, theirs
+    os.close(ours)
+
+
+def heard(terminal, text):
+    """What comes from a terminal, up to a text; less, where that does not come."""
+    found = b""
+    while text not in found and select.select([terminal], [], [], 60)[0]:
+        found += os.read(terminal, 1000)
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="tells processes by /proc")
+def test_a_command_may_read_from_the_terminal_and_hears_what_is_typed(terminal):
+    ours, theirs = terminal
+    command = "read line; echo got $line; trap 'echo interrupted; exit 7' INT; echo ready; while :; do sleep 0.02; done"
+    words = [sys.executable, str(SUPERVISE), "bash", "-c", command]
+    session = torture("processes").in_a_session
+    with subprocess.Popen(
+        words, stdin=theirs, stdout=theirs, stderr=theirs, preexec_fn=lambda: session(theirs)
+    ) as supervisor:
+        os.close(theirs)
+        os.write(ours, b"this\n")
+        told = heard(ours, b"ready")
+        os.write(ours, b"\x03" if b"got this" in told else b"")
+        ended = heard(ours, b"interrupted") if b"ready" in told else b""
+        if not ended:
+            supervisor.kill()  # and the guard all others
+    assert b"got this" in told
+    assert b"interrupted" in ended
+    assert supervisor.returncode == 7
 
 
 def test_the_status_of_a_command_is_passed_on():

@@ -79,6 +79,12 @@ def test_the_logger_writes_to_the_console_and_to_the_file(run, capsys):
     assert run.log.read_text().endswith("INFO step 7\n")
 
 
+def test_the_file_has_what_the_console_shows_in_another_way(run, capsys):
+    run.open_logs(0).debug("step 7")
+    assert capsys.readouterr().err == ""
+    assert run.log.read_text().endswith("DEBUG step 7\n")
+
+
 def test_opening_the_logs_again_goes_on_in_the_same_file_without_doubling(run, capsys):
     run.open_logs(0).info("before")
     run.open_logs(0).warning("after")

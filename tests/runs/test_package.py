@@ -17,6 +17,7 @@ from asr.errors import InputError
 from asr.runs import package as packages
 from asr.runs.pack import pack
 from asr.runs.trained import load_trained, objective_weights
+from asr.score.record import Record, write_record
 from asr.train.begin import begin_from, load_initial
 
 TOKENIZER = char_tokenizer("ABC ÄÖ")
@@ -31,8 +32,10 @@ def run(tmp_path_factory):
     for step in (1, 2):
         save_task(directory, TOKENIZER, config, random_task(TOKENIZER, config, step), step)
     trained = load_trained(str(directory), "average", CPU)
-    (directory / "decode_test").mkdir()
-    (directory / "decode_test" / "wer.txt").write_text("%WER 6.53 [ 37 / 567, 3 ins, 4 del, 30 sub ] test\n")
+    for name, digest in (("decode_test", trained.digest), ("decode_old", "another")):
+        (directory / name).mkdir()
+        (directory / name / "wer.txt").write_text("%WER 6.53 [ 37 / 567, 3 ins, 4 del, 30 sub ] test\n")
+        write_record(directory / name, Record("1.0", "", "step-00000001", digest, "", False, "cpu", {}))
     (directory / "data.json").write_text(
         json.dumps({"data.train_cuts": {"utterances": 793, "sha256": "", "seconds": [1, 2, 3, 4, 5, 6, 7, 8]}})
     )
@@ -86,7 +89,8 @@ def test_what_is_in_it(run, package):
     found = files(package)
     names = {"README.md", "package.json", "config.yaml", "model.safetensors", "objective.safetensors", "SHA256SUMS"}
     names |= {f"tokenizer/{name}" for name in ("tokenizer.model", "tokens.txt", "tokenizer.json")}
-    names |= {"scores/decode_test/wer.txt", "exports/onnx/export.json", "exports/onnx/encoder.onnx"}
+    names |= {f"scores/decode_{name}/wer.txt" for name in ("test", "old")}
+    names |= {"exports/onnx/export.json", "exports/onnx/encoder.onnx"}
     assert set(found) == names
     sums = dict(line.split("  ")[::-1] for line in found["SHA256SUMS"].decode().splitlines())
     assert sums == {name: hashlib.sha256(found[name]).hexdigest() for name in names - {"SHA256SUMS"}}
@@ -96,6 +100,10 @@ def test_what_is_in_it(run, package):
     card = found["README.md"].decode()
     for text in ("# base", "CC BY 4.0", "%WER 6.53 [ 37 / 567", "793 utterances", "asr.load", "OfflineRecognizer"):
         assert text in card
+    told = [line for line in card.splitlines() if "of other weights" in line]
+    assert [(line.split(":")[0], line.split("; ")[-1]) for line in told] == [
+        ("decode_old", "of other weights than these: step-00000001")
+    ]
 
 
 def test_the_same_run_gives_the_same_bytes(run, package, tmp_path):

@@ -230,6 +230,16 @@ def test_truncated_and_missing_files_are_detected(tmp_path, name):
     assert state.newest_sound(tmp_path, []).step == 1
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json"])
+def test_a_line_that_is_missing_from_the_sums_is_damage(tmp_path, name):
+    _, newest = save_steps(tmp_path, 1, 2)
+    lines = (newest / "SHA256SUMS").read_text().splitlines(keepends=True)
+    (newest / "SHA256SUMS").write_text("".join(line for line in lines if not line.endswith(f"  {name}\n")))
+    with pytest.raises(InputError, match=name):
+        state.load(newest)
+    assert state.newest_sound(tmp_path, []).step == 1
+
+
 def test_without_a_sound_checkpoint_there_is_none(tmp_path):
     assert state.newest_sound(tmp_path / "missing", []) is None
     [path] = save_steps(tmp_path, 1)

@@ -4,10 +4,13 @@ import json
 
 import pytest
 
+from asr.cli.main import main
 from asr.errors import InputError
 from asr.score.bootstrap import Interval
+from asr.score.record import NAME, Record, read_record
 from asr.score.report import (
     Rate,
+    in_other_case,
     not_scored,
     read_hypotheses,
     read_rate,
@@ -134,6 +137,28 @@ def test_report_writes_its_files_and_nothing_else(tmp_path):
     assert read_hypotheses(tmp_path / "report" / "hypotheses.jsonl") == UTTERANCES
 
 
+RECORD = Record("1.0", "exp/a", "step-7", "0f", "dev", True, "cpu", {"name": "beam", "lm": None})
+
+
+def test_a_record_is_of_the_hypotheses_beside_it(tmp_path, capsys):
+    write_report(tmp_path / "a", UTTERANCES, "test", record=RECORD)
+    assert read_record(tmp_path / "a") == RECORD
+    told = json.loads((tmp_path / "a" / NAME).read_text())
+    (tmp_path / "a" / NAME).write_text(json.dumps({**told, "later": 1}))
+    words = [f"hypotheses={tmp_path / 'a' / 'hypotheses.jsonl'}", f"output={tmp_path / 'b'}"]
+    assert main(["score", *words]) == 0
+    assert read_record(tmp_path / "b") == RECORD
+    write_report(tmp_path / "b", UTTERANCES, "test")  # of another system
+    assert read_record(tmp_path / "b") is None
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"\xff", b"7"])
+def test_a_damaged_record_is_named(tmp_path, content):
+    (tmp_path / NAME).write_bytes(content)
+    with pytest.raises(InputError, match=rf"^{tmp_path / NAME}: is no record of a decoding"):
+        read_record(tmp_path)
+
+
 def test_what_was_not_heard_at_all_is_told_with_its_share_of_the_errors():
     utterances = [Utterance("u1", "a b c", ""), Utterance("u2", "a b", "a x"), Utterance("u3", "", ""), UTTERANCES[0]]
     errors = score(utterances).errors.total
@@ -141,6 +166,28 @@ def test_what_was_not_heard_at_all_is_told_with_its_share_of_the_errors():
     assert unheard(score(utterances[1:])) == ""
     many = [Utterance(f"u{n}", "a", " ") for n in range(9)]
     assert unheard(score(many)).endswith("9 of 9 utterances (9 of 9 errors): u0, u1, u2, u3, u4, …")
+
+
+@pytest.mark.parametrize(
+    ("reference", "hypothesis", "alone"),
+    [
+        ("the cat sat", "THE CAT SAT", 3),
+        ("the cat sat", "THE CAT SOT", 2),
+        ("a cat sat", "THE DOG SAT", 0),
+        ("a b", "a b", 0),
+    ],
+)
+def test_errors_of_case_alone_are_told(reference, hypothesis, alone):
+    scored = score([Utterance("u", reference, hypothesis)])
+    told = f"{alone} of {scored.errors.total} errors are of upper and lower case alone"
+    assert in_other_case(scored).startswith(told if alone else "")
+    assert bool(in_other_case(scored)) == bool(alone)
+
+
+def test_errors_of_case_are_told_by_the_command(tmp_path, capsys):
+    write_report(tmp_path, [Utterance("u", "the cat sat", "THE CAT SAT")], "test")
+    assert main(["score", f"hypotheses={tmp_path / 'hypotheses.jsonl'}", f"output={tmp_path}"]) == 0
+    assert "3 of 3 errors are of upper and lower case alone" in capsys.readouterr().err
 
 
 def test_report_of_nothing_is_refused_before_anything_is_written(tmp_path):

@@ -45,6 +45,13 @@ def test_files_are_scored_against_the_texts_of_their_names(form, references, tmp
     assert (status, out) == (0, "%WER 25.00 [ 1 / 4, 0 ins, 0 del, 1 sub ] x\n")
 
 
+def test_what_is_printed_for_several_files_is_not_taken_for_one_text(references, tmp_path, capsys):
+    (tmp_path / "found.txt").write_text("in/a.wav\tONE TWO\nin/b.FLAC\t\n")
+    status, _, err = score(capsys, tmp_path, tmp_path / "found.txt", references)
+    assert status == 2
+    assert "found.txt: has the names of several files" in err
+
+
 def test_references_without_a_transcript_are_named(references, tmp_path, capsys):
     (tmp_path / "found").mkdir()
     (tmp_path / "found" / "a.txt").write_text("ONE TWO THREE\n")

@@ -220,6 +220,7 @@ def test_a_training_begins_once_and_goes_on_without_what_it_began_from(
         newest = state.resumable(run / "checkpoints")[-1]
         told = state.load(newest, []).info
         assert (told["init"], told["asr"].split(",")[0]) == (digest, asr.__version__)
+        assert told["machine"].endswith(f"PyTorch {torch.__version__}")
         assert state.step_of(newest) == 3
         capsys.readouterr()
         assert main([*words, "train.steps=4", f"train.init={elsewhere}", "train.change=true"]) == 2

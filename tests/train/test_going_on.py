@@ -19,6 +19,7 @@ from asr.runs.directory import RunDirectory
 from asr.runs.trained import load_config, load_trained
 from asr.train.optim import make_optimizer
 from asr.train.resume import Change, Resumption, check_same_run
+from asr.train.training import unfinished
 
 STEPS = 4
 
@@ -265,6 +266,35 @@ def test_fewer_steps_than_are_done_are_refused(run, capsys):
         f"asr train: error: {run} has done 4 steps, train.steps=2 are fewer: give more, or another run=\n"
     )
     assert contents(run) == before
+
+
+def test_fewer_steps_than_were_asked_for_are_said(run):
+    config = run / "config.yaml"
+    config.write_text(config.read_text().replace("  steps: 4\n", "  steps: 9\n"))
+    (run / "config.sha256").unlink()
+    assert main(["train", f"run={run}", "train.steps=5"]) == 0
+    assert "WARNING train.steps=5 are fewer than the 9 so far: what is left" in (run / "train.log").read_text()
+
+
+def test_a_warm_up_that_outlasts_the_training_is_said(first):
+    said = (first / "train.log").read_text()
+    assert "WARNING loss.warmup_batches=500 is not over in the 4 batches of this training: lower it" in said
+    assert "optim.warmup_steps" not in said  # there is none
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (["loss=full", "optim.warmup_steps=10"], ["optim.warmup_steps"]),
+        (["loss=full", "optim.warmup_steps=9", "train.frame_weight=0.1"], ["train.frame_batches"]),
+        (["loss=pruned", "optim.warmup_steps=9", "loss.warmup_batches=20"], ["loss.warmup_batches"]),
+        (["loss=pruned", "optim.warmup_steps=9", "loss.warmup_batches=19"], []),
+        (["loss=pruned", "optim.warmup_steps=0", "loss.warmup_batches=0"], []),
+    ],
+)
+def test_what_a_training_does_not_bring_to_an_end(words, names):
+    config = compose("train", ["run=x", "train.steps=10", *words])
+    assert [line.partition("=")[0] for line in unfinished(config, batches_per_step=2)] == names
 
 
 # Checkpoints that cannot be gone on from

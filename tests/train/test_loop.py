@@ -1,5 +1,6 @@
 """The loop: exact resume, accumulation, bad batches, and a validation that changes nothing."""
 
+import io
 import json
 import logging
 import re
@@ -10,6 +11,7 @@ from itertools import count
 import pytest
 import torch
 from torch import nn
+from tqdm import tqdm
 
 from asr import progress
 from asr.config import (
@@ -380,6 +382,17 @@ def test_the_console_has_the_rate_in_use_while_the_encoder_waits_for_the_heads(t
         "5.00e-02",
     ]
     assert [line["train/lr"] for line in train_lines(trainer)][:4] == [0, 0, 0.025, 0.05]
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_lines_of_steps_are_logged_and_beside_a_bar_not_shown(trainer_in, monkeypatch, terminal):
+    trainer, levels = trainer_in("run", log_every=1, steps=3), []
+    handler = logging.Handler()
+    handler.emit = lambda record: levels.append(record.levelname) if "step %d/%d" in record.msg else None
+    trainer.logger.addHandler(handler)
+    monkeypatch.setattr(trainer, "progress_bar", lambda: tqdm(file=io.StringIO(), disable=not terminal))
+    trainer.fit()
+    assert levels == ["DEBUG" if terminal else "INFO"] * 3
 
 
 def test_the_rate_of_a_line_that_is_written_late_is_that_of_its_step(trainer_in, monkeypatch):

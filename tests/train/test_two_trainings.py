@@ -1,14 +1,13 @@
 """A second training in a run's directory is refused, whatever the first one is at, and touches nothing."""
 
 import hashlib
-import importlib.util
 import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from conftest import torture
 from owners import PACKAGES, other_process
 
 from asr.cli.main import main
@@ -20,7 +19,6 @@ from asr.train.distributed import Ranks, owned_by_all
 from asr.train.loop import Trainer
 from asr.train.observe import Observer
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "check_two_runs.py"
 SECOND = "import sys, pathlib; from asr.runs.lock import owned; owned(pathlib.Path(sys.argv[1])).__enter__()"
 PHASES = [
     (training, "check_same_run"),
@@ -115,9 +113,7 @@ def test_the_first_of_them_has_the_directory(tmp_path, monkeypatch, rank):
 
 
 def test_one_of_two_real_trainings_is_refused(tiny_corpus, tmp_path):
-    spec = importlib.util.spec_from_file_location("check_two_runs", SCRIPT)
-    check_two_runs = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(check_two_runs)
+    two_runs = torture("two_runs")
     words = options(tiny_corpus, "data.workers=1", "train.save_every=5")
-    report = check_two_runs.check(words, tries=1, span=3.0, seed=0, run=tmp_path / "run")
-    assert report.startswith("1/1: the second was refused and told the first")
+    assert two_runs.pair_up(tmp_path / "run", words, offset=2.5) == ""
+    assert two_runs.fault_left(tmp_path / "run") == ""

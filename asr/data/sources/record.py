@@ -27,7 +27,10 @@ NEEDED = ("audio", "text")
 
 
 def find_fields(fields: Collection[str], given: Mapping[str, str]) -> dict[str, str]:
-    """The field of each kind among `fields`; `given` are the user's names. Raises InputError where one is missing."""
+    """The field of each kind among `fields`; `given` are the user's names.
+
+    Raises InputError where one is missing.
+    """
     lower = {field.strip().lower(): field for field in reversed(list(fields))}
     for kind, name in given.items():
         if name not in fields:
@@ -48,6 +51,8 @@ def row_of(record: Mapping[str, object], fields: Mapping[str, str], place: Place
     text, audio = _text(values, "text"), _text(values, "audio")
     if not audio:
         raise InputError("names no audio file; write its name, or remove the row")
+    if "end" in fields and "start" not in fields:  # which may be there, and be called something else
+        raise InputError(f"has a field for its end, {fields['end']}, and none for its start; call that start")
     start = 0.0 if _absent(values, "start") else seconds(values["start"], "start")
     end = None if _absent(values, "end") else seconds(values["end"], "end")
     if end is None and not _absent(values, "duration"):

@@ -17,6 +17,9 @@ from asr.errors import InputError
 AUDIO_FOLDERS = ("", "clips", "wavs", "wav", "audio", "sph")  # beside a table, where its audio may lie
 CLOCK = re.compile(r"(?:(\d+):)?(\d+):([0-5]?\d(?:[.,]\d*)?)")  # hours, minutes and seconds, as subtitles have them
 
+# For a point: of 1,250 nobody knows whether it is one and a quarter or 1250.
+COMMA = re.compile(r"(?<=^0),(?=\d+$)|,(?=\d{1,2}$|\d{4,}$)")
+
 
 class Place(NamedTuple):
     """Where a row is described: a line of a file, counted from 1; 0: the file itself.
@@ -126,10 +129,11 @@ def below(home: Path, path: Path) -> Path:
 
 def seconds(text: object, what: str) -> float:
     """A time, in seconds, or in hours, minutes and seconds. Raises InputError where it is none from 0 on."""
-    clock = CLOCK.fullmatch(str(text).strip())
+    written = str(text).strip()
+    clock = CLOCK.fullmatch(written)
     try:
-        value = clock_seconds(clock) if clock else float(text)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+        value = clock_seconds(clock) if clock else float(COMMA.sub(".", written))
+    except ValueError:
         value = -1.0
     if not 0 <= value <= LATEST_SECONDS:
         shown = str(text)[:SHOWN_CHARACTERS]

@@ -1,41 +1,42 @@
 #!/usr/bin/env python3
-"""End trainings in every way that they can end, and check what is left: nobody, a line that says why, and a checkpoint.
+"""Every way that a training can end: nobody is left, a line says why, and there is a checkpoint.
 
-    python scripts/check_endings.py DIR [--ways NAME…] [--workers 0 1 2 4] [--processes 1 2] [--jobs N] -- OPTION…
+Signals, a closed terminal, a reader of its output that goes, a full disk, too little memory, a worker or a process that
+is killed, and exceptions in twenty places, with 0 to 4 data workers, and 1 and 2 processes. Each training runs until it
+has logged three steps, is ended then, and has 30 s to be gone with all of its processes. Its checkpoint has to be of
+the last step that it logged; where those who had the weights were killed or could not write, of an earlier one. Linux
+only.
 
-OPTIONs go to `asr train` and name data and a small model. Every training runs until it has logged three steps, is ended
-then, and has 30 seconds to be gone with all of its processes. Its checkpoint has to be of the last step that it logged;
-where those who had the weights were killed or could not write, of an earlier one. Linux only. Prints a line for each
-training, and a table of the ways; the exit status is 0 only if all ended well.
+    python scripts/torture/endings.py [--quick] [--tries N]
 """
 
 from __future__ import annotations
 
-import argparse
-import fcntl
 import importlib
-import json
 import os
 import pty
+import random
 import re
 import resource
 import signal
-import subprocess
 import sys
 import tempfile
-import termios
 import time
-import uuid
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
+
+import processes
+import trainings
+from processes import Training
+from trainings import Tally, wait_for
 
 SECONDS = 30.0
 PATIENCE = 180.0  # seconds for the first steps, beside other work
-MARK = "ASR_CHECK_ENDINGS"  # in the environment of every process of a training
 CALLS = 4  # the call, of each process, in which an injected exception is raised
+WORKERS, PROCESSES = (0, 1, 2, 4), (1, 2)
+LONG = "train.steps=1000000", "train.log_every=1", "train.save_every=1000000", "train.validate_every=1000000"
 
 # Where exceptions are injected: module and name.
 PLACES = [
@@ -67,72 +68,6 @@ OFTEN_IN_A_STEP = {
     "asr.data.dataset load_features",
 }
 OF_THE_FIRST = {"asr.runs.directory RunDirectory.write_metrics"}
-
-
-@dataclass
-class Training:
-    """A training that is under way. console: the end of its terminal or pipe that a person would hold, while open."""
-
-    run: Path
-    process: subprocess.Popen[bytes]
-    log: Path
-    mark: str
-    by_torchrun: bool = False
-    console: int | None = None
-
-    def steps(self) -> int:
-        """Steps that are logged."""
-        path = self.run / "metrics.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
-        return max((json.loads(line)["step"] for line in lines if line.endswith("}")), default=0)
-
-    def processes(self) -> list[int]:
-        """All that belong to it and live."""
-        return [pid for pid in pids() if f"{MARK}={self.mark}".encode() in environment(pid) and not is_zombie(pid)]
-
-    def ranks(self) -> list[int]:
-        """The processes that train, in order."""
-        found = {}
-        for pid in self.processes():
-            values = dict(part.split(b"=", 1) for part in environment(pid).split(b"\0") if b"=" in part)
-            if b"RANK" in values and parent(pid) == self.process.pid:
-                found[int(values[b"RANK"])] = pid
-        return [found[rank] for rank in sorted(found)] or [self.process.pid]
-
-    def workers(self) -> list[int]:
-        """The data workers of the first process."""
-        return [pid for pid in self.processes() if parent(pid) == self.ranks()[0]]
-
-
-def pids() -> list[int]:
-    """Of all processes."""
-    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
-
-
-def environment(pid: int) -> bytes:
-    """What a process was started with; empty for one that is gone."""
-    try:
-        return Path(f"/proc/{pid}/environ").read_bytes()
-    except OSError:
-        return b""
-
-
-def status_fields(pid: int) -> list[str]:
-    """Of /proc/PID/stat, from the state on."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
-    except OSError:
-        return ["Z", "0"]
-
-
-def is_zombie(pid: int) -> bool:
-    """Whether only its exit status is left."""
-    return status_fields(pid)[0] == "Z"
-
-
-def parent(pid: int) -> int:
-    """The process that started it."""
-    return int(status_fields(pid)[1])
 
 
 # Ways to end
@@ -262,59 +197,23 @@ def inject(place: str) -> None:
 # Running them
 
 
-def wait_for(condition: Callable[[], bool], seconds: float) -> bool:
-    """Whether it came true in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
-
-
-def in_a_session(terminal: int | None) -> None:
-    """Leave that of this script, for one of this terminal if there is one; `nohup` of this script does not count."""
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    os.setsid()
-    if terminal is not None:
-        fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
-
-
-def start(way: Way, directory: Path, options: list[str], workers: int, processes: int) -> Training:
-    """The training that is to be ended so."""
+def start(way: Way, directory: Path, options: list[str], workers: int, count: int) -> Training:
+    """The training of `count` processes that is to be ended so."""
     directory.mkdir(parents=True)
-    mark, run, log = uuid.uuid4().hex, directory / "run", directory / "log"
-    words = [
-        *options,
-        f"run={run}",
-        f"data.workers={workers}",
-        "train.steps=1000000",
-        "train.log_every=1",
-        "train.save_every=1000000",
-        "train.validate_every=1000000",
-        *way.options,
-    ]
-    me = [sys.executable, __file__, "--train", way.place, "--"]
-    if processes > 1:
-        me = [str(Path(sys.executable).with_name("torchrun")), "--standalone", f"--nproc-per-node={processes}", *me[1:]]
-    output, console = os.open(log, os.O_WRONLY | os.O_CREAT), None
-    if way.console == "pipe":
-        console, end = os.pipe()
-    elif way.console == "terminal":
-        console, end = pty.openpty()
-    else:
-        end = output
-    process = subprocess.Popen(
-        [*me, *words],
-        stdin=end if way.console == "terminal" else subprocess.DEVNULL,
-        stdout=output,
-        stderr=end,
-        env={**os.environ, MARK: mark},
-        preexec_fn=lambda: in_a_session(end if way.console == "terminal" else None),
-    )
-    for used in {end, output}:
-        os.close(used)
-    return Training(run, process, log, mark, processes > 1, console)
+    run = directory / "run"
+    words = [*options, f"run={run}", f"data.workers={workers}", *LONG, *way.options]
+    me = [sys.executable, __file__, "--train", way.place, "--", *words]
+    if count > 1:
+        me[:1] = [str(Path(sys.executable).with_name("torchrun")), "--standalone", f"--nproc-per-node={count}"]
+    if way.console == "file":
+        return processes.begin(me, run, directory / "log", count > 1)
+    console, end = os.pipe() if way.console == "pipe" else pty.openpty()
+    terminal = end if way.console == "terminal" else None
+    streams = {"stderr": end, **({"stdin": end} if terminal else {})}
+    training = processes.begin(me, run, directory / "log", count > 1, terminal, **streams)
+    os.close(end)
+    training.console = console
+    return training
 
 
 def fault_of(way: Way, training: Training) -> str:
@@ -337,60 +236,39 @@ def left_behind(way: Way, training: Training) -> str:
         return f"exit status {status}"  # torchrun has one of its own for all that is not 0
     if way.console == "file" and not re.search(way.says, text):
         return f"no line says {way.says!r}"
-    steps = [int(path.name.split("-")[1]) for path in (training.run / "checkpoints").glob("st*-*")]
+    newest = processes.newest_checkpoint(training.run)
     if not way.checkpoint:
-        return "a checkpoint of nothing" if steps else ""
-    if not steps:
+        return "a checkpoint of nothing" if newest else ""
+    if not newest:
         return "no checkpoint"
-    if way.last_step and max(steps) < training.steps():
-        return f"the checkpoint is of step {max(steps)}, not {training.steps()}"
+    if way.last_step and newest < training.steps():
+        return f"the checkpoint is of step {newest}, not {training.steps()}"
     return ""
 
 
-def check(name: str, directory: Path, options: list[str], workers: int, processes: int) -> tuple[str, str, float]:
-    """The way, what is wrong with it, and how many seconds it took from beginning to end."""
-    way, started = WAYS[name], time.monotonic()
-    title = f"{name}, {workers} workers, {processes} processes"
-    training = start(way, directory, options, workers, processes)
+def ended(name: str, directory: Path, options: list[str], workers: int, count: int) -> str:
+    """What is wrong with how a training ended so; "" if nothing."""
+    training = start(WAYS[name], directory, options, workers, count)
     try:
-        return title, fault_of(way, training), time.monotonic() - started
+        return fault_of(WAYS[name], training)
     finally:
-        for pid in training.processes():
-            os.kill(pid, signal.SIGKILL)
-        if training.console is not None:
-            os.close(training.console)
-
-
-def cases(names: list[str], workers: list[int], processes: list[int]) -> Iterator[tuple[str, int, int]]:
-    """Every combination that there is."""
-    return (case for case in product(names, workers, processes) if WAYS[case[0]].applies(*case[1:]))
+        training.kill()
 
 
 def main() -> int:
     """See the module."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("directory", type=Path)
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), metavar="NAME")
-    parser.add_argument("--workers", nargs="+", type=int, default=[0, 1, 2, 4])
-    parser.add_argument("--processes", nargs="+", type=int, default=[1, 2])
-    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
-    words = sys.argv[1:]
-    at = words.index("--") if "--" in words else len(words)
-    given, options = parser.parse_args(words[:at]), words[at + 1 :]
-    passed: dict[str, list[bool]] = {}
-    given.directory.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(dir=given.directory))
-    with ThreadPoolExecutor(given.jobs) as pool:
-        wanted = list(cases(given.ways, given.workers, given.processes))
-        done = pool.map(lambda case: check(case[1][0], work / str(case[0]), options, *case[1][1:]), enumerate(wanted))
-        for (name, *_), (number, (title, fault, seconds)) in zip(wanted, enumerate(done)):
-            passed.setdefault(name, []).append(not fault)
-            print(f"{'FAILED' if fault else 'ok'}  {title}: {fault or f'{seconds:.0f} s'}", flush=True)
-            if fault:
-                print(f"        {work / str(number) / 'log'}", flush=True)
-    for name, results in passed.items():
-        print(f"{name}: {sum(results)}/{len(results)}")
-    return 0 if all(all(results) for results in passed.values()) else 1
+    cases = [case for case in product(WAYS, WORKERS, PROCESSES) if WAYS[case[0]].applies(*case[1:])]
+    given = trainings.arguments(__doc__, quick=6, full=len(cases))
+    random.Random(given.seed).shuffle(cases)
+    tally = Tally("endings")
+    with tempfile.TemporaryDirectory() as directory:
+        trainings.make_corpus(corpus := Path(directory) / "corpus")
+        for number, (name, workers, count) in enumerate(islice(cases, given.tries)):
+            begun, place = time.monotonic(), Path(directory) / str(number)
+            fault = ended(name, place, trainings.options(corpus), workers, count)
+            title = f"{name}, {workers} workers, {count} processes, {time.monotonic() - begun:.0f} s"
+            tally.note(title, fault and "\n".join([fault, *(place / "log").read_text().splitlines()[-15:]]))
+    return tally.end()
 
 
 def train() -> int:
