@@ -25,5 +25,5 @@ fi
 
 echo "== setting up .venv with $("$python" --version): about 2 minutes"
 "$python" -m venv --clear .venv
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[digits,align,score,lm,dask,slurm,export,dev]"
+.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[digits,align,score,lm,dask,slurm,export,docs,dev]"
 printf '%s\n' "$wanted" >.venv/current
