@@ -41,7 +41,7 @@ for units in bpe char; do
     [ $units = bpe ] || words=$CHARACTERS
     learn $units-heads $words $BEGUN "train.freeze=[encoder]"
     learn $units-lora $words $LORA
-    learn $units-upper $words $BEGUN "train.freeze=[encoder.subsampling,encoder.layers.[0-2]]"
+    learn $units-upper $words $BEGUN "train.freeze=[encoder.subsampling,'encoder.layers.[0-2]']"
     learn $units-slower $words $BEGUN "optim.lr_factors={encoder.*: 0.2}"
 done
 asr compare exp/finetune/*
