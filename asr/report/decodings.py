@@ -70,7 +70,7 @@ def read_decoding(run: int, path: Path) -> Decoding:
     rate, delay = read_rate(path / "wer.txt"), path / "delay.txt"
     if not (path / HYPOTHESES).is_file():
         raise InputError(f"{path}: its {HYPOTHESES} is gone; decode again, or delete the directory")
-    told = DELAY.match(delay.read_text(encoding="utf-8")) if delay.is_file() else None
+    told = DELAY.match(delay.read_text(encoding="utf-8", errors="replace")) if delay.is_file() else None
     return Decoding(run, path.name, path, read_score(path), rate, told.groupdict() if told else {}, read_record(path))
 
 
