@@ -174,6 +174,17 @@ def test_a_damaged_record_is_named(tmp_path, content):
         read_record(tmp_path)
 
 
+def test_a_record_that_is_none_stops_no_score_and_is_not_replaced(tmp_path, capsys):
+    write_report(tmp_path / "a", UTTERANCES, "test")
+    (tmp_path / "a" / NAME).write_text('{"beam": 4}')
+    words = ["score", f"hypotheses={tmp_path / 'a' / 'hypotheses.jsonl'}"]
+    assert main([*words, f"output={tmp_path / 'b'}"]) == 0
+    assert "is no record of a decoding" in capsys.readouterr().err
+    assert read_record(tmp_path / "b") is None
+    assert main([*words, f"output={tmp_path / 'a'}"]) == 2
+    assert (tmp_path / "a" / NAME).read_text() == '{"beam": 4}'
+
+
 @pytest.mark.parametrize("line", ["%WER 1.2.3", "%WER .", "%CER 1. [ 1 / 2, 0 ins, 0 del, 1 sub ]"])
 def test_a_rate_that_is_no_number_is_named(tmp_path, line):
     (tmp_path / "wer.txt").write_text(line)
