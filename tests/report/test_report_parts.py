@@ -17,13 +17,15 @@ from asr.models.subsampling import frame_timing
 from asr.ops.lattice.paths import PathArc
 from asr.plot.lattice import LatticeView
 from asr.report.curves import groups_of, thinned
-from asr.report.decodings import Decoding, confusions, row, sampled
+from asr.report.decodings import Decoding, confusions, rank, row, same_utterances, sampled
 from asr.report.drawing import LATTICES, Spoken, draw
-from asr.report.examples import choose
+from asr.report.examples import choose, spoken
 from asr.report.page import embedded, text_of
 from asr.report.pictures import occupation, spectrogram
 from asr.report.runs import BEGUN, short_names
 from asr.report.tables import rows_of_curves
+from asr.score.normalize import normalizer
+from asr.score.record import Record
 from asr.score.report import Rate
 from asr.score.wer import Utterance, score
 
@@ -139,6 +141,33 @@ def test_examples_of_several_decodings_are_by_the_errors_of_all():
         decoding(("A B", "A B"), ("C D E", "X Y Z"), ("D", "D")),
     )
     assert choose([one, other], 1)["u1"] == "worst"
+
+
+def recorded(name, rate, cuts=None, **more):
+    record = Record("", "run", "", "", cuts, False, "cpu", {}) if cuts else None
+    scored = score(utterances(("A B", "A X" if rate else "A B")), more.pop("unit", "word"))
+    return Decoding(0, name, Path(name), scored, Rate("wer", rate, **more), {}, record)
+
+
+def test_sets_are_of_one_manifest():
+    known = [recorded("a", 1.0, "clean"), recorded("b", 1.0), recorded("c", 1.0, "clean")]
+    assert [[one.name for one in group] for group in same_utterances(known)] == [["a", "b", "c"]]
+    twin = [*known, recorded("d", 1.0, "noisy")]
+    assert [[one.name for one in group] for group in same_utterances(twin)] == [["a", "c"], ["b"], ["d"]]
+
+
+def test_rates_are_ranked_with_their_like():
+    some = [recorded("cer", 0.0, unit="char"), recorded("basic", 0.0, normalized="basic"), recorded("wer", 1.0)]
+    assert [one.name for one in sorted(some, key=rank)] == ["wer", "basic", "cer"]
+
+
+def test_lanes_of_normalised_decodings_have_their_words():
+    raw = Utterance("u", "LOW", "LOW", ("\u2581LOW",), (0.2,), (0.5,))
+    scored = score([normalizer("basic")(raw)], "word")
+    one = Decoding(0, "a", Path("a"), scored, Rate("wer", 0.0, normalized="basic"), {})
+    cut = SimpleNamespace(duration=1.0, supervisions=[])
+    (lane,) = spoken(cut, [(one, scored.per_utterance[0])], ["a"])
+    assert [word.symbol for word in lane.words] == ["LOW"]
 
 
 def test_where_nothing_is_wrong_there_is_no_worst():
