@@ -23,6 +23,7 @@ import sys
 import time
 
 PASSED_ON = signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2
+BY_TERMINALS = signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU
 POLL_SECONDS = 0.5
 PATIENCE = 600.0  # seconds for a long step and a checkpoint, after which who is left is killed
 
@@ -110,12 +111,16 @@ def pause(group: int) -> None:
 
 
 def wait(group: int) -> int:
-    """The exit status of its leader; stops when that is stopped."""
+    """The exit status of its leader; stops when a terminal has that stopped.
+
+    Who sends it SIGSTOP means to send SIGCONT as well.
+    """
     while True:
         _, status = os.waitpid(group, os.WUNTRACED)
         if not os.WIFSTOPPED(status):
             return os.waitstatus_to_exitcode(status)
-        pause(group)
+        if os.WSTOPSIG(status) in BY_TERMINALS:
+            pause(group)
 
 
 def main(command: list[str]) -> int:
@@ -136,7 +141,7 @@ def main(command: list[str]) -> int:
     for number in PASSED_ON:
         if signal.getsignal(number) != signal.SIG_IGN:  # as `nohup` leaves SIGHUP, and `&` in a script SIGINT
             signal.signal(number, pass_on)
-    signal.signal(signal.SIGTSTP, lambda *_: os.killpg(group, signal.SIGSTOP))
+    signal.signal(signal.SIGTSTP, lambda *_: os.killpg(group, signal.SIGTSTP))
     status = wait(group)
     give_back(group)
     end(group)

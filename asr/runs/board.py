@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, fields, is_dataclass, replace
 from typing import Any
 
+from asr.config.schema import list_options
 from asr.options import flatten
 
 # TensorBoard puts groups in the order of their names. Training and validation are apart: they are not of the same data.
@@ -40,10 +41,10 @@ def told(config: Any) -> dict[str, Any]:
     sections = {one.name: getattr(config, one.name) for one in fields(config)}
     made = {name: type(one)() for name, one in sections.items() if is_dataclass(one) and not isinstance(one, type)}
     default = flatten(asdict(replace(config, **made)))
-    options = {
-        name: value for name, value in flatten(asdict(config)).items() if isinstance(value, (bool, int, float, str))
-    }
-    return {name: value for name, value in options.items() if name in ALWAYS or value != default.get(name)}
+    files = {name for name, one in list_options(type(config)).items() if one.path} | {"run"}
+    flat = flatten(asdict(config))
+    options = {name: flat[name] for name in flat.keys() - files if isinstance(flat[name], (bool, int, float, str))}
+    return {name: value for name, value in sorted(options.items()) if name in ALWAYS or value != default.get(name)}
 
 
 def session(config: Any, measure: str) -> tuple[Any, Any, Any]:

@@ -116,7 +116,7 @@ def train_in(run: RunDirectory, config: TrainConfig, ranks: Ranks, device: torch
         run.write_config(to_yaml(config))
     logger = run.open_logs(trainer.step, trainer.again) if ranks.leads else silent_logger()
     changed = [f"changed from here on: {change}" for change in resumption.changes]
-    shorter = [*fewer_steps(resumption.steps, config.train.steps), *unfinished(config, trainer.batches_per_step)]
+    shorter = [*fewer_steps(resumption.steps, config.train.steps), *unfinished(config)]
     for warning in [*damaged, *changed, *shorter]:
         logger.warning("%s", warning)
     if begun is not None:
@@ -187,9 +187,9 @@ def counted_processes(workers: int) -> str:
     return f"{torch.get_num_threads()} threads, {workers} data workers"
 
 
-def unfinished(config: TrainConfig, batches_per_step: int) -> Iterator[str]:
+def unfinished(config: TrainConfig) -> Iterator[str]:
     """What is to be over in the course of a training, and will not be when its steps are."""
-    steps, batches = config.train.steps, config.train.steps * batches_per_step
+    steps, batches = config.train.steps, config.train.steps * config.train.accumulate  # as each process counts
     lasts = {"optim.warmup_steps": (config.optim.warmup_steps, steps, "steps")}
     if isinstance(config.loss, PrunedLossOptions):
         lasts["loss.warmup_batches"] = config.loss.warmup_batches, batches, "batches"

@@ -95,7 +95,7 @@ def main() -> int:
             cases = [*disturbed(words, output, most, draw)]
             finish(words, output)
             fault = differs(output, whole)
-            for case in cases:
+            for case in cases or [f"chain {chain}, which ended before it was killed"] * bool(fault):
                 tally.note(case, fault)
             chain += 1
     return tally.end()

@@ -124,7 +124,7 @@ def main() -> int:
                 cases.append(case)
                 print(f"    {case}", flush=True)
             fault = differs(run, whole)
-            for case in cases:
+            for case in cases or [f"chain {chain}, which ended before it was killed"] * bool(fault):
                 tally.note(case, fault)
             chain += 1
     return tally.end()

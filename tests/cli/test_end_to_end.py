@@ -416,6 +416,7 @@ def test_tensorboard_shows_curves_in_groups_examples_and_options(trained, tiny_c
     assert options["model.encoder_dim"] == saved["model"]["encoder_dim"]
     assert options["train.validate_every"] == saved["train"]["validate_every"] != TrainOptions().validate_every
     assert "optim.name" in options
+    assert not {"run", "data.tokenizer", "train.init"} & {*options}
     assert "optim.clip_norm" not in options
 
 

@@ -45,6 +45,19 @@ def test_nobody_is_left(number, to_shell, status):
         assert not lives(shell)
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="tells processes by /proc")
+def test_what_somebody_stops_stays_so_until_they_have_it_go_on():
+    words = [sys.executable, str(SUPERVISE), "bash", "-c", COMMAND]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True) as supervisor:
+        _, shell = map(int, supervisor.stdout.readline().split())
+        os.kill(shell, signal.SIGSTOP)
+        time.sleep(1.0)  # in which it would be sent SIGCONT
+        assert Path(f"/proc/{shell}/stat").read_text().rpartition(") ")[2][0] == "T"
+        os.kill(shell, signal.SIGCONT)
+        os.kill(supervisor.pid, signal.SIGTERM)
+        assert supervisor.wait() == 128 + signal.SIGTERM
+
+
 @pytest.fixture
 def terminal():
     """Both ends of one."""

@@ -318,8 +318,8 @@ def test_a_warm_up_that_outlasts_the_training_is_said(first):
     ],
 )
 def test_what_a_training_does_not_bring_to_an_end(words, names):
-    config = compose("train", ["run=x", "train.steps=10", *words])
-    assert [line.partition("=")[0] for line in unfinished(config, batches_per_step=2)] == names
+    config = compose("train", ["run=x", "train.steps=10", "train.accumulate=2", *words])
+    assert [line.partition("=")[0] for line in unfinished(config)] == names
 
 
 # Checkpoints that cannot be gone on from
