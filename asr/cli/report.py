@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from asr.config import ReportConfig
@@ -20,6 +21,8 @@ def main(config: ReportConfig) -> None:
     content = gather(config)
     page = write(content)
     write_atomically(output, page)
+    for path in content.taken:
+        print(f"{path}: sound and pictures are of it, as decode.json names it; cuts=[…] names others", file=sys.stderr)
     for note in content.notes:
         print(note)
     print(f"{output}: {len(page) / 1e6:.1f} MB, of {len(content.runs)} runs and {len(content.decodings)} decodings")

@@ -33,7 +33,7 @@ def main(config: ScoreConfig) -> None:
         utterances, missing = pair_texts(path, Path(config.reference))
     else:
         utterances = read_hypotheses(path)
-        record = read_record(path.parent) if path.name == HYPOTHESES else None  # of no other file in its folder
+        record = record_of(path, Path(config.output))
     cuts = open_cuts([config.cuts]) if config.cuts else []
     words = {cut.id: aligned_words(cut) for cut in cuts}
     fields = values_of(cuts, config.by)
@@ -45,6 +45,23 @@ def main(config: ScoreConfig) -> None:
     report(config, utterances, config.name or path.resolve().parent.name, words, fields, note, record)
     if missing:
         raise PartlyDone(f"{note}: there is no transcript of {', '.join(missing)}")
+
+
+def record_of(hypotheses: Path, output: Path) -> Record | None:
+    """What hypotheses were found with, where that is known; of another file in the same folder it is not.
+
+    A file of that name which is none may be another system's: it is told of, and is refused only where the scores would
+    take its place.
+    """
+    if hypotheses.name != HYPOTHESES:
+        return None
+    try:
+        return read_record(hypotheses.parent)
+    except InputError as error:
+        if output.resolve() == hypotheses.parent.resolve():
+            raise
+        print(f"{error}; scored without it", file=sys.stderr)
+        return None
 
 
 def report(

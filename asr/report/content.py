@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from asr.config import ReportConfig
 from asr.report.curves import Group, groups_of
-from asr.report.decodings import Decoding, read_decodings
+from asr.report.decodings import Decoding, read_decodings, same_utterances
 from asr.report.examples import Example, examples_of
+from asr.report.manifests import found_manifests, given_manifests
 from asr.report.runs import Run, read_runs
 
 
@@ -17,7 +19,7 @@ from asr.report.runs import Run, read_runs
 class Content:
     """The page. examples: of each set of utterances that was decoded. most: utterances of a decoding that are listed.
 
-    notes: what the page lacks, and how to have it.
+    notes: what the page lacks, and how to have it. taken: manifests that were read because decode.json names them.
     """
 
     runs: list[Run]
@@ -26,29 +28,23 @@ class Content:
     examples: list[list[Example]]
     most: int
     notes: list[str]
+    taken: list[str]
 
 
 def gather(config: ReportConfig) -> Content:
     """What there is of the runs. Raises InputError where one is none, and for what is damaged."""
     runs = read_runs([Path(path) for path in config.runs])
-    decodings = read_decodings(runs)
-    config = replace(config, cuts=config.cuts or manifests(runs, decodings))
-    examples = [*examples_of(config, runs, decodings)] if config.examples and config.cuts else []
+    decodings, faults = read_decodings(runs), list[str]()
+    sets = same_utterances(decodings) if config.examples else []
+    given = config.cuts
+    manifests = [given_manifests(one, decodings, given) if given else found_manifests(one, runs) for one in sets]
+    examples = [*examples_of(config, runs, sets, manifests, faults)] if any(manifests) else []
+    taken = [] if given else [*dict.fromkeys(chain(*manifests))]
     groups = groups_of([run.metrics for run in runs])
-    return Content(runs, groups, decodings, examples, config.utterances, [*notes(config, runs, decodings, groups)])
-
-
-def manifests(runs: Sequence[Run], decodings: Sequence[Decoding]) -> list[str]:
-    """Those that were decoded, as far as there is a record of it and they are still there.
-
-    They are named as they were to `asr decode`, from where it ran: most likely here, or above the run's directory.
-    """
-    found = []
-    for decoding in decodings:
-        places = [Path(), *runs[decoding.run].path.resolve().parents]
-        named = [place / decoding.record.cuts for place in places] if decoding.record else []
-        found += [str(path) for path in named if path.exists()][:1]
-    return [*dict.fromkeys(found)]
+    missing = [*faults, *notes(config, runs, decodings, groups)]
+    if sets and not any(manifests):
+        missing.append("Nothing can be heard, or its lattice seen: name the manifests of what was decoded, cuts=[…]")
+    return Content(runs, groups, decodings, examples, config.utterances, missing, taken)
 
 
 def notes(
@@ -71,6 +67,4 @@ def notes(
                 f"{runs[decoding.run].name}/{decoding.name}: of {count:,} utterances {config.utterances:,} are listed, "
                 f"{half}; rates and frequent errors are of all. utterances={count} lists all"
             )
-    if config.examples and decodings and not config.cuts:
-        found.append("Nothing can be heard, or its lattice seen: name the manifests of what was decoded, cuts=[…]")
     return found

@@ -114,21 +114,27 @@ def curves_of(metric: str, metrics: Sequence[Sequence[Mapping[str, Any]]]) -> It
 
 
 def number(value: Any) -> float | None:
-    """A value to five digits, of which JSON has no other than finite ones."""
-    return float(f"{value:.5g}") if isinstance(value, (int, float)) and math.isfinite(value) else None
+    """A value to five digits; None for what is no number, or not finite when rounded, which JSON does not have."""
+    try:
+        rounded = float(f"{value:.5g}") if isinstance(value, (int, float)) else math.nan
+    except OverflowError:  # of an integer that no float holds
+        return None
+    return rounded if math.isfinite(rounded) else None
 
 
 def thinned(points: Sequence[tuple[int, float | None]], most: int = MOST_POINTS) -> list[tuple[int, float | None]]:
-    """No more points than that: the lowest and the highest of each of equally many in a row, so no peak is lost."""
+    """No more points than that: the first, the last, and the lowest and the highest of each of equally many in a row
+    between them, so neither an end nor a peak is lost."""
     if len(points) <= most:
         return [*points]
-    kept: list[tuple[int, float | None]] = []
-    size = math.ceil(2 * len(points) / most)
-    for begin in range(0, len(points), size):
-        part = [*points[begin : begin + size]]
+    first, *inner, last = points
+    kept = [first]
+    size = math.ceil(2 * len(inner) / (most - 2))
+    for begin in range(0, len(inner), size):
+        part = inner[begin : begin + size]
         known = [point for point in part if point[1] is not None] or part[:1]
         kept += sorted({min(known, key=value_of), max(known, key=value_of)}, key=lambda point: point[0])
-    return kept
+    return [*kept, last]
 
 
 def value_of(point: tuple[int, float | None]) -> float:

@@ -42,6 +42,11 @@ class Decoding:
         """Of its utterances."""
         return frozenset(one.utterance.id for one in self.score.per_utterance)
 
+    @property
+    def cuts(self) -> str:
+        """The manifest, as `asr decode` was told it; "" where there is no record of it."""
+        return self.record.cuts if self.record else ""
+
 
 @dataclass(frozen=True)
 class Confusions:
@@ -57,12 +62,17 @@ class Confusions:
 
 
 def read_decodings(runs: Sequence[Run]) -> list[Decoding]:
-    """Those in the directories of runs, of the same utterances together, the lowest rate first.
+    """Those in the directories of runs, of the same utterances together, the lowest rate of a unit and spelling first.
 
     Raises InputError where one is damaged.
     """
     found = [read_decoding(n, path.parent) for n, run in enumerate(runs) for path in sorted(run.path.glob("*/wer.txt"))]
-    return [one for group in same_utterances(found) for one in sorted(group, key=lambda one: one.score.errors.rate)]
+    return [one for group in same_utterances(found) for one in sorted(group, key=rank)]
+
+
+def rank(decoding: Decoding) -> tuple[bool, str, float]:
+    """What decodings of a set are ordered by: rates of words before those of characters, which are lower."""
+    return decoding.score.unit != "word", decoding.rate.normalized, decoding.score.errors.rate
 
 
 def read_decoding(run: int, path: Path) -> Decoding:
@@ -70,7 +80,7 @@ def read_decoding(run: int, path: Path) -> Decoding:
     rate, delay = read_rate(path / "wer.txt"), path / "delay.txt"
     if not (path / HYPOTHESES).is_file():
         raise InputError(f"{path}: its {HYPOTHESES} is gone; decode again, or delete the directory")
-    told = DELAY.match(delay.read_text(encoding="utf-8")) if delay.is_file() else None
+    told = DELAY.match(delay.read_text(encoding="utf-8", errors="replace")) if delay.is_file() else None
     return Decoding(run, path.name, path, read_score(path), rate, told.groupdict() if told else {}, read_record(path))
 
 
@@ -119,8 +129,17 @@ def row(scored: ScoredUtterance) -> list[str | float | None]:
 
 
 def same_utterances(decodings: Sequence[Decoding]) -> list[list[Decoding]]:
-    """Decodings of the same utterances together, in their order."""
-    groups: dict[frozenset[str], list[Decoding]] = {}
+    """Decodings of the same utterances together, in their order.
+
+    The same ids may be of other sound, as of a test set with noise, so those of several manifests are several sets. One
+    without a record goes with the others of its ids where these are of one manifest.
+    """
+    manifests: dict[frozenset[str], set[str]] = {}
     for one in decodings:
-        groups.setdefault(one.ids, []).append(one)
+        manifests.setdefault(one.ids, set()).update({one.cuts} - {""})
+    groups: dict[tuple[frozenset[str], str], list[Decoding]] = {}
+    for one in decodings:
+        known = manifests[one.ids]
+        cuts = one.cuts or ("".join(known) if len(known) == 1 else "")
+        groups.setdefault((one.ids, cuts), []).append(one)
     return [*groups.values()]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import torch
 from lhotse.cut import Cut
@@ -13,14 +14,14 @@ from lhotse.cut import Cut
 from asr.config import ReportConfig
 from asr.data.dataset import SpeechDataset
 from asr.data.features import load_features, load_samples, make_fbank
-from asr.data.manifest import open_cuts
-from asr.data.words import aligned_words
+from asr.data.words import WORD_START, aligned_words
 from asr.decode.words import recognised_words
 from asr.device import choose_device, enough_memory
 from asr.errors import InputError
 from asr.plot.lattice import LatticeView, view_lattice
-from asr.report.decodings import Decoding, same_utterances
+from asr.report.decodings import Decoding
 from asr.report.drawing import Drawing, Spoken, draw
+from asr.report.manifests import read_cuts
 from asr.report.pictures import flac, spectrogram
 from asr.report.runs import Run
 from asr.score.wer import ScoredUtterance, Utterance
@@ -65,7 +66,6 @@ class Model:
 class Sources:
     """What examples are made of. models: by the place of their run. room: bytes that sound may still take."""
 
-    cuts: Mapping[str, Cut]
     models: Mapping[int, Model]
     device: torch.device
     room: float
@@ -79,23 +79,44 @@ class Sources:
         return sound
 
 
-def examples_of(config: ReportConfig, runs: Sequence[Run], decodings: Sequence[Decoding]) -> Iterator[list[Example]]:
-    """Examples of each set of utterances that was decoded. Raises InputError for manifests at fault."""
-    groups = [group[:SHOWN] for group in same_utterances(decodings)]
+def examples_of(
+    config: ReportConfig,
+    runs: Sequence[Run],
+    sets: Sequence[Sequence[Decoding]],
+    manifests: Sequence[Sequence[str]],
+    faults: list[str],
+) -> Iterator[list[Example]]:
+    """Examples of each set of utterances that was decoded, given the manifests in which each may be.
+
+    Raises InputError for manifests at fault that `config` names; faults of others go to `faults`.
+    """
+    groups = [group[:SHOWN] for group in sets]
     chosen = [choose(group, config.examples) for group in groups]
     wanted = {name for one in chosen for name in one}
-    cuts = {cut.id: cut for path in config.cuts for cut in open_cuts([path]) if cut.id in wanted}
+    held = {path: cuts_of(path, wanted, config, faults) for path in dict.fromkeys(chain(*manifests))}
+    cuts = [{name: cut for path in paths for name, cut in held[path].items()} for paths in manifests]
     device = choose_device(config.device)
-    shown = {place for group in groups for place in places(group)[: config.lattices]} if cuts else {}
+    shown = {place for group in groups for place in places(group)[: config.lattices]} if any(cuts) else {}
     models = {place: load_model(runs[place], config.checkpoint, device) for place in sorted(shown)}
-    sources = Sources(cuts, models, device, config.audio_mb * MEGABYTE)
-    for group, kinds in zip(groups, chosen):
+    sources = Sources(models, device, config.audio_mb * MEGABYTE)
+    for group, kinds, there in zip(groups, chosen, cuts):
         by_id = [{one.utterance.id: one for one in decoding.score.per_utterance} for decoding in group]
         names = label(group, runs)
         yield [
-            example(name, kind, [*zip(group, (one[name] for one in by_id))], names, sources)
+            example(Example(name, kind, [*zip(group, (one[name] for one in by_id))]), names, there.get(name), sources)
             for name, kind in kinds.items()
         ]
+
+
+def cuts_of(path: str, wanted: Collection[str], config: ReportConfig, faults: list[str]) -> dict[str, Cut]:
+    """The wanted cuts of a manifest. One that nobody asked for costs its sound alone where it is at fault."""
+    try:
+        return read_cuts(path, wanted)
+    except InputError as error:
+        if config.cuts:
+            raise
+        faults.append(f"Nothing can be heard of a manifest that decode.json names: {error}")
+        return {}
 
 
 def choose(group: Sequence[Decoding], count: int) -> dict[str, str]:
@@ -136,12 +157,12 @@ def load_model(run: Run, checkpoint: str, device: torch.device) -> Model:
     return Model(run.name, trained.digest, task, data)
 
 
-def example(name: str, kind: str, found: Found, names: Sequence[str], sources: Sources) -> Example:
+def example(bare: Example, names: Sequence[str], cut: Cut | None, sources: Sources) -> Example:
     """An utterance with as much of its sound and drawing as can be had. names: of the decodings."""
-    cut, missing = sources.cuts.get(name), list[str]()
+    missing = list[str]()
     if cut is None:
-        return Example(name, kind, found, missing=["no sound and no picture: it is in none of the manifests of cuts="])
-    sound, drawing = "", None
+        return replace(bare, missing=["no sound and no picture: it is in none of the manifests of cuts="])
+    sound, drawing, found = "", None, bare.found
     try:
         sound = sources.sound(cut)
     except InputError as error:
@@ -151,7 +172,7 @@ def example(name: str, kind: str, found: Found, names: Sequence[str], sources: S
         drawing = drawing_of(cut, [*spoken(cut, found, names)], views)
     except InputError as error:
         missing.append(f"no picture: {error}")
-    return Example(name, kind, found, sound, drawing, missing)
+    return replace(bare, sound=sound, drawing=drawing, missing=missing)
 
 
 def drawing_of(cut: Cut, lanes: Sequence[Spoken], views: Sequence[tuple[str, LatticeView]]) -> Drawing:
@@ -197,10 +218,13 @@ def spoken(cut: Cut, found: Found, names: Sequence[str]) -> Iterator[Spoken]:
     """What was said, where its times are known, and what each decoding recognised."""
     if said := aligned_words(cut):
         yield Spoken("said", said)
-    for name, (_, scored) in zip(names, found):
-        if not scored.utterance.times:  # as of other systems' hypotheses, or of nothing
+    for name, (decoding, scored) in zip(names, found):
+        heard = scored.utterance
+        if not heard.times:  # as of other systems' hypotheses, or of nothing
             continue
-        yield Spoken(name, recognised_words(scored.utterance, cut.duration), [*tokens_of(scored.utterance)])
+        if decoding.rate.normalized:  # tokens spell the text as it was before
+            heard = replace(heard, hypothesis="".join(heard.tokens).replace(WORD_START, " ").strip())
+        yield Spoken(name, recognised_words(heard, cut.duration), [*tokens_of(heard)])
 
 
 def tokens_of(utterance: Utterance) -> Iterator[tuple[str, float, float | None]]:

@@ -157,7 +157,7 @@ def data_of(content: Content, examples: Sequence[Sequence[tuple[int, Example]]])
             for one in content.decodings
         ],
         "examples": {place: found_in(example, content.runs) for group in examples for place, example in group},
-        "heard": {example.id: place for group in examples for place, example in group},
+        "heard": [{example.id: place for place, example in group} for group in examples],  # of each set
     }
 
 

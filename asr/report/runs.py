@@ -18,7 +18,10 @@ from asr.runs.pack import utterances_of
 from asr.runs.result import Result, read_metrics, read_result
 
 STAMP = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d):\d\d,\d{3} [A-Z]+ ")  # of a line of train.log
-BEGUN = re.compile(r": ([\d,]+) parameters.*, loss \S+.* \((.*)\), step \d+ of \d+ on (.+)$")  # a line of it
+# A line of it. What is between two names is short, so that a long line costs no more than to be read.
+BEGUN = re.compile(
+    r": ([\d,]+(?: of [\d,]+)?) parameters.{0,99}, loss .{0,99} \((.{0,999})\), step \d+ of \d+ on (.+)$"
+)
 
 
 @dataclass(frozen=True)

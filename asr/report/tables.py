@@ -101,6 +101,7 @@ def rows_of_curves(content: Content) -> Iterator[list[str]]:
     for chart in (chart for group in content.groups for chart in group.charts):
         for curve in chart.curves:
             points = [(value, step) for value, step in zip(curve.values, curve.steps) if value is not None]
-            told = [f"{number:g}" for point in (min(points), max(points), points[-1]) for number in point]
+            ends = min(points), max(points), points[-1]
+            told = [text for value, step in ends for text in (f"{value:g}", str(step))]
             title = f"{chart.title}, {chart.unit}" if chart.unit else chart.title
             yield [title, content.runs[curve.run].name, *told]

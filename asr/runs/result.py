@@ -89,9 +89,12 @@ def read_result(path: Path) -> Result:
 
 
 def section(metrics: Sequence[Mapping[str, float]], name: str) -> list[dict[str, float]]:
-    """The metrics of `name`, without its name, of the lines that have some."""
+    """The metrics of `name`, without its name, of the lines that have some; what is no number is left out."""
     prefix = f"{name}/"
-    found = ({key.removeprefix(prefix): line[key] for key in line if key.startswith(prefix)} for line in metrics)
+    found = (
+        {key.removeprefix(prefix): value for key, value in line.items() if key.startswith(prefix) and is_number(value)}
+        for line in metrics
+    )
     return [one for one in found if one]
 
 
@@ -100,22 +103,30 @@ def left_out(metrics: Sequence[Mapping[str, float]]) -> dict[str, str]:
     last validation, and how many had no loss in it; what is 0 is left out."""
     epochs: Counter[float] = Counter()
     for line in section(metrics, "train"):
-        epochs[line.get("epoch", 0)] += int(line.get("skipped", 0))
+        epochs[line.get("epoch", 0)] += count_of(line, "skipped")
     last = (section(metrics, "validation") or [{}])[-1]
-    skipped, read = int(last.get("skipped", 0)), int(last.get("utterances", 0))
+    skipped, read = count_of(last, "skipped"), count_of(last, "utterances")
     counts = {
         "training skipped": (max(epochs.values(), default=0), ""),
         "validation skipped": (skipped, f" of {skipped + read}"),
-        "no loss": (int(last.get("no_loss", 0)), ""),
+        "no loss": (count_of(last, "no_loss"), ""),
     }
     return {name: f"{count}{of}" for name, (count, of) in counts.items() if count}
+
+
+def count_of(line: Mapping[str, float], name: str) -> int:
+    """A count among metrics; 0 where it is not there, or is none."""
+    value = line.get(name, 0)
+    return int(value) if math.isfinite(value) else 0
 
 
 def changes(run: RunDirectory) -> Iterator[str]:
     """The options that were changed on the way, as "optim.lr=0.0005 from step 350 on"."""
     for line in read_metrics(run.changes):
-        values: Mapping[str, Any] = line.get("changed", {})
-        yield ", ".join(f"{name}={shown(now)}" for name, (_, now) in values.items()) + f" from step {line['step']} on"
+        values = line.get("changed")
+        pairs = values.items() if isinstance(values, dict) else ()
+        named = [f"{name}={shown(pair[1])}" for name, pair in pairs if isinstance(pair, list) and len(pair) == 2]
+        yield f"{', '.join(named)} from step {line['step']} on"
 
 
 def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
@@ -123,8 +134,18 @@ def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
     for line in path.read_bytes().splitlines() if path.is_file() else []:
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             return
-        if not isinstance(row, dict) or "step" not in row:
+        if not isinstance(row, dict) or not is_whole(row.get("step")):
             return
         yield row
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value can be computed with, as metrics can."""
+    return isinstance(value, float) or is_whole(value)
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a value is an integer that a float holds exactly, as every step and every count is."""
+    return isinstance(value, int) and abs(value) <= 2**53

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin, get_type_hints
 
 from asr.errors import InputError
 from asr.files import write_atomically, writing
@@ -33,6 +33,9 @@ class Record:
     decode: dict[str, Any]
 
 
+KINDS: dict[str, type] = {name: get_origin(kind) or kind for name, kind in get_type_hints(Record).items()}
+
+
 def write_record(directory: Path, record: Record) -> None:
     """Write it beside what it is of."""
     write_atomically(directory / NAME, (json.dumps(asdict(record), indent=1, ensure_ascii=False) + "\n").encode())
@@ -50,14 +53,15 @@ def read_record(directory: Path) -> Record | None:
     path = directory / NAME
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
-        record = Record(**{one.name: told[one.name] for one in fields(Record)})  # later versions may tell more
-        if not isinstance(record.decode, dict):
-            raise TypeError("its search has no options")
+        for name, kind in KINDS.items():
+            if not isinstance(told[name], kind):
+                raise TypeError(f"'{name}' is no {kind.__name__}")
+        flatten(told["decode"])  # as deep as it is
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise InputError(f"{path}: is no record of a decoding ({error!r}): decode again, or delete it") from None
-    return record
+    return Record(**{name: told[name] for name in KINDS})  # later versions may tell more
 
 
 def read_settings(directory: Path) -> dict[str, str]:

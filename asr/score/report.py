@@ -21,7 +21,7 @@ from asr.score.wer import AUTO, GAP, RATES, Alignment, Score, ScoredUtterance, U
 HYPOTHESES = "hypotheses.jsonl"
 SHOWN = 5  # utterances that a line names
 _FIELDS = ("id", "reference", "hypothesis")
-_RATE = re.compile(r"%(WER|CER) ([\d.]+|inf)(?: \[[^]]*\](?: 95 % ([\d.]+)-([\d.]+))?)?(?=\s|$)")
+_RATE = re.compile(r"%(WER|CER) (\d+(?:\.\d+)?|inf)(?: \[[^]]*\](?: 95 % (\d+(?:\.\d+)?)-(\d+(?:\.\d+)?))?)?(?=\s|$)")
 
 
 def read_hypotheses(path: Path | str) -> list[Utterance]:

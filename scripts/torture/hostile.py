@@ -815,6 +815,24 @@ def _transcripts(world: World) -> None:
     assert b"    ![x]" in written, "not a block of code"
 
 
+@case("report: a run whose record names manifests elsewhere")
+def _report(world: World) -> None:
+    from asr.score.record import Record
+    from asr.score.report import write_report
+    from asr.score.wer import Utterance
+
+    run = world.run()
+    names = [str(world.outside / "secret.wav"), "../outside/secret.wav", "", "..", "a\0b", "x" * 5000]
+    for number, name in enumerate(names):
+        decoded = run / f"decode_{number}"
+        record = Record("", "run", "", "", name, False, "cpu", {})
+        write_report(decoded, [Utterance("u0", "ONE", "TWO")], "x", record=record)
+    with in_directory(world.home):
+        status, _, err = command("report", str(run), "output=report.html", "device=cpu")
+    assert (status, err) == (0, ""), err
+    assert "data:audio" not in (world.home / "report.html").read_text()
+
+
 @case("transcripts: one that clears the screen is trained on")
 def _unknown(world: World) -> None:
     cuts = world.manifest(row("x", str(world.base / "u0.wav"), text=f"ONE{ESCAPE}"))

@@ -13,7 +13,7 @@ from asr.cli.main import main
 from asr.errors import InputError
 from asr.runs import state
 from asr.runs.directory import RunDirectory, order_events
-from asr.runs.result import read_metrics
+from asr.runs.result import left_out, read_metrics, section
 from asr.runs.state import Checkpoint
 from asr.runs.trained import AUTO, load_config, load_trained, select
 from asr.train.resume import find_checkpoint
@@ -260,10 +260,23 @@ def test_a_last_line_without_its_end_joins_no_other(logged):
     assert [json.loads(line)["step"] for line in run.metrics.read_text().splitlines()] == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("line", [b"[1, 2]", b"7", b"\xff\xfe", b'{"loss": 1}', b"{"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(b"[1, 2]", b"7", b"\xff\xfe", b'{"loss": 1}', b"{", b'{"step": "x"}', b'{"step": 1.5}', b"[" * 100_000),
+        b'{"step": 1%s}' % (b"0" * 400),
+    ],
+)
 def test_lines_that_are_none_end_a_table_and_no_more(tmp_path, line):
     (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 1}\n' + line + b"\n")
     assert [*read_metrics(tmp_path / "metrics.jsonl")] == [{"step": 1}]
+
+
+def test_metrics_that_are_no_numbers_are_left_out():
+    wrong = {"skipped": float("nan"), "epoch": [1], "loss": "x", "nodes": 10**400}
+    lines = [{"step": 1, **{f"train/{name}": value for name, value in wrong.items()}}]
+    assert [*section(lines, "train")[0]] == ["skipped"]
+    assert left_out(lines) == {}
 
 
 def test_files_of_tensorboard_sort_before_the_next_though_the_clock_was_ahead(tmp_path):

@@ -9,6 +9,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,7 +21,9 @@ from asr.cli import report
 from asr.cli.main import main
 from asr.config import ReportConfig
 from asr.data.features import as_int16, load_samples
+from asr.errors import InputError
 from asr.report import examples
+from asr.report.manifests import found_manifests
 from asr.runs.trained import checkpoint_digest
 from asr.score.record import Record, write_record
 from asr.score.report import write_report
@@ -28,6 +31,7 @@ from asr.score.wer import Utterance, score
 
 HOSTILE = "</script><script>alert(1)</script>"
 WORD = '<img/src=x/onerror="alert(1)">'  # without a blank, as words are
+TOKEN = "<script>alert(1)</script>"
 LINK = "'\"><a/href='https://example.com'> {{7*7}}"  # two words
 VOID = {"meta", "input", "image", "path", "rect"}
 
@@ -119,6 +123,13 @@ def hostile(tiny_corpus, make_run, tmp_path_factory):
     lines = (json.dumps(vars(one)) for one in found)
     (run / "decode_test" / "hypotheses.jsonl").write_text("\n".join(lines))
     (run / "decode_test" / "wer.txt").write_text(f"{score(found, 'word').line(HOSTILE)}\n")
+    record = Record(*[HOSTILE] * 5, streaming=False, device=HOSTILE, decode={"name": HOSTILE})
+    write_record(run / "decode_test", record)
+    (run / "decode_test" / "delay.txt").write_text(f"delay: mean {TOKEN}, 90 % {TOKEN}, last token {TOKEN} \n")
+    log = (
+        f"2026-11-26 11:20:12,617 INFO x: 1 parameters, loss x ({HOSTILE.replace('(1)', '')}), step 0 of 9 on {LINK}\n"
+    )
+    (run / "train.log").write_text(log)
     cut = CutSet.from_file(tiny_corpus.dev)[0].with_id(HOSTILE)
     cut.supervisions[0].text = f"{WORD} a\u202eb"
     CutSet.from_cuts([cut]).to_file(path / "cuts.jsonl.gz")
@@ -129,13 +140,17 @@ def test_nothing_that_comes_from_data_is_obeyed(hostile):
     page = hostile
     assert len(page.all("script")) == 3  # the data, the library, and the page's own
     assert len([one for one in page.all("svg") if one.get("class") == "drawing"]) == 1  # the one with a cut
-    assert not {"img", "iframe", "object", "embed", "base", "form.action"} & {tag for tag, _ in page.elements}
+    assert not {"img", "iframe", "object", "embed", "base", "link"} & {tag for tag, _ in page.elements}
     for _, attributes in page.elements:
         assert not [name for name in attributes if name.startswith("on") or name == "style"]
-        for name in ("src", "href", "action", "srcset", "xlink:href"):
+        for name in ("src", "href", "action", "formaction", "data", "poster", "srcset", "xlink:href"):
             assert attributes.get(name, "#").startswith(("#", "data:image/png;base64,", "data:audio/flac;base64,"))
     assert "<img" not in page.content
     assert "{{7*7}}" in "".join(page.text_of("h1"))
+    told = page.text_of("td")
+    assert f"{HOSTILE}; {HOSTILE} search" in told  # of decode.json
+    assert f"{TOKEN} s" in told  # of delay.txt
+    assert {HOSTILE.replace("(1)", ""), LINK} <= {*told}  # of train.log
 
 
 def test_the_policy_allows_what_is_in_the_page_and_no_more(hostile):
@@ -292,6 +307,59 @@ def test_what_was_decoded_is_found_by_its_record(with_examples, model, make_run,
         assert "mean of 2 checkpoints to step-2; greedy search, streaming" in page.text_of("td")
         drawings = [one["aria-label"] for one in page.all("svg") if one.get("class") == "drawing"]
         assert ["of other weights than it was decoded with" in one for one in drawings] == [digest == "others"] * 3
+
+
+def test_sets_of_the_same_ids_have_each_its_own_sound(make_run, tiny_corpus, tmp_path, capsys):
+    cut = CutSet.from_file(tiny_corpus.dev)[0].with_id("u")
+    sounds = {"clean": cut, "noisy": cut.truncate(duration=cut.duration / 2, preserve_id=True)}
+    run = make_run(tmp_path / "run", METRICS, **{name: [heard("u", "LOW", "LOW")] for name in sounds})
+    for name, one in sounds.items():
+        CutSet.from_cuts([one]).to_file(tmp_path / f"{name}.jsonl")
+        write_record(run / name, Record("", "run", "", "", f"{name}.jsonl", False, "cpu", {}))
+    given = [str(tmp_path / f"{name}.jsonl") for name in sounds]
+    for cuts in ([], given, given[::-1]):
+        page = reported(run, output=tmp_path / "report.html", examples=1, lattices=0, cuts=cuts)
+        found = [
+            soundfile.read(BytesIO(base64.b64decode(one["src"].partition(",")[2])))[0] for one in page.all("audio")
+        ]
+        assert [len(samples) for samples in found] == [one.num_samples for one in sounds.values()]
+        assert page.data["heard"] == [{"u": 0}, {"u": 1}]
+        assert [path in capsys.readouterr().err for path in given[:1]] == [not cuts]
+
+
+@pytest.mark.parametrize(
+    ("name", "taken"),
+    [
+        ("data/cuts.jsonl", True),
+        ("{place}/data/cuts.jsonl", False),  # of somebody else's run that could be any file
+        ("../place/data/cuts.jsonl", False),
+        ("place/data/cuts.jsonl", False),  # below a directory in which it was not decoded
+        ("", False),
+        ("x" * 5000, False),
+    ],
+)
+def test_a_record_leads_nowhere_else(name, taken, tmp_path):
+    (tmp_path / "place" / "data").mkdir(parents=True)
+    (tmp_path / "place" / "data" / "cuts.jsonl").touch()
+    run = tmp_path / "place" / "exp" / "run"
+    record = Record("", "exp/run", "", "", name.format(place=tmp_path / "place"), False, "cpu", {})
+    decoding = SimpleNamespace(run=0, record=record)
+    found = found_manifests([decoding], [SimpleNamespace(path=run)])
+    assert found == [str(tmp_path / "place" / "data" / "cuts.jsonl")] * taken
+
+
+def test_a_manifest_that_nobody_named_costs_its_sound_alone(make_run, tmp_path, capsys):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "damaged.jsonl").write_text("{")
+    run = make_run(tmp_path / "run", METRICS, a=[heard("a", "LOW", "LOW")], b=[heard("b", "LOW", "LOW")])
+    for name, cuts in (("a", "folder"), ("b", "damaged.jsonl")):
+        write_record(run / name, Record("", "run", "", "", cuts, False, "cpu", {}))
+    (run / "a" / "delay.txt").write_bytes(b"\xff")
+    page = reported(run, output=tmp_path / "report.html", examples=1)
+    notes = [text for text in page.text_of("p") if "that decode.json names" in text]
+    assert ["folder" in notes[0], "damaged.jsonl" in notes[1]] == [True, True]
+    with pytest.raises(InputError, match="damaged.jsonl"):
+        reported(run, output=tmp_path / "report.html", examples=1, cuts=[str(tmp_path / "damaged.jsonl")])
 
 
 def test_sound_takes_no_more_room_than_it_may(with_examples, tiny_corpus, tmp_path):

@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,12 +17,15 @@ from asr.models.subsampling import frame_timing
 from asr.ops.lattice.paths import PathArc
 from asr.plot.lattice import LatticeView
 from asr.report.curves import groups_of, thinned
-from asr.report.decodings import Decoding, confusions, row, sampled
+from asr.report.decodings import Decoding, confusions, rank, row, same_utterances, sampled
 from asr.report.drawing import LATTICES, Spoken, draw
-from asr.report.examples import choose
-from asr.report.page import embedded
+from asr.report.examples import choose, spoken
+from asr.report.page import embedded, text_of
 from asr.report.pictures import occupation, spectrogram
-from asr.report.runs import short_names
+from asr.report.runs import BEGUN, short_names
+from asr.report.tables import rows_of_curves
+from asr.score.normalize import normalizer
+from asr.score.record import Record
 from asr.score.report import Rate
 from asr.score.wer import Utterance, score
 
@@ -46,6 +50,28 @@ def test_thinning_keeps_the_peaks():
     assert {(4321, 1000.0), (8765, -1000.0)} <= {*kept}
     assert [step for step, _ in kept] == sorted({step for step, _ in kept})
     assert all(values[step] == value for step, value in kept)
+
+
+def test_thinning_keeps_the_ends():
+    points = [(n, float(n % 7) + 1) for n in range(10_001)]
+    points[0], points[-1] = (0, 3.0), (10_000, 4.0)  # no extremes
+    kept = thinned(points)
+    assert (kept[0], kept[-1]) == (points[0], points[-1])
+    assert len(kept) <= 1000
+
+
+@pytest.mark.parametrize("value", [10**400, 1.79769e308, float("inf"), float("nan"), "1", None, [1]])
+def test_what_is_no_finite_number_is_not_drawn(value):
+    (group,) = groups_of([[{"step": 1, "train/loss": value}, {"step": 2, "train/loss": 2.0}]])
+    assert group.charts[0].curves[0].values == [None, 2.0]
+
+
+def test_steps_are_whole_in_the_table_and_on_the_axis():
+    lines = [{"step": 1_000_000, "train/loss": 2.0}, {"step": 1_234_567, "train/loss": 1.0}]
+    run = SimpleNamespace(name="run")
+    (cells,) = rows_of_curves(SimpleNamespace(groups=groups_of([lines]), runs=[run]))
+    assert cells == ["Loss, all parts, nats a label", "run", "1", "1234567", "2", "1000000", "1", "1234567"]
+    assert 'values.map(value => value == null ? "" : String(value))' in text_of("curves.js")
 
 
 def test_thinning_leaves_few_points_alone_and_survives_gaps():
@@ -117,6 +143,33 @@ def test_examples_of_several_decodings_are_by_the_errors_of_all():
     assert choose([one, other], 1)["u1"] == "worst"
 
 
+def recorded(name, rate, cuts=None, **more):
+    record = Record("", "run", "", "", cuts, False, "cpu", {}) if cuts else None
+    scored = score(utterances(("A B", "A X" if rate else "A B")), more.pop("unit", "word"))
+    return Decoding(0, name, Path(name), scored, Rate("wer", rate, **more), {}, record)
+
+
+def test_sets_are_of_one_manifest():
+    known = [recorded("a", 1.0, "clean"), recorded("b", 1.0), recorded("c", 1.0, "clean")]
+    assert [[one.name for one in group] for group in same_utterances(known)] == [["a", "b", "c"]]
+    twin = [*known, recorded("d", 1.0, "noisy")]
+    assert [[one.name for one in group] for group in same_utterances(twin)] == [["a", "c"], ["b"], ["d"]]
+
+
+def test_rates_are_ranked_with_their_like():
+    some = [recorded("cer", 0.0, unit="char"), recorded("basic", 0.0, normalized="basic"), recorded("wer", 1.0)]
+    assert [one.name for one in sorted(some, key=rank)] == ["wer", "basic", "cer"]
+
+
+def test_lanes_of_normalised_decodings_have_their_words():
+    raw = Utterance("u", "LOW", "LOW", ("\u2581LOW",), (0.2,), (0.5,))
+    scored = score([normalizer("basic")(raw)], "word")
+    one = Decoding(0, "a", Path("a"), scored, Rate("wer", 0.0, normalized="basic"), {})
+    cut = SimpleNamespace(duration=1.0, supervisions=[])
+    (lane,) = spoken(cut, [(one, scored.per_utterance[0])], ["a"])
+    assert [word.symbol for word in lane.words] == ["LOW"]
+
+
 def test_where_nothing_is_wrong_there_is_no_worst():
     assert {*choose([decoding(("A", "A"), ("B", "B"), ("C", "C"))], 1).values()} == {"best", "random"}
 
@@ -128,6 +181,12 @@ def test_names_of_runs_are_as_short_as_tells_them_apart(tmp_path):
     paths = [tmp_path / "an4" / "exp" / "tdt", tmp_path / "digits" / "exp" / "tdt"]
     assert short_names(paths) == ["an4/exp/tdt", "digits/exp/tdt"]
     assert short_names([paths[0], paths[0].with_name("hat")]) == ["tdt", "hat"]
+
+
+def test_a_line_of_a_log_that_somebody_prepared_costs_no_time():
+    began = ": 1,000 of 2,000 parameters, loss pruned of 2 views (chunked joiner), step 0 of 9 on cpu"
+    assert BEGUN.search(began).groups() == ("1,000 of 2,000", "chunked joiner", "cpu")
+    assert not BEGUN.search(": 1 parameters, loss x (y), step" * 1000)  # would not end
 
 
 def test_embedded_data_is_what_it_was_and_ends_no_script():

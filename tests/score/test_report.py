@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import asdict
 
 import pytest
 
@@ -157,11 +158,38 @@ def test_a_record_is_of_the_hypotheses_beside_it(tmp_path, capsys):
     assert read_record(tmp_path / "b") is None
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"\xff", b"7"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"[]", b"{}", b"\xff", b"7", b"[" * 100_000),
+        *(
+            json.dumps(asdict(RECORD) | wrong).encode()
+            for wrong in ({"cuts": 5}, {"weights": []}, {"checkpoint": 7}, {"streaming": "no"}, {"decode": "beam"})
+        ),
+    ],
+)
 def test_a_damaged_record_is_named(tmp_path, content):
     (tmp_path / NAME).write_bytes(content)
     with pytest.raises(InputError, match=rf"^{tmp_path / NAME}: is no record of a decoding"):
         read_record(tmp_path)
+
+
+def test_a_record_that_is_none_stops_no_score_and_is_not_replaced(tmp_path, capsys):
+    write_report(tmp_path / "a", UTTERANCES, "test")
+    (tmp_path / "a" / NAME).write_text('{"beam": 4}')
+    words = ["score", f"hypotheses={tmp_path / 'a' / 'hypotheses.jsonl'}"]
+    assert main([*words, f"output={tmp_path / 'b'}"]) == 0
+    assert "is no record of a decoding" in capsys.readouterr().err
+    assert read_record(tmp_path / "b") is None
+    assert main([*words, f"output={tmp_path / 'a'}"]) == 2
+    assert (tmp_path / "a" / NAME).read_text() == '{"beam": 4}'
+
+
+@pytest.mark.parametrize("line", ["%WER 1.2.3", "%WER .", "%CER 1. [ 1 / 2, 0 ins, 0 del, 1 sub ]"])
+def test_a_rate_that_is_no_number_is_named(tmp_path, line):
+    (tmp_path / "wer.txt").write_text(line)
+    with pytest.raises(InputError, match="not a WER line"):
+        read_rate(tmp_path / "wer.txt")
 
 
 def test_what_was_not_heard_at_all_is_told_with_its_share_of_the_errors():

@@ -11,7 +11,8 @@
   const colour = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const boxes = [...form.querySelectorAll("input[name=run]")];
   const steps = [...specs.values()].flatMap(chart => chart.curves.flatMap(curve => [curve.steps[0], curve.steps.at(-1)]));
-  const whole = [Math.min(...steps), Math.max(...steps)];
+  const lowest = Math.min(...steps);
+  const whole = [lowest, Math.max(...steps, lowest + 1)];  // a range of one step would draw nothing
   let range = null;
 
   function shown(value, digits = 4) {
@@ -59,7 +60,7 @@
         y: logarithmic && canBeLogarithmic(chart) ? {distr: 3} : {},
       },
       series: [{}, ...series], bands,
-      axes: [{...axis, size: 28, space: 60, values: (u, values) => values.map(value => value == null ? "" : shown(value))},
+      axes: [{...axis, size: 28, space: 60, values: (u, values) => values.map(value => value == null ? "" : String(value))},
         {...axis, size: 52, values: (u, values) => values.map(value => value == null ? "" : shown(value))}],
       hooks: {
         setCursor: [u => read(u, chart)],

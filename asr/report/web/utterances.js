@@ -76,7 +76,7 @@
   const turns = [...document.querySelectorAll("[data-turn]")];
   const controls = form.elements;
   const parsed = new Map();
-  const heard = new Map(Object.entries(data.heard));
+  const heard = data.heard.map(places => new Map(Object.entries(places)));  // of each set
   let page = 0, pair = null, matches = [];
 
   function utterances(index) {
@@ -114,9 +114,10 @@
   function item(one, unit, others) {
     const head = element("div", "head", element("bdi", "id", one.id), element("span", "", counted(one)));
     if (one.confidence != null) head.append(element("span", "", `confidence ${one.confidence.toFixed(2)}`));
-    if (heard.has(one.id)) {
+    const example = heard[data.decodings[Number(chosen.value)].set]?.get(one.id);
+    if (example != null) {
       const link = element("a", "", "see and hear", element("span", "unseen", ` ${one.id}`));
-      link.href = `#example-${heard.get(one.id)}`;
+      link.href = `#example-${example}`;
       head.append(link);
     }
     const made = element("li", "", head, aligned(one, unit));
