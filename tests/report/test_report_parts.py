@@ -60,7 +60,9 @@ def test_thinning_keeps_the_ends():
     assert len(kept) <= 1000
 
 
-@pytest.mark.parametrize("value", [10**400, 1.79769e308, float("inf"), float("nan"), "1", None, [1]])
+@pytest.mark.parametrize(
+    "value", [pytest.param(10**400, id="huge"), 1.79769e308, float("inf"), float("nan"), "1", None, [1]]
+)
 def test_what_is_no_finite_number_is_not_drawn(value):
     (group,) = groups_of([[{"step": 1, "train/loss": value}, {"step": 2, "train/loss": 2.0}]])
     assert group.charts[0].curves[0].values == [None, 2.0]
