@@ -1,5 +1,6 @@
 """What a recipe's run.sh has started ends with it, whoever is sent which signal; and ranks end with torchrun."""
 
+import functools
 import os
 import pty
 import select
@@ -29,14 +30,20 @@ def lives(pid):
         return False
 
 
+def supervised():
+    """A command under supervision, in a session of its own, which hears SIGHUP though the tests may not."""
+    words = [sys.executable, str(SUPERVISE), "bash", "-c", COMMAND]
+    heard = functools.partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)
+    return subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heard)
+
+
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="tells processes by /proc")
 @pytest.mark.parametrize(
     ("number", "to_shell", "status"),
     [(signal.SIGHUP, False, 129), (signal.SIGKILL, False, -9), (signal.SIGKILL, True, 137)],
 )
 def test_nobody_is_left(number, to_shell, status):
-    words = [sys.executable, str(SUPERVISE), "bash", "-c", COMMAND]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True) as supervisor:
+    with supervised() as supervisor:
         child, shell = map(int, supervisor.stdout.readline().split())
         os.kill(shell if to_shell else supervisor.pid, number)
         assert supervisor.stdout.read() == "asked\n"  # until all have closed it
@@ -47,8 +54,7 @@ def test_nobody_is_left(number, to_shell, status):
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="tells processes by /proc")
 def test_what_somebody_stops_stays_so_until_they_have_it_go_on():
-    words = [sys.executable, str(SUPERVISE), "bash", "-c", COMMAND]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True) as supervisor:
+    with supervised() as supervisor:
         _, shell = map(int, supervisor.stdout.readline().split())
         os.kill(shell, signal.SIGSTOP)
         time.sleep(1.0)  # in which it would be sent SIGCONT
