@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,9 +11,9 @@ from torch import Tensor
 
 from asr.arcs.base import ArcSet
 from asr.decode import greedy_kernel as kernel
-from asr.decode.node_compiled import in_threads, table_of, tables_of, weights_of
-from asr.decode.scorer import ScorerSum, Tabulated
-from asr.decode.search import Hypothesis, Session
+from asr.decode.node_compiled import CompiledSearch, in_threads, tables_of
+from asr.decode.scorer import Tabulated
+from asr.decode.search import Hypothesis
 from asr.models.transducer import Transducer
 from asr.ops import compiled
 
@@ -26,13 +25,8 @@ def is_kept() -> bool:
     return compiled.is_kept(kernel.search)
 
 
-class CompiledGreedySearch:
-    """What `GreedySearch` finds, of the same arguments, by `asr.decode.greedy_kernel`.
-
-    What is found in an utterance is the same to the last bit whatever it is searched beside, and in whatever parts it
-    is read. The model's weights are copied when this is made. Raises InputError where the joiner has other outputs than
-    the arcs.
-    """
+class CompiledGreedySearch(CompiledSearch):
+    """What `GreedySearch` finds, of the same arguments, by `asr.decode.greedy_kernel`."""
 
     def __init__(
         self,
@@ -42,27 +36,13 @@ class CompiledGreedySearch:
         scorers: Sequence[Tabulated[Any]] = (),
         blank_penalty: float = 0.0,
     ) -> None:
-        arcs.check_outputs(model.joiner.output.bias)
-        self.model, self.max_symbols_per_frame, self.arcs = model, max_symbols_per_frame, arcs
-        self.scorer = ScorerSum(scorers, torch.device("cpu"))
-        self.weights = weights_of(model, arcs, blank_penalty)
-        self.table = table_of(arcs, len(model.joiner.output.bias), model.vocab_size)
+        super().__init__(model, arcs, scorers, blank_penalty)
+        self.max_symbols_per_frame = max_symbols_per_frame
         self.compile()
 
-    def compile(self) -> None:
-        """Compile, or read what was compiled, now: it is not what the first utterance takes."""
-        nothing = np.zeros((0, 0, self.weights.joiner_KJ.shape[1]), self.weights.joiner_KJ.dtype)
-        CompiledGreedySession(self, 0).go_on(nothing, np.zeros(0, np.int64))
-
-    def begin(self, batch: int) -> Session:
-        """See `Search`."""
-        self.scorer = self.scorer.renewed()
-        return CompiledGreedySession(copy.copy(self), batch)  # which keeps this scorer
-
-    @property
-    def scorers(self) -> list[Tabulated[Any]]:
-        """Those whose sum is `scorer`."""
-        return [one for one in self.scorer.scorers if isinstance(one, Tabulated)]
+    def session(self, batch: int) -> CompiledGreedySession:
+        """See `CompiledSearch`."""
+        return CompiledGreedySession(self, batch)
 
 
 class CompiledGreedySession:

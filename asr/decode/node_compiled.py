@@ -2,21 +2,66 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from asr.arcs.base import NEXT_LABEL, ArcSet, Head, Sigmoid, Softmax
 from asr.decode import node_kernel as kernel
-from asr.decode.scorer import Tabulated
+from asr.decode.scorer import ScorerSum, Tabulated
+from asr.decode.search import Session
 from asr.models.transducer import Transducer
 
 Array = np.ndarray
 
 WORTH_A_THREAD = 1 << 28  # multiplications in the joiner, some 10 ms
+
+
+class CompiledSearch:
+    """What compiled searches share: the weights, copied when one is made, arcs as a table, and the scorers.
+
+    What is found in an utterance is the same to the last bit whatever it is searched beside, and in whatever parts it
+    is read. Raises InputError where the joiner has other outputs than the arcs.
+    """
+
+    def __init__(
+        self, model: Transducer, arcs: ArcSet, scorers: Sequence[Tabulated[Any]], blank_penalty: float
+    ) -> None:
+        arcs.check_outputs(model.joiner.output.bias)
+        self.model, self.arcs = model, arcs
+        self.scorer = ScorerSum(scorers, torch.device("cpu"))
+        self.weights = weights_of(model, arcs, blank_penalty)
+        self.table = table_of(arcs, len(model.joiner.output.bias), model.vocab_size)
+
+    def session(self, batch: int) -> CompiledSession:
+        """One that begins, of B utterances, with the scorers as they are."""
+        raise NotImplementedError
+
+    def compile(self) -> None:
+        """Compile, or read what was compiled, now: it is not what the first utterance takes."""
+        nothing = np.zeros((0, 0, self.weights.joiner_KJ.shape[1]), self.weights.joiner_KJ.dtype)
+        self.session(0).go_on(nothing, np.zeros(0, np.int64))
+
+    def begin(self, batch: int) -> CompiledSession:
+        """See `Search`."""
+        self.scorer = self.scorer.renewed()
+        return copy.copy(self).session(batch)  # of a copy, which keeps this scorer
+
+    @property
+    def scorers(self) -> list[Tabulated[Any]]:
+        """Those whose sum is `scorer`."""
+        return [one for one in self.scorer.scorers if isinstance(one, Tabulated)]
+
+
+class CompiledSession(Session, Protocol):
+    """A session of a `CompiledSearch`."""
+
+    def go_on(self, rows_BTJ: Array, begin_B: Array) -> None:
+        """Go on through rows of the encoder's output (B,T,J), which begin at frames (B,), as far as that can be."""
 
 
 def weights_of(model: Transducer, arcs: ArcSet, blank_penalty: float) -> kernel.Weights:

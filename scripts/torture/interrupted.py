@@ -94,9 +94,7 @@ def main() -> int:
             most = min(CHAIN // (5 if given.quick else 1), given.tries - tally.tried)
             cases = [*disturbed(words, output, most, draw)]
             finish(words, output)
-            fault = differs(output, whole)
-            for case in cases or [f"chain {chain}, which ended before it was killed"] * bool(fault):
-                tally.note(case, fault)
+            tally.note_chain(cases, differs(output, whole), chain)
             chain += 1
     return tally.end()
 

@@ -123,9 +123,7 @@ def main() -> int:
             for case in disturbed(run, options, count, draw.choices(MOMENTS, k=most), draw):
                 cases.append(case)
                 print(f"    {case}", flush=True)
-            fault = differs(run, whole)
-            for case in cases or [f"chain {chain}, which ended before it was killed"] * bool(fault):
-                tally.note(case, fault)
+            tally.note_chain(cases, differs(run, whole), chain)
             chain += 1
     return tally.end()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -77,6 +77,11 @@ class Tally:
         self.tried += 1
         self.faults += [case] * bool(fault)
         print(f"{'FAILED' if fault else 'ok'}  {case}{': ' if fault else ''}{fault}", flush=True)
+
+    def note_chain(self, cases: Sequence[str], fault: str, number: int) -> None:
+        """Count cases that end in one outcome; of a fault, the chain of them itself where it has none."""
+        for case in cases or [f"chain {number}, which ended before it was killed"] * bool(fault):
+            self.note(case, fault)
 
     def end(self) -> int:
         """Print the row; returns the exit status."""
