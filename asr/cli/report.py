@@ -11,6 +11,9 @@ from asr.files import require_writable, write_atomically
 from asr.report.content import gather
 from asr.report.page import write
 
+MARK = b'<meta name="generator" content="asr '  # near the beginning of what was written before
+LOOKED_AT_BYTES = 4096
+
 
 def main(config: ReportConfig) -> None:
     """Gather and write; what the page lacks is told. Raises InputError for input at fault."""
@@ -18,6 +21,7 @@ def main(config: ReportConfig) -> None:
         raise InputError("no run given: name run directories of `asr train`, as in `asr report exp/*`")
     output = Path(config.output)
     require_writable(output)
+    require_no_other(output)
     content = gather(config)
     page = write(content)
     write_atomically(output, page)
@@ -26,3 +30,13 @@ def main(config: ReportConfig) -> None:
     for note in content.notes:
         print(note)
     print(f"{output}: {len(page) / 1e6:.1f} MB, of {len(content.runs)} runs and {len(content.decodings)} decodings")
+
+
+def require_no_other(output: Path) -> None:
+    """Raise InputError where a file is there that is no report: a run's own, say."""
+    if not output.is_file():
+        return
+    with output.open("rb") as file:
+        begin = file.read(LOOKED_AT_BYTES)
+    if begin and MARK not in begin:
+        raise InputError(f"output={output}: is there, and no report; name another file")

@@ -405,3 +405,13 @@ def test_bad_input_is_one_clear_line(make, message, make_run, tmp_path, capsys):
     assert line.startswith("asr report: error: ")
     assert message in line
     assert not (tmp_path / "report.html").exists()
+
+
+def test_a_report_takes_the_place_of_a_report_and_of_nothing_else(make_run, tmp_path, capsys):
+    make_run(tmp_path / "run", METRICS, decode_test=[heard("a", "LOW", "LOW")])
+    before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    assert main(["report", str(tmp_path / "run"), f"output={tmp_path / 'run' / 'metrics.jsonl'}"]) == 2
+    assert capsys.readouterr().err.endswith("metrics.jsonl: is there, and no report; name another file\n")
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
+    for _ in range(2):
+        assert main(["report", str(tmp_path / "run"), f"output={tmp_path / 'report.html'}"]) == 0
