@@ -54,7 +54,8 @@ def cannot_write(path: Path, reason: str, number: int | None = None, size: int |
 
 def free_bytes(path: Path) -> int:
     """Of the disk that a file is, or is to be, on; without end where that does not tell."""
-    place = next(place for place in path.absolute().parents if place.exists())
+    path = path.absolute()
+    place = next(place for place in (path, *path.parents) if place.exists())
     usage = shutil.disk_usage(place)
     return usage.free if usage.total else sys.maxsize
 

@@ -92,7 +92,10 @@ def torn_tars_unheard() -> Iterator[None]:
         yield
     except OSError as error:
         before, sys.unraisablehook = sys.unraisablehook, lambda _: None
-        traceback.clear_frames(error.__traceback__)
+        met: BaseException | None = error
+        while met is not None:  # what is in the way of closing a tar file was in the way of writing to it
+            traceback.clear_frames(met.__traceback__)
+            met = met.__context__
         gc.collect()
         sys.unraisablehook = before
         raise

@@ -95,10 +95,9 @@ class RunDirectory:
         with writing(self.metrics), open(self.metrics, "ab") as file:
             file.write(data)
         self._written.update(data)
-        assert self._writer is not None, "open_logs comes first"
-        with writing(self.tensorboard):
+        with self._curves() as writer:
             for name, value in metrics.items():
-                self._writer.add_scalar(tag(prefix, name), value, step)
+                writer.add_scalar(tag(prefix, name), value, step)
 
     @property
     def written(self) -> dict[str, Any]:
@@ -120,31 +119,38 @@ class RunDirectory:
 
     def write_options(self, config: Any, measure: str, ended: bool = False) -> None:
         """Show the options of a run beside its rates in TensorBoard's HPARAMS tab. measure: "wer" or "cer"."""
-        assert self._writer is not None, "open_logs comes first"
         columns, options, end = session(config, measure)
-        for summary in (end,) if ended else (columns, options):
-            self._writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
+        with self._curves() as writer:
+            for summary in (end,) if ended else (columns, options):
+                writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
 
     def write_audio(self, step: int, name: str, samples: Tensor, rate: int) -> None:
         """Let samples (n,) in [−1, 1] be heard in TensorBoard."""
-        assert self._writer is not None, "open_logs comes first"
-        self._writer.add_audio(f"examples/{name}", samples, step, rate)
+        with self._curves() as writer:
+            writer.add_audio(f"examples/{name}", samples, step, rate)
 
     def write_examples(self, step: int, lines: Iterable[str]) -> None:
         """Show a few hypotheses in TensorBoard, which takes lines that are not indented for Markdown, or HTML."""
-        assert self._writer is not None, "open_logs comes first"
-        self._writer.add_text("examples/recognised", "".join(f"    {line}\n" for line in lines), step)
+        with self._curves() as writer:
+            writer.add_text("examples/recognised", "".join(f"    {line}\n" for line in lines), step)
 
     def write_figure(self, step: int, name: str, figure: Figure) -> None:
         """Show a picture in TensorBoard."""
-        assert self._writer is not None, "open_logs comes first"
-        self._writer.add_figure(name, figure, step)
+        with self._curves() as writer:
+            writer.add_figure(name, figure, step)
 
     def close(self) -> None:
         """Flush TensorBoard's writer."""
         if self._writer is not None:
             with contextlib.suppress(OSError):  # a full disk has ended the training already, and says so
                 self._writer.close()
+
+    @contextlib.contextmanager
+    def _curves(self) -> Iterator[SummaryWriter]:
+        """What writes for TensorBoard. Raises InputError where it cannot, or could not before: it writes later."""
+        assert self._writer is not None, "open_logs comes first"
+        with writing(self.tensorboard):
+            yield self._writer
 
     def _drop_metrics_after(self, step: int, again: Collection[str]) -> None:
         if self.metrics.exists():

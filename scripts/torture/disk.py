@@ -14,6 +14,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import itertools
+import json
 import os
 import random
 import re
@@ -130,7 +131,10 @@ def contents(directory: Path) -> dict[str, str]:
 
 
 def unpacked(path: Path) -> bytes:
-    """The content of a file; of a gzipped one what is in it: Lhotse's tell the time."""
+    """The content of a file that tells no time: of a gzipped one what is in it, of averages how they did, not the sum
+    of their checkpoints."""
+    if path.name == "averages.json":
+        return repr({name: one["metrics"] for name, one in json.loads(path.read_bytes()).items()}).encode()
     return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
 
 

@@ -27,7 +27,7 @@ from asr.data.features import SAMPLING_RATE, load_features, load_samples, make_f
 from asr.data.loader import Loader
 from asr.data.manifest import open_cuts
 from asr.data.sampler import TrainingStream
-from asr.data.shar import Shard, begin, read_shar, write_shard
+from asr.data.shar import Shard, begin, read_shar, torn_tars_unheard, write_shard
 from asr.errors import InputError
 from asr.models.subsampling import frame_timing
 
@@ -263,3 +263,33 @@ def test_damage_is_named(packed, tmp_path, damage):
         tar.write_bytes({"short": content[: len(content) // 2], "garbled": b"x" * 2048, "empty": b"\0" * 10240}[damage])
     with pytest.raises(InputError, match=str(tmp_path / "out")):
         list(open_cuts([str(tmp_path / "out")]))
+
+
+class Torn:
+    """Ends as a tar file does whose disk is full."""
+
+    def __del__(self):
+        raise ValueError("write to closed file")
+
+
+def write_torn():
+    torn = Torn()
+    raise OSError(f"cannot write {torn}")
+
+
+def close_torn():
+    try:
+        write_torn()
+    finally:
+        raise OSError("cannot close")
+
+
+def test_tar_files_that_could_not_be_written_end_unheard(monkeypatch):
+    """Also those whose closing failed, after their writing had."""
+    heard = []
+    monkeypatch.setattr(sys, "unraisablehook", heard.append)
+    with pytest.raises(OSError, match="cannot close"), torn_tars_unheard():
+        close_torn()
+    with contextlib.suppress(OSError):
+        write_torn()
+    assert [str(one.exc_value) for one in heard] == ["write to closed file"]  # the last, of another block

@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 
+from asr.cli.compose import compose
 from asr.data.corpus import write_cuts, write_flac
 from asr.data.manifest import open_cuts
 from asr.errors import InputError
-from asr.files import replacing, write_atomically
+from asr.files import free_bytes, replacing, write_atomically
 from asr.journal import Journal
 from asr.parallel import local_workers
 from asr.runs import state
@@ -111,20 +113,30 @@ def test_a_full_disk_is_told_where_lines_are_added(tmp_path):
         handler.close()
 
 
-def write_lines(run):
-    """So many that TensorBoard's thread has met the limit."""
-    for step in range(10_000):
-        run.write_metrics(step, {"loss": 1.0}, "train")
+SHOWN = {
+    "metrics": lambda run: run.write_metrics(1, {"loss": 1.0}, "train"),
+    "examples": lambda run: run.write_examples(1, ["REF HIGH"]),
+    "audio": lambda run: run.write_audio(1, "dev-1", torch.zeros(10), 16000),
+    "a picture": lambda run: run.write_figure(1, "lattice", Figure(figsize=(0.1, 0.1))),
+    "options": lambda run: run.write_options(compose("train", ["run=x", "loss=pruned"]), "wer"),
+}
 
 
-def test_curves_that_cannot_be_written_are_told_without_a_traceback(tmp_path, monkeypatch):
+def show_much(show, run):
+    """So much that TensorBoard's thread has met the limit."""
+    for _ in range(10_000):
+        show(run)
+
+
+@pytest.mark.parametrize("show", SHOWN.values(), ids=SHOWN)
+def test_curves_that_cannot_be_written_are_told_without_a_traceback(show, tmp_path, monkeypatch):
     run, others = RunDirectory(tmp_path / "run"), []
     run.open_logs(0)
     run.metrics.symlink_to(os.devnull)
     monkeypatch.setattr(threading, "excepthook", others.append)
     with curves_written_in_silence():
         with files_of(200), pytest.raises(InputError, match=r"tensorboard: cannot be written \(File too large\)"):
-            write_lines(run)
+            show_much(show, run)
         thread = threading.Thread(target=lambda: (tmp_path / "none").read_text())
         thread.start()
         thread.join()
@@ -146,6 +158,13 @@ def test_room_is_asked_for_before_a_checkpoint_is_begun(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"\(No space left on device\): 80,\d+ bytes are needed, 10,000 bytes are"):
         state.save(tmp_path, checkpoint(2))
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+
+
+def test_the_free_bytes_of_a_disk_are_its_own_also_where_it_begins(tmp_path, monkeypatch):
+    sizes = {tmp_path: 10, tmp_path / "disk": 3}
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(99, 0, sizes[path]))
+    (tmp_path / "disk").mkdir()
+    assert [free_bytes(tmp_path / name) for name in ("disk", "disk/new/file", "other")] == [3, 3, 10]
 
 
 def test_what_cannot_be_read_is_not_said_to_be_unwritable(tmp_path):
