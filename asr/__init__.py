@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from typing import TYPE_CHECKING, Any
 
-from asr.cpus import limit_threads
+from asr.cpus import prepare_threads
 
 if TYPE_CHECKING:
     from asr.errors import InputError as InputError
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-limit_threads()
+prepare_threads()
 
 _FACE = {"InputError": "errors", **dict.fromkeys(("load", "Recognizer", "Skipped", "Transcript"), "recognizer")}
 

@@ -1,4 +1,4 @@
-"""How many CPUs there are for this process: those of the machine may be more than affinity or a container leave it."""
+"""How many CPUs affinity and a container leave this process of those of the machine, and how its threads use them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 _GROUPS, _OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 _THREADS = "OMP_NUM_THREADS"
+_WAITING = "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"  # what says how long OpenMP's threads spin
 
 
 def available_cpus() -> int:
@@ -18,15 +19,27 @@ def available_cpus() -> int:
     return min([_by_affinity(), *(max(math.ceil(quota), 1) for quota in _quotas())])
 
 
-def limit_threads() -> None:
-    """Have OpenMP start no more threads than a quota lets run; to be called before torch is loaded.
+def prepare_threads() -> None:
+    """Have OpenMP's threads, in which torch and numba compute, wait asleep, and be no more than a quota lets run.
 
-    By itself it starts one for each CPU that affinity leaves, of which a quota makes all wait for those that run. What
-    OMP_NUM_THREADS says already holds.
+    By themselves they spin for milliseconds wherever they wait for each other, which takes the CPU from the one that is
+    waited for as soon as anything else runs on the machine; and there is one for each CPU that affinity leaves, of
+    which a quota makes all wait for those that run. To be called before torch is loaded, which reads the environment
+    then; workers inherit it. What the environment says already holds.
     """
+    if "torch" in sys.modules:
+        return
+    if not any(name in os.environ for name in _WAITING):
+        os.environ[_WAITING[0]] = "passive"
     cpus = available_cpus()
-    if cpus < _by_affinity() and "torch" not in sys.modules:
+    if cpus < _by_affinity():
         os.environ.setdefault(_THREADS, str(cpus))
+
+
+def told_waiting() -> str:
+    """How OpenMP's threads wait for each other, as far as the environment says."""
+    told = [f"{name}={os.environ[name]}" for name in _WAITING if name in os.environ]
+    return " ".join(told) or "spinning"
 
 
 def data_workers(on_gpu: bool, processes: int = 1) -> int:

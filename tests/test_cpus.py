@@ -1,11 +1,15 @@
 """How many CPUs there are for a process, by made-up control groups of either version."""
 
 import os
+import re
+import subprocess
 import sys
 
 import pytest
 
 from asr import cpus
+
+OPENMP = "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"
 
 
 @pytest.fixture
@@ -59,26 +63,58 @@ def test_a_machine_without_affinity_or_control_groups_has_all_its_cpus(machine, 
     assert cpus.available_cpus() == 64
 
 
+@pytest.fixture
+def environment(monkeypatch):
+    """None of what OpenMP reads is set, in a process that has not loaded torch."""
+    for name in OPENMP:
+        monkeypatch.setenv(name, "")  # to have it put back, or away, in the end
+        monkeypatch.delenv(name)
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+
+
 @pytest.mark.parametrize(
     ("quota", "given", "loaded", "expected"),
     [
-        ("200000", None, False, "2"),
-        ("max", None, False, None),
-        ("200000", "7", False, "7"),
-        ("200000", None, True, None),
+        ("200000", {}, False, {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "passive"}),
+        ("max", {}, False, {"OMP_WAIT_POLICY": "passive"}),
+        ("200000", {"OMP_NUM_THREADS": "7"}, False, {"OMP_NUM_THREADS": "7", "OMP_WAIT_POLICY": "passive"}),
+        ("max", {"OMP_WAIT_POLICY": "active"}, False, {"OMP_WAIT_POLICY": "active"}),
+        ("max", {"GOMP_SPINCOUNT": "9"}, False, {"GOMP_SPINCOUNT": "9"}),
+        ("max", {"KMP_BLOCKTIME": "0"}, False, {"KMP_BLOCKTIME": "0"}),
+        ("200000", {}, True, {}),
     ],
 )
-def test_a_quota_limits_threads_unless_something_is_said_or_torch_is_there(
-    machine, monkeypatch, quota, given, loaded, expected
+def test_threads_fit_a_quota_and_wait_asleep_unless_something_is_said_or_torch_is_there(
+    machine, environment, monkeypatch, quota, given, loaded, expected
 ):
     machine("0::/\n", {"cpu.max": f"{quota} 100000\n"})
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    if given:
-        monkeypatch.setenv("OMP_NUM_THREADS", given)
-    if not loaded:
-        monkeypatch.delitem(sys.modules, "torch", raising=False)
-    cpus.limit_threads()
-    assert os.environ.get("OMP_NUM_THREADS") == expected
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    if loaded:
+        monkeypatch.setitem(sys.modules, "torch", None)
+    cpus.prepare_threads()
+    assert {name: os.environ[name] for name in OPENMP if name in os.environ} == expected
+
+
+def test_how_threads_wait_is_told(environment, monkeypatch):
+    assert cpus.told_waiting() == "spinning"
+    monkeypatch.setenv("GOMP_SPINCOUNT", "9")
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    assert cpus.told_waiting() == "OMP_WAIT_POLICY=active GOMP_SPINCOUNT=9"
+
+
+def test_torch_and_numba_take_it_from_the_package():
+    """OpenMP prints what it goes by when it is loaded: torch's own, and the one that numba finds."""
+    kept = {name: value for name, value in os.environ.items() if name not in OPENMP}
+    code = [sys.executable, "-c", "import asr, torch, numba.np.ufunc.omppool"]
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**kept, "OMP_DISPLAY_ENV": "true"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert set(re.findall("OMP_WAIT_POLICY = '(.*)'", done.stderr)) == {"PASSIVE"}
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from torch import nn
 
 from asr.config import PrunedLossOptions, TrainConfig
 from asr.config.schema import to_yaml
+from asr.cpus import told_waiting
 from asr.data.batch import Skipped
 from asr.data.tokenizer import Tokenizer, load_tokenizer, pieces_digest
 from asr.data.validation import Report, examine
@@ -184,7 +185,7 @@ def what_is_trained(run: RunDirectory, config: TrainConfig, trainer: Trainer) ->
 
 def counted_processes(workers: int) -> str:
     """What the CPUs are used by, in words."""
-    return f"{torch.get_num_threads()} threads, {workers} data workers"
+    return f"{torch.get_num_threads()} threads (waiting: {told_waiting()}), {workers} data workers"
 
 
 def unfinished(config: TrainConfig) -> Iterator[str]:
