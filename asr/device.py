@@ -31,6 +31,11 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def half_on(device: torch.device) -> bool:
+    """Whether this is a GPU that computes in bfloat16."""
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
 @contextlib.contextmanager
 def reproducible(device: torch.device) -> Iterator[None]:
     """In the block, choose on a GPU the ways of computing that give the same bits every time, where torch has one.

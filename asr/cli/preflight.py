@@ -24,7 +24,7 @@ from asr.train.begin import load_initial
 from asr.train.data import TrainingData, estimate_normalization
 from asr.train.loop import Trainer
 from asr.train.parts import choose_trained
-from asr.train.precision import AUTO, best_precision
+from asr.train.precision import LEFT, best_precision
 from asr.train.preflight import measure_peak_mb, noise_batch, probe_sizes
 from asr.train.skips import NAMED, grouped
 from asr.train.task import make_task
@@ -44,8 +44,8 @@ def main(config: PreflightConfig) -> None:
     draws = list(epoch_of(data))
     sizes = [data.measure(draw.cuts) for draw in draws]
     tell([one for draw in draws for one in draw.refused])
-    if config.train.precision == AUTO:
-        config.train.precision, _ = best_precision(device)
+    if config.train.precision in LEFT:
+        config.train.precision, _ = best_precision(config.train.precision, device)
     torch.manual_seed(config.train.seed)
     task = make_task(config, tokenizer.vocab_size).to(device)
     choose_trained(task, config.train)

@@ -284,9 +284,9 @@ def _range_of(sentences: list[str]) -> str:
     return f"at least {smallest} for these texts, for example {tried}"
 
 
-def _check_kind(kind: str) -> None:
+def _check_kind(kind: str, place: str = "") -> None:
     if kind not in get_args(Kind):
-        raise InputError(f"unknown kind of tokenizer '{kind}': use one of {', '.join(get_args(Kind))}")
+        raise InputError(f"{place}unknown kind of tokenizer '{kind}': use one of {', '.join(get_args(Kind))}")
 
 
 def _smallest_vocab_size(sentences: list[str]) -> int:
@@ -335,7 +335,7 @@ def _parse_description(content: bytes, path: Path) -> tuple[Kind, str]:
         kind, sha256 = fields["kind"], fields["sha256"]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"'{path}' does not describe a tokenizer: train the tokenizer again") from error
-    _check_kind(kind)
+    _check_kind(kind, f"'{path}': ")
     return kind, sha256
 
 

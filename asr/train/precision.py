@@ -7,12 +7,14 @@ import time
 import torch
 
 from asr.config import TrainConfig
+from asr.device import half_on
 from asr.runs import state
 from asr.runs.directory import RunDirectory
 from asr.runs.trained import load_config
 from asr.train.distributed import Ranks
 
-AUTO = "auto"
+DEVICE, AUTO = "device", "auto"
+LEFT = DEVICE, AUTO  # to the machine
 SIZES = 256, 1024, 2048  # of the square matrices that are multiplied; no larger ones where bfloat16 is hopeless
 REPEATS = 5
 WORTH = 1.3  # times as fast a product must be in bfloat16: casts to it and back take some of a step
@@ -20,28 +22,33 @@ HOPELESS = 0.5  # a CPU without instructions for bfloat16 is at a hundredth, and
 
 
 def settle_precision(config: TrainConfig, run: RunDirectory, device: torch.device, ranks: Ranks) -> str:
-    """Put a precision in the place of `auto`: a run's own, where it goes on, or what its first process finds.
+    """Put a precision in the place of one that is left to the machine: a run's own, where it goes on, or what its first
+    process finds.
 
     Returns what to say of it; "" where one was given.
     """
-    if config.train.precision != AUTO:
+    asked = config.train.precision
+    if asked not in LEFT:
         return ""
     if state.resumable(run.checkpoints):
         config.train.precision, reason = load_config(run).train.precision, "as the run was begun"
     else:
-        config.train.precision, reason = ranks.share(best_precision(device) if ranks.leads else ("", ""))[0]
-    return f"train.precision={AUTO}: {config.train.precision}, {reason}"
+        config.train.precision, reason = ranks.share(best_precision(asked, device) if ranks.leads else ("", ""))[0]
+    return f"train.precision={asked}: {config.train.precision}, {reason}"
 
 
-def best_precision(device: torch.device) -> tuple[str, str]:
-    """The faster precision on a device, and why: a GPU has bfloat16 in its hardware, or it has not; a CPU is timed.
+def best_precision(asked: str, device: torch.device) -> tuple[str, str]:
+    """The precision on a device, and why: a GPU has bfloat16 in its hardware, or it has not; a CPU, if it is to be
+    `auto`, is timed.
 
     Both kinds of CPU may list the instructions, and yet be faster with them or slower.
     """
     if device.type == "cuda":
-        if torch.cuda.is_bf16_supported(including_emulation=False):
+        if half_on(device):
             return "bfloat16", "which the GPU computes in"
         return "float32", "since the GPU has no bfloat16"
+    if asked == DEVICE:
+        return "float32", "the same on every CPU, to rounding"
     size, single, half = 0, 1.0, 1.0
     for size in SIZES:
         single, half = speed(size, torch.float32), speed(size, torch.bfloat16)

@@ -16,7 +16,7 @@ from asr.options import flatten, shown
 from asr.runs import state
 from asr.runs.directory import RunDirectory
 from asr.runs.trained import load_config
-from asr.train.precision import AUTO
+from asr.train.precision import LEFT
 
 MAY_CHANGE = {  # options that a run may be continued with at another value: they do not change what is trained
     "run",
@@ -140,7 +140,7 @@ def compare(
     A precision that is left to the run is the one that it has.
     """
     old, new = options_of(before), options_of(now)
-    if new["train.precision"] == AUTO:
+    if new["train.precision"] in LEFT:
         new["train.precision"] = old["train.precision"]
     changes = [Change(name, old.get(name), new.get(name)) for name in {**old, **new} if old.get(name) != new.get(name)]
     for name in BY_CONTENTS:

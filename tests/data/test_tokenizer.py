@@ -190,6 +190,14 @@ def test_missing_file_is_named(tokenizer, tmp_path, name):
         load_tokenizer(tmp_path)
 
 
+def test_a_description_of_another_kind_is_named(tokenizer, tmp_path):
+    tokenizer.save(tmp_path)
+    description = json.loads((tmp_path / "tokenizer.json").read_text())
+    (tmp_path / "tokenizer.json").write_text(json.dumps({**description, "kind": -1}))
+    with pytest.raises(InputError, match="tokenizer.json': unknown kind of tokenizer '-1': use one of bpe, char"):
+        load_tokenizer(tmp_path)
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{}", "3"])
 def test_bad_description_is_named(tokenizer, tmp_path, content):
     tokenizer.save(tmp_path)

@@ -10,7 +10,7 @@ from asr.config.schema import to_yaml
 from asr.runs.directory import RunDirectory
 from asr.train import precision
 from asr.train.distributed import ALONE
-from asr.train.precision import best_precision, settle_precision, speed
+from asr.train.precision import LEFT, best_precision, settle_precision, speed
 from asr.train.resume import compare
 
 CPU = torch.device("cpu")
@@ -50,7 +50,7 @@ def begun(tmp_path, name):
 )
 def test_the_faster_one_is_taken_where_it_is_worth_it(speeds, single, half, found):
     asked = speeds(single, half)
-    assert best_precision(CPU) == (
+    assert best_precision("auto", CPU) == (
         found,
         f"since a product of 2048³ runs at {half} GFLOP/s in bfloat16, {single} in float32",
     )
@@ -60,15 +60,16 @@ def test_the_faster_one_is_taken_where_it_is_worth_it(speeds, single, half, foun
 def test_no_large_product_is_made_where_bfloat16_is_hopeless(speeds):
     asked = speeds(84.0, 0.3)
     why = "since a product of 256³ runs at 0.3 GFLOP/s in bfloat16, 84 in float32"
-    assert best_precision(CPU) == ("float32", why)
+    assert best_precision("auto", CPU) == ("float32", why)
     assert asked == [256, 256]
 
 
 @pytest.mark.parametrize(("has", "found"), [(True, "bfloat16"), (False, "float32")])
-def test_a_gpu_has_bfloat16_or_not(monkeypatch, speeds, has, found):
+@pytest.mark.parametrize("asked", LEFT)
+def test_a_gpu_has_bfloat16_or_not(monkeypatch, speeds, asked, has, found):
     speeds(1, 0)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has and not including_emulation)
-    assert best_precision(torch.device("cuda"))[0] == found
+    assert best_precision(asked, torch.device("cuda"))[0] == found
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -87,14 +88,22 @@ def test_what_is_given_is_kept(tmp_path, speeds, name):
     assert (config.train.precision, asked) == (name, [])
 
 
-def test_a_run_goes_on_in_the_precision_that_was_found_when_it_was_begun(tmp_path, speeds):
+def test_the_default_is_the_same_on_every_cpu(tmp_path, speeds):
+    asked, config = speeds(1, 3), TrainConfig(run="r")
+    told = settle_precision(config, RunDirectory(tmp_path), CPU, ALONE)
+    assert told == "train.precision=device: float32, the same on every CPU, to rounding"
+    assert (config.train.precision, asked) == ("float32", [])
+
+
+@pytest.mark.parametrize("left", LEFT)
+def test_a_run_goes_on_in_the_precision_that_was_found_when_it_was_begun(tmp_path, speeds, left):
     asked = speeds(1, 3)
-    run, config = begun(tmp_path, "float32"), config_with("auto")
+    run, config = begun(tmp_path, "float32"), config_with(left)
     assert compare(config_with("float32"), config, {}, {}) == []
     assert [str(one) for one in compare(config_with("float32"), config_with("bfloat16"), {}, {})] == [
         "train.precision=bfloat16, so far float32"
     ]
-    assert settle_precision(config, run, CPU, ALONE) == "train.precision=auto: float32, as the run was begun"
+    assert settle_precision(config, run, CPU, ALONE) == f"train.precision={left}: float32, as the run was begun"
     assert (config.train.precision, asked) == ("float32", [])
 
 
