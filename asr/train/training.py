@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -25,8 +27,9 @@ from asr.options import require_needed
 from asr.progress import told_if_slow
 from asr.runs.directory import RunDirectory, curves_written_in_silence, silent_logger
 from asr.runs.package import is_package
+from asr.runs.state import Checkpoint
 from asr.runs.trained import Trained
-from asr.train.begin import begin_from, load_initial
+from asr.train.begin import Begun, begin_from, load_initial
 from asr.train.data import TRAINED, TrainingData, estimate_normalization, parts_of, warn_of_unaligned
 from asr.train.distributed import Ranks, owned_by_all
 from asr.train.loop import Trainer
@@ -35,6 +38,7 @@ from asr.train.parts import choose_trained
 from asr.train.peers import watching_peers
 from asr.train.precision import settle_precision
 from asr.train.resume import (
+    Resumption,
     check_same_run,
     check_same_step,
     check_steps,
@@ -46,7 +50,7 @@ from asr.train.resume import (
 from asr.train.signals import ended_by_interrupts, stopping_on_signals
 from asr.train.skips import SkipLog
 from asr.train.stuck import giving_up_readers
-from asr.train.task import compile_layers, make_task
+from asr.train.task import Task, compile_layers, make_task
 from asr.version import version
 
 
@@ -60,8 +64,54 @@ def train(config: TrainConfig, ranks: Ranks) -> None:
         train_in(run, config, ranks, device)
 
 
+@dataclass(frozen=True)
+class Training:
+    """A training put together.
+
+    resumption, checkpoint: what it goes on with. begun: from which trained model, if from one. damaged: messages about
+    what of the run cannot be gone on with. precision: what to say of the one that was left to the machine.
+    """
+
+    trainer: Trainer
+    observer: Observer
+    data: TrainingData
+    tokenizer: Tokenizer
+    resumption: Resumption
+    checkpoint: Checkpoint | None
+    begun: Begun | None
+    damaged: list[str]
+    precision: str
+
+
 def train_in(run: RunDirectory, config: TrainConfig, ranks: Ranks, device: torch.device) -> None:
     """Train in a run's directory that no other training has."""
+    training = put_together(run, config, ranks, device)
+    trainer, observer = training.trainer, training.observer
+    if ranks.leads:
+        keep(training, config)
+    logger = run.open_logs(trainer.step, trainer.again) if ranks.leads else silent_logger()
+    tell_beginning(training, config, logger)
+    observer.begin()
+    if ranks.leads and training.checkpoint is None:  # a pass over all; what is left out does not change by going on
+        parts = parts_of(config, training.data.admission, training.tokenizer)
+        with told("examining the manifests", ranks):
+            tell_of_faults(examine(parts, config.data.root), trainer)
+    with stopping_on_signals(trainer), giving_up_readers(trainer, config.data.timeout), watching_peers(trainer):
+        try:
+            done = trainer.fit()
+            if done:
+                observer.validate_averages(trainer)
+                observer.end(trainer)
+        finally:
+            trainer.skips.total()
+            run.close()
+    logger.info("%s at step %d; checkpoints in %s", "done" if done else "stopped", trainer.step, run.checkpoints)
+    if not done:
+        raise Stopped(AGAIN * ranks.leads, trainer.stopping or trainer.asked_to_stop or signal.SIGINT)
+
+
+def put_together(run: RunDirectory, config: TrainConfig, ranks: Ranks, device: torch.device) -> Training:
+    """The training of a run, from where it is. Raises InputError for what is at fault, before anything is written."""
     knows_pieces = run.tokenizer.is_dir() or config.train.init
     require_needed(config.data, "data.", but=["tokenizer"] if knows_pieces else [])
     with told("reading the training manifests", ranks):
@@ -74,13 +124,7 @@ def train_in(run: RunDirectory, config: TrainConfig, ranks: Ranks, device: torch
     if config.train.shard and (config.train.compile or config.optim.name == "scaled_adam"):
         raise InputError("train.shard=true goes neither with optim.name=scaled_adam nor with train.compile=true")
     precision = settle_precision(config, run, device, ranks)
-    torch.manual_seed(config.train.seed)
-    task = make_task(config, tokenizer.vocab_size).to(device)
-    begun = begin_from(initial, task, config, tokenizer) if initial else None
-    choose_trained(task, config.train)
-    validation_decoder(task, config, tokenizer, device)  # what it lacks is better said now than in a validation
-    if config.train.compile:
-        compile_layers(task.model)
+    task, begun = first_task(config, tokenizer, initial, device)
     data = TrainingData(config, tokenizer, ranks, resumption.rows_known)
     observer = Observer(data, tokenizer, config)
     if checkpoint is None and ranks.leads and (begun is None or begun.needs_statistics):
@@ -102,49 +146,62 @@ def train_in(run: RunDirectory, config: TrainConfig, ranks: Ranks, device: torch
     if begun is not None:
         trainer.told["init"] = begun.digest
     if checkpoint is not None:
-        trainer.told |= {name: checkpoint.info[name] for name in checkpoint.info.keys() & {"init"}}
         check_steps(run, checkpoint.step, config.train.steps)
-        trainer.restore(checkpoint, elsewhere=resumption.of_stream)
-        if ranks.leads and run.has_lost(checkpoint.info.get("metrics", {})):
-            damaged.append(f"{run.metrics}: is not what it was at step {checkpoint.step}: lines were lost, or changed")
+        go_on(trainer, checkpoint, resumption, damaged)
     check_same_step(ranks.share(trainer.step), run)
-    if ranks.leads:
-        tokenizer.save(run.tokenizer)
-        write_record(run, resumption, trainer.step)
-        if begun is not None:
-            begun.write(run)
-        config.train.change = False  # asked for this once
-        run.write_config(to_yaml(config))
-    logger = run.open_logs(trainer.step, trainer.again) if ranks.leads else silent_logger()
-    changed = [f"changed from here on: {change}" for change in resumption.changes]
-    shorter = [*fewer_steps(resumption.steps, config.train.steps), *unfinished(config)]
-    for warning in [*damaged, *changed, *shorter]:
+    return Training(trainer, observer, data, tokenizer, resumption, checkpoint, begun, damaged, precision)
+
+
+def first_task(
+    config: TrainConfig, tokenizer: Tokenizer, initial: Trained | None, device: torch.device
+) -> tuple[Task, Begun | None]:
+    """What is trained, with fresh weights or a trained model's. Raises InputError where it cannot be validated."""
+    torch.manual_seed(config.train.seed)
+    task = make_task(config, tokenizer.vocab_size).to(device)
+    begun = begin_from(initial, task, config, tokenizer) if initial else None
+    choose_trained(task, config.train)
+    validation_decoder(task, config, tokenizer, device)  # what it lacks is better said now than in a validation
+    if config.train.compile:
+        compile_layers(task.model)
+    return task, begun
+
+
+def go_on(trainer: Trainer, checkpoint: Checkpoint, resumption: Resumption, damaged: list[str]) -> None:
+    """Put a trainer where a checkpoint is; what metrics have lost since goes to `damaged`."""
+    run = trainer.run
+    trainer.told |= {name: checkpoint.info[name] for name in checkpoint.info.keys() & {"init"}}
+    trainer.restore(checkpoint, elsewhere=resumption.of_stream)
+    if trainer.ranks.leads and run.has_lost(checkpoint.info.get("metrics", {})):
+        damaged.append(f"{run.metrics}: is not what it was at step {checkpoint.step}: lines were lost, or changed")
+
+
+def keep(training: Training, config: TrainConfig) -> None:
+    """Write into the run's directory what it is gone on with, and decoded."""
+    run = training.trainer.run
+    training.tokenizer.save(run.tokenizer)
+    write_record(run, training.resumption, training.trainer.step)
+    if training.begun is not None:
+        training.begun.write(run)
+    config.train.change = False  # asked for this once
+    run.write_config(to_yaml(config))
+
+
+def tell_beginning(training: Training, config: TrainConfig, logger: logging.Logger) -> None:
+    """Log what is trained, from where, by what, and what is doubtful in it."""
+    trainer, begun = training.trainer, training.begun
+    changed = [f"changed from here on: {change}" for change in training.resumption.changes]
+    shorter = [*fewer_steps(training.resumption.steps, config.train.steps), *unfinished(config)]
+    for warning in [*training.damaged, *changed, *shorter]:
         logger.warning("%s", warning)
     if begun is not None:
         logger.info("%s", begun.line())
         for doubt in begun.doubts:
             logger.warning("%s", doubt)
-    logger.info("%s, %s", what_is_trained(run, config, trainer), counted_processes(data.workers))
-    if precision:
-        logger.info("%s", precision)
-    if (config.loss.uses_alignment or config.train.frame_weight) and ranks.leads:
-        warn_of_unaligned(data)
-    observer.begin()
-    if ranks.leads and checkpoint is None:  # a pass over all of them; what is left out does not change by going on
-        with told("examining the manifests", ranks):
-            tell_of_faults(examine(parts_of(config, data.admission, tokenizer), config.data.root), trainer)
-    with stopping_on_signals(trainer), giving_up_readers(trainer, config.data.timeout), watching_peers(trainer):
-        try:
-            done = trainer.fit()
-            if done:
-                observer.validate_averages(trainer)
-                observer.end(trainer)
-        finally:
-            trainer.skips.total()
-            run.close()
-    logger.info("%s at step %d; checkpoints in %s", "done" if done else "stopped", trainer.step, run.checkpoints)
-    if not done:
-        raise Stopped(AGAIN * ranks.leads, trainer.stopping or trainer.asked_to_stop or signal.SIGINT)
+    logger.info("%s, %s", what_is_trained(trainer.run, config, trainer), counted_processes(training.data.workers))
+    if training.precision:
+        logger.info("%s", training.precision)
+    if (config.loss.uses_alignment or config.train.frame_weight) and trainer.ranks.leads:
+        warn_of_unaligned(training.data)
 
 
 def tokenizer_of(config: TrainConfig, run: RunDirectory, initial: Trained | None) -> Tokenizer:
