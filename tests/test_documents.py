@@ -157,8 +157,8 @@ def test_the_snippet_of_decoding_says_what_is_said(beside_a_run, capsys):
     assert len(names["model"].transcribe("talk.wav", beam=8).nbest) == 8
 
 
-def test_the_snippet_of_the_readme_gives_gradients(beside_a_run):
-    names = run(ROOT / "README.md", {"__name__": "snippet"})
+def test_losses_in_ones_own_code_give_gradients(known_losses):
+    names = run(ROOT / "docs" / "losses.md", {"__name__": "snippet"})
     for rows in (names["encoder_out"], names["predictor_out"]):
         assert rows.grad.isfinite().all()
         assert rows.grad[1].count_nonzero() > 0
