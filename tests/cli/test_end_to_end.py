@@ -364,10 +364,11 @@ def test_installed_package_works_outside_the_checkout(tmp_path):
     assert str(site) in subprocess.run(where, cwd=tmp_path, env=environment, capture_output=True, text=True).stdout
 
 
-def test_a_lattice_is_plotted(trained, tiny_corpus, tmp_path, capsys):
-    picture = tmp_path / "lattice.png"
+@pytest.mark.parametrize("what", [["lattice"], ["batch", "utterances=2"]], ids=" ".join)
+def test_what_is_asked_for_is_plotted(trained, tiny_corpus, tmp_path, capsys, what):
+    picture = tmp_path / "picture.png"
     words = [f"run={trained}", f"cuts={tiny_corpus.dev}", f"output={picture}", "utterance=dev-2"]
-    status, out, _ = asr(capsys, "plot", "lattice", *words)
+    status, out, _ = asr(capsys, "plot", *what, *words)
     assert (status, out.strip()) == (0, str(picture))
     assert picture.read_bytes().startswith(b"\x89PNG")
 
@@ -376,8 +377,9 @@ def test_a_lattice_is_plotted(trained, tiny_corpus, tmp_path, capsys):
     ("words", "message"),
     [
         (["lattice", "utterance=dev-99"], "utterance=dev-99: not in "),
-        (["latice"], "asr plot latice: name one picture; there is: lattice"),
-        ([], "name one picture; there is: lattice"),
+        (["latice"], "asr plot latice: name one picture; there are: lattice, batch"),
+        ([], "name one picture; there are: lattice, batch"),
+        (["lattice", "utterances=2"], "utterances=2: is of `asr plot batch`"),
     ],
 )
 def test_a_plot_that_cannot_be_is_refused(trained, tiny_corpus, tmp_path, capsys, words, message):
