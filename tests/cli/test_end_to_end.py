@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import os
 import re
 import shutil
 import signal
@@ -340,28 +339,6 @@ def test_a_corpus_of_faults_is_named_and_the_rest_decoded(trained, tiny_corpus, 
     assert f"skipped {cuts[0].id}: unreadable audio" in err
     assert err.splitlines()[-1] == "asr decode: 1 of 6 utterances were skipped and are not scored: see above"
     assert out.splitlines()[-1].endswith("faulty")
-
-
-def test_installed_package_works_outside_the_checkout(tmp_path):
-    """The wheel holds conf/ and the parts of reports, and `asr` composes from it in a directory of its own."""
-    repository = Path(__file__).resolve().parents[2]
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
-    subprocess.run(build, cwd=repository, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    site = tmp_path / "site"
-    subprocess.run([sys.executable, "-m", "zipfile", "-e", str(wheel), str(site)], check=True)
-    assert {one.name for one in (site / "asr" / "report" / "web").iterdir()} >= {"page.html", "page.css", "uplot"}
-    assert any(
-        "Leon Sorokin" in one.read_text() for one in site.glob("*.dist-info/licenses/**/LICENSE") if one.is_file()
-    )
-    environment = {**os.environ, "PYTHONPATH": str(site)}
-    show = [sys.executable, "-P" if sys.version_info >= (3, 11) else "-s", "-m", "asr.cli.main"]
-    words = ["train", "--cfg", "run=exp/x", "model=tiny"]
-    done = subprocess.run([*show, *words], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "encoder_dim: 96" in done.stdout
-    where = [*show[:-2], "-c", "import asr; print(asr.__file__)"]
-    assert str(site) in subprocess.run(where, cwd=tmp_path, env=environment, capture_output=True, text=True).stdout
 
 
 @pytest.mark.parametrize("what", [["lattice"], ["batch", "utterances=2"]], ids=" ".join)
