@@ -47,6 +47,13 @@ def installed(tmp_path_factory) -> Path:
     return place / "venv"
 
 
+def test_the_sdist_has_what_its_documents_and_tests_are_made_of(installed):
+    (source,) = (installed.parent / "source").iterdir()
+    there = {one.name for one in source.iterdir()}
+    assert {"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "docs", "recipes", "scripts", "tests"} <= there
+    assert (source / "docs" / "concepts" / "batch.png").is_file()
+
+
 def test_the_wheel_of_the_sdist_has_all_parts(installed):
     (site,) = installed.glob("lib/python*/site-packages")
     assert {one.name for one in (site / "asr" / "report" / "web").iterdir()} >= {"page.html", "page.css", "uplot"}
