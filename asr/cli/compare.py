@@ -21,10 +21,18 @@ from asr.score.tables import DIFFERENCES, decodings, differences
 
 
 def main(config: CompareConfig) -> None:
+    """Print the tables. Raises InputError for a directory that is neither run nor decoding, PartlyDone where what was
+    decoded is damaged: its error rate, or what it was decoded with.
+    """
+    if count := show(config):
+        raise PartlyDone(f"{count} files of what was decoded could not be read: see above")
+
+
+def show(config: CompareConfig) -> int:
     """Print a Markdown table, the best run first, those with rates of words before those with rates of characters.
 
-    Directories of decodings have a table of their own. Raises InputError for a directory that is neither, PartlyDone
-    where what was decoded is damaged: its error rate, or what it was decoded with.
+    Directories of decodings have a table of their own. What of that which was decoded could not be read is named;
+    returns how many files that is.
     """
     if not config.runs:
         raise InputError("no run given: name run directories of `asr train`, as in `asr compare exp/*`")
@@ -37,8 +45,7 @@ def main(config: CompareConfig) -> None:
         raise InputError(f"{decoded[0]}: a decoding, and others are runs: compare runs, or compare decodings")
     for fault in faults:
         print(f"left out: {fault}", file=sys.stderr)
-    if faults:
-        raise PartlyDone(f"{len(faults)} files of what was decoded could not be read: see above")
+    return len(faults)
 
 
 def compare_decodings(paths: Sequence[str]) -> list[str]:

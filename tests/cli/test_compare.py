@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from asr.cli import multirun
 from asr.cli.compose import compose
 from asr.cli.main import main
 from asr.config.schema import to_yaml
@@ -139,6 +140,8 @@ def test_what_was_decoded_and_is_damaged_costs_itself_alone(make_run, tmp_path, 
         assert f"left out: {run}/decode_test/decode.json: is no record of a decoding" in err
         assert ("decode_dev/wer.txt: not a WER line" in err) == (shown == 2)
         assert err.endswith(f"{shown} files of what was decoded could not be read: see above\n")
+    multirun.report([tmp_path / "a"])  # whose trainings have not failed
+    assert "decode_dev/wer.txt: not a WER line" in capsys.readouterr().err
 
 
 def test_a_column_of_several_searches_says_which(make_run, tmp_path, capsys):
