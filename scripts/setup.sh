@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Make .venv with the project and everything its recipes and tests need, or reuse it when it is current.
 # Needs bash and Python >= 3.10 (PYTHON=… names one); no compiler, no GPU. About 6 GB and 2 minutes; 2.7 GB
-# where PIP_EXTRA_INDEX_URL names an index of PyTorch without CUDA (README.md).
+# where PIP_EXTRA_INDEX_URL names an index of PyTorch without CUDA (docs/install.md).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -66,26 +66,34 @@ def known_losses():
         known.update(old)
 
 
-@pytest.fixture
-def beside_a_run(streaming_run, tiny_corpus, tmp_path, monkeypatch):
-    """The directory that snippets count on: a trained model, an n-gram and recordings, by the names that they print."""
+@pytest.fixture(scope="module")
+def place(streaming_run, tiny_corpus, tmp_path_factory):
+    """What snippets count on: a trained model, an n-gram and recordings, by the names that they print."""
+    place = tmp_path_factory.mktemp("place")
     for name in ("recipes/digits/exp/transducer", "exp/NAME"):
-        shutil.copytree(streaming_run, tmp_path / name)
-    for folder in (tmp_path / "data", tmp_path / "recipes/digits/data"):
+        shutil.copytree(streaming_run, place / name)
+    for folder in (place / "data", place / "recipes/digits/data"):
         folder.mkdir()
         for name, cuts in (("train", tiny_corpus.train), ("dev", tiny_corpus.dev), ("test", tiny_corpus.dev)):
             (folder / f"cuts_{name}.jsonl.gz").symlink_to(cuts)
         shutil.copytree(tiny_corpus.tokenizer, folder / "char")
     for name, audio in (("recording", "dev-4"), ("other", "dev-1"), ("talk", "dev-0")):
-        soundfile.write(tmp_path / f"{name}.wav", *soundfile.read(tiny_corpus.directory / f"{audio}.flac"))
+        soundfile.write(place / f"{name}.wav", *soundfile.read(tiny_corpus.directory / f"{audio}.flac"))
     for path in sorted(tiny_corpus.directory.glob("train-*.flac")):
-        speaker = tmp_path / "corpora" / "mine" / path.stem[:-1]
+        speaker = place / "corpora" / "mine" / path.stem[:-1]
         speaker.mkdir(parents=True, exist_ok=True)
         (speaker / path.name).symlink_to(path)
         (speaker / f"{path.stem}.txt").write_text("LOW MID HIGH TOP")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    words = [f"cuts=[{tiny_corpus.train}]", f"tokenizer={tiny_corpus.tokenizer}", f"output={tmp_path / '5gram.arpa'}"]
+    words = [f"cuts=[{tiny_corpus.train}]", f"tokenizer={tiny_corpus.tokenizer}", f"output={place / '5gram.arpa'}"]
     assert main(["lm", *words, "order=5"]) == 0
+    return place
+
+
+@pytest.fixture
+def beside_a_run(place, tmp_path, monkeypatch):
+    """That, to write into, as the directory in which a test is, and the home directory."""
+    shutil.copytree(place, tmp_path, symlinks=True, dirs_exist_ok=True)
+    monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
 
 
@@ -157,8 +165,8 @@ def test_the_snippet_of_decoding_says_what_is_said(beside_a_run, capsys):
     assert len(names["model"].transcribe("talk.wav", beam=8).nbest) == 8
 
 
-def test_the_snippet_of_the_readme_gives_gradients(beside_a_run):
-    names = run(ROOT / "README.md", {"__name__": "snippet"})
+def test_losses_in_ones_own_code_give_gradients(known_losses):
+    names = run(ROOT / "docs" / "losses.md", {"__name__": "snippet"})
     for rows in (names["encoder_out"], names["predictor_out"]):
         assert rows.grad.isfinite().all()
         assert rows.grad[1].count_nonzero() > 0

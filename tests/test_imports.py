@@ -6,6 +6,7 @@ finds its commands, and `asr` its own packages.
 """
 
 import ast
+from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -63,3 +64,24 @@ def test_nothing_knows_the_commands(known):
 def test_commands_only_read_words_and_print():
     lengths = {path.stem: len(path.read_text().splitlines()) for path in (ROOT / "asr" / "cli").glob("*.py")}
     assert {name: length for name, length in lengths.items() if length > 120 and name not in ("main", "compose")} == {}
+
+
+def begun_with(path: Path) -> Iterator[str]:
+    """The full names of what a file imports as soon as it is imported."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))
+
+
+@pytest.mark.parametrize("command", ["report", "plot", "align", "transcribe"])
+def test_who_does_not_train_does_not_wait_for_what_divides_weights(command):
+    """torch.distributed.tensor takes as long to import as half of the rest of torch."""
+    files = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in FILES}
+    waiting, seen = [f"asr.cli.{command}"], set()
+    while waiting:
+        seen.add(name := waiting.pop())
+        waiting += {*begun_with(files[name])} - seen if name in files else []
+    assert {"torch", "asr.errors"} <= seen
+    assert not [name for name in seen if name.startswith("torch.distributed")]

@@ -7,40 +7,63 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from asr.config import CompareConfig, TrainConfig
-from asr.config.schema import list_options
+from asr.config import CompareConfig
 from asr.console import table
-from asr.errors import InputError
+from asr.errors import InputError, PartlyDone
 from asr.options import differing
 from asr.progress import told_if_slow
 from asr.runs.result import Result, read_result
+from asr.runs.table import columns, is_path, place
 from asr.score.comparison import against_best, alone, read_scores
 from asr.score.record import read_settings
 from asr.score.report import Rate, read_rate
-from asr.score.tables import DIFFERENCES, decodings, differences, note_columns, rate_columns
-from asr.score.wer import RATES
+from asr.score.tables import DIFFERENCES, decodings, differences
 
 
 def main(config: CompareConfig) -> None:
+    """Print the tables. Raises InputError for a directory that is neither run nor decoding, PartlyDone where what was
+    decoded is damaged: its error rate, or what it was decoded with.
+    """
+    if count := show(config):
+        raise PartlyDone(f"{count} files of what was decoded could not be read: see above")
+
+
+def show(config: CompareConfig) -> int:
     """Print a Markdown table, the best run first, those with rates of words before those with rates of characters.
 
-    Directories of decodings have a table of their own. Raises InputError for a directory that is neither.
+    Directories of decodings have a table of their own. What of that which was decoded could not be read is named;
+    returns how many files that is.
     """
     if not config.runs:
         raise InputError("no run given: name run directories of `asr train`, as in `asr compare exp/*`")
     decoded = [path for path in config.runs if is_decoding(Path(path))]
-    if decoded:
-        if len(decoded) < len(config.runs):
-            raise InputError(f"{decoded[0]}: a decoding, and others are runs: compare runs, or compare decodings")
-        rates = {path: read_rate(Path(path) / "wer.txt") for path in decoded}
-        settings = {path: read_settings(Path(path)) for path in decoded}
-        print("\n".join(table([*zip(*([head, *cells] for head, cells in decodings(rates, settings)), strict=True)])))
-        print_differences([rates])
-        return
-    results = sorted((read_result(Path(path)) for path in config.runs), key=place)
+    if not decoded:
+        faults = compare_runs([read_result(Path(path)) for path in config.runs], config)
+    elif len(decoded) == len(config.runs):
+        faults = compare_decodings(decoded)
+    else:
+        raise InputError(f"{decoded[0]}: a decoding, and others are runs: compare runs, or compare decodings")
+    for fault in faults:
+        print(f"left out: {fault}", file=sys.stderr)
+    return len(faults)
+
+
+def compare_decodings(paths: Sequence[str]) -> list[str]:
+    """Print the tables of directories that were decoded into; returns what of them could not be read, and why."""
+    rates = {path: read_rate(Path(path) / "wer.txt") for path in paths}
+    settings, faults = settings_of(paths)
+    print("\n".join(table([*rows(decodings(rates, settings))])))
+    print_differences([rates])
+    return faults
+
+
+def compare_runs(results: Sequence[Result], config: CompareConfig) -> list[str]:
+    """Print the tables of runs; returns what of that which was decoded into them could not be read, and why."""
+    results = sorted(results, key=place)
     names = differing([result.options for result in results])
     paths = [] if config.paths else [name for name in names if is_path(name)]
-    print("\n".join(table([*rows(results, [name for name in names if name not in paths])])))
+    settings, faults = settings_of([str(one.path / name) for one in results for name in one.decoded])
+    print("\n".join(table([*rows(columns(results, [name for name in names if name not in paths], settings))])))
     searches = sorted({name for result in results for name in result.decoded})
     print_differences(
         {str(one.path / name): one.decoded[name] for one in results if name in one.decoded} for name in searches
@@ -49,6 +72,19 @@ def main(config: CompareConfig) -> None:
         print(f"the runs differ in {', '.join(paths)}, too: paths=true shows these", file=sys.stderr)
     if len({result.measure for result in results if result.validation}) > 1:
         print("rates of words (WER) and of characters (CER) do not compare: the runs are ranked apart", file=sys.stderr)
+    return [*(fault for result in results for fault in result.faults), *faults]
+
+
+def settings_of(paths: Iterable[str]) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """What directories were decoded with, as far as there is a sound record of it, and why others have none."""
+    settings, faults = dict[str, dict[str, str]](), list[str]()
+    for path in paths:
+        try:
+            settings[path] = read_settings(Path(path))
+        except InputError as error:
+            settings[path] = {}
+            faults.append(str(error))
+    return settings, faults
 
 
 def print_differences(sets: Iterable[Mapping[str, Rate]]) -> None:
@@ -76,36 +112,6 @@ def is_decoding(path: Path) -> bool:
     return (path / "wer.txt").is_file() and not (path / "config.yaml").is_file()
 
 
-def place(result: Result) -> tuple[float, float, str]:
-    """What orders runs: those without a validation are last."""
-    names = list(RATES.values())
-    return names.index(result.measure) if result.validation else len(names), result.best, result.name
-
-
-def rows(results: Sequence[Result], options: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """The cells of the table, its head first; `options`: those with a column."""
-    return zip(*([head, *cells] for head, cells in columns(results, options)), strict=True)
-
-
-def columns(results: Sequence[Result], options: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
-    """The columns of the table: what is above, and the cells."""
-    yield "run", [result.name for result in results]
-    for name in options:
-        yield name, [result.options.get(name, "") for result in results]
-    if any(result.changed for result in results):
-        yield "changed", [result.changed for result in results]
-    yield "step", [f"{result.step}/{result.steps}" for result in results]
-    yield from rate_columns("best validation", [result.rate(result.best) for result in results])
-    yield from rate_columns("last", [result.rate(result.last) for result in results])
-    for name in dict.fromkeys(name for result in results for name in result.left_out):
-        yield name, [result.left_out.get(name, "") for result in results]
-    for name in sorted({name for result in results for name in result.decoded}):
-        rates = [result.decoded.get(name) for result in results]
-        yield from rate_columns(name, rates)
-        yield from note_columns(f"{name}: ", rates)
-
-
-def is_path(name: str) -> bool:
-    """Whether an option of `asr train` names files, which says little and takes much room."""
-    option = list_options(TrainConfig).get(name)
-    return option is not None and option.path
+def rows(columns: Iterable[tuple[str, list[str]]]) -> Iterator[tuple[str, ...]]:
+    """The cells of a table, its head first."""
+    return zip(*([head, *cells] for head, cells in columns), strict=True)

@@ -23,7 +23,7 @@ from asr.options import choose, flatten, range_text, shown, type_name
 # The option that takes words without `=`, and what help calls them.
 _POSITIONAL = {
     "transcribe": ("files", "[FILE ...]"),
-    "plot": ("pictures", "lattice"),
+    "plot": ("pictures", "lattice|batch"),
     "compare": ("runs", "RUN ..."),
     "report": ("runs", "RUN ..."),
 }

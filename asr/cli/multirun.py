@@ -73,10 +73,10 @@ def run_names(values: dict[str, list[str]]) -> list[str]:
 
 
 def report(runs: Iterable[Path]) -> None:
-    """Print the table of the runs that have begun."""
+    """Print the table of the runs that have begun; what of them is damaged is named, and fails no training."""
     begun = [str(run) for run in runs if (run / "config.yaml").is_file()]
     if begun:
-        compare.main(CompareConfig(runs=begun, paths=True))  # a sweep may be over paths
+        compare.show(CompareConfig(runs=begun, paths=True))  # a sweep may be over paths
 
 
 def launch(

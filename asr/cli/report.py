@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from asr.config import ReportConfig
-from asr.errors import InputError
+from asr.errors import InputError, PartlyDone
 from asr.files import require_writable, write_atomically
 from asr.report.content import gather
 from asr.report.page import write
@@ -16,7 +16,10 @@ LOOKED_AT_BYTES = 4096
 
 
 def main(config: ReportConfig) -> None:
-    """Gather and write; what the page lacks is told. Raises InputError for input at fault."""
+    """Gather and write; what the page lacks is told.
+
+    Raises InputError for input at fault, PartlyDone where decodings could not be read and are not on the page.
+    """
     if not config.runs:
         raise InputError("no run given: name run directories of `asr train`, as in `asr report exp/*`")
     output = Path(config.output)
@@ -30,6 +33,10 @@ def main(config: ReportConfig) -> None:
     for note in content.notes:
         print(note)
     print(f"{output}: {len(page) / 1e6:.1f} MB, of {len(content.runs)} runs and {len(content.decodings)} decodings")
+    for reason in content.left_out:
+        print(reason, file=sys.stderr)
+    if content.left_out:
+        raise PartlyDone(f"{len(content.left_out)} decodings could not be read and are not on the page: see above")
 
 
 def require_no_other(output: Path) -> None:

@@ -159,13 +159,14 @@ class ScoreConfig:
 
 @dataclass
 class PlotConfig:
-    """`asr plot lattice`: draw an utterance's lattice under a trained model."""
+    """`asr plot lattice`: an utterance's lattice under a trained model. `asr plot batch`: the nodes of each loss."""
 
     run: str = path_option(MISSING, "run directory of `asr train`, or package")
     cuts: str = path_option(MISSING, "Lhotse manifest that holds the utterance")
     output: str = path_option(MISSING, "PNG file to write")
-    pictures: list[str] = option([], "what to draw", choices=("lattice",))
-    utterance: str = option("", "id of the utterance; default: the manifest's first")
+    pictures: list[str] = option([], "what to draw", choices=("lattice", "batch"))
+    utterance: str = option("", "id of the utterance, or of a batch's first; default: the manifest's first")
+    utterances: Optional[int] = option(None, "how many a batch has; default: 6", low=1, high=30)
     left_frames: int = option(5, "width of the alignment band before a label's frame", low=0)
     right_frames: int = option(10, "width of the alignment band after a label's frame", low=0)
     prune_range: int = option(5, "label positions that pruning keeps per frame", low=2)

@@ -49,6 +49,14 @@ class Decoding:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """A directory that a run was decoded into, and that cannot be read. run: its place among the runs; reason: why."""
+
+    run: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class Confusions:
     """The most frequent errors of a decoding: (reference, hypothesis, count), "" where there is none of a side.
 
@@ -61,13 +69,17 @@ class Confusions:
     different: tuple[int, int, int]
 
 
-def read_decodings(runs: Sequence[Run]) -> list[Decoding]:
-    """Those in the directories of runs, of the same utterances together, the lowest rate of a unit and spelling first.
-
-    Raises InputError where one is damaged.
-    """
-    found = [read_decoding(n, path.parent) for n, run in enumerate(runs) for path in sorted(run.path.glob("*/wer.txt"))]
-    return [one for group in same_utterances(found) for one in sorted(group, key=rank)]
+def read_decodings(runs: Sequence[Run]) -> tuple[list[Decoding], list[LeftOut]]:
+    """Those in the directories of runs, of the same utterances together, the lowest rate of a unit and spelling first;
+    and those that cannot be read."""
+    found, left_out = list[Decoding](), list[LeftOut]()
+    for place, run in enumerate(runs):
+        for path in sorted(file.parent for file in run.path.glob("*/wer.txt")):
+            try:
+                found.append(read_decoding(place, path))
+            except InputError as error:
+                left_out.append(LeftOut(place, f"{run.name}/{path.name} is left out: {error}"))
+    return [one for group in same_utterances(found) for one in sorted(group, key=rank)], left_out
 
 
 def rank(decoding: Decoding) -> tuple[bool, str, float]:
@@ -76,7 +88,7 @@ def rank(decoding: Decoding) -> tuple[bool, str, float]:
 
 
 def read_decoding(run: int, path: Path) -> Decoding:
-    """One of them, with its errors counted again."""
+    """One of them, with its errors counted again. Raises InputError where it is damaged."""
     rate, delay = read_rate(path / "wer.txt"), path / "delay.txt"
     if not (path / HYPOTHESES).is_file():
         raise InputError(f"{path}: its {HYPOTHESES} is gone; decode again, or delete the directory")

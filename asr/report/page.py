@@ -57,7 +57,7 @@ def write(content: Content) -> bytes:
             facts=[*facts_of(content.runs)],
             differing=tables.options(content.runs, all_of_them=False),
             options=tables.options(content.runs, all_of_them=True),
-            notes=content.notes,
+            notes=[*content.left_out, *content.notes],
             groups=content.groups,
             decodings=[(one.run, label(one, content.runs)) for one in content.decodings],
             extremes=tables.extremes(content),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from asr.config import TrainConfig
+from asr.errors import InputError
 from asr.options import flatten, shown
 from asr.runs import state
 from asr.runs.directory import RunDirectory
@@ -29,7 +30,8 @@ class Result:
     validation: error rates in %, in the order of training, of those validations that `state.comparable` takes;
     intervals: that hold them, where they are told. measure: what these are, "wer" or "cer". left_out: how many
     utterances were, in training and validation, by the column that tells. changed: options on the way, and from which
-    step on. decoded: error rate by the name of the directory it was decoded into.
+    step on. decoded: error rate by the name of the directory it was decoded into. faults: why those of others cannot be
+    read.
     """
 
     path: Path
@@ -43,6 +45,7 @@ class Result:
     left_out: dict[str, str]
     changed: str
     decoded: dict[str, Rate]
+    faults: list[str]
 
     @property
     def name(self) -> str:
@@ -84,8 +87,19 @@ def read_result(path: Path) -> Result:
         RATES[state.unit_of(validations[-1]) or "word"] if validations else "wer",
         left_out(metrics),
         "; ".join(changes(run)),
-        {one.parent.name: read_rate(one) for one in sorted(path.glob("*/wer.txt"))},
+        *rates_in(path),
     )
+
+
+def rates_in(path: Path) -> tuple[dict[str, Rate], list[str]]:
+    """The error rates of what was decoded into a directory, by name, and why others cannot be read."""
+    rates, faults = dict[str, Rate](), list[str]()
+    for file in sorted(path.glob("*/wer.txt")):
+        try:
+            rates[file.parent.name] = read_rate(file)
+        except InputError as error:
+            faults.append(str(error))
+    return rates, faults
 
 
 def section(metrics: Sequence[Mapping[str, float]], name: str) -> list[dict[str, float]]:

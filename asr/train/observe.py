@@ -92,7 +92,7 @@ class Observer:
     def __call__(self, step: int, trainer: Trainer) -> dict[str, float]:
         """Validate, log the metrics, and show a few hypotheses. No metrics are returned where nothing could be read."""
         found = self.validate(trainer.task, trainer)
-        metrics = found.metrics
+        metrics = found.measure()
         if trainer.ranks.leads:
             trainer.run.write_metrics(step, metrics, "validation")
             if found.utterances:
@@ -113,7 +113,7 @@ class Observer:
         known = self.averages(run) if trainer.ranks.leads else []  # by the process that has written the last checkpoint
         for name in trainer.ranks.share(known)[0]:
             found = self.validate(load_task(str(run.path), name, trainer.device)[0], trainer)
-            metrics[name] = found.metrics
+            metrics[name] = found.measure()
             if found.utterances:
                 self.logger.info("%s of %s: %s", name, run.path.name, described(metrics[name]))
         if metrics and trainer.ranks.leads:

@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from asr.config import TrainConfig
 from asr.data.batch import Batch
@@ -80,6 +79,8 @@ class Share(nn.Module):
 
     def nothing(self, outputs: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """Losses (0,) that all parameters have a part in: those of layers through the outputs."""
+        from torch.distributed.tensor import DTensor  # takes a second, which what only decodes need not wait for
+
         encoded, _, predicted = outputs
         present = [p for p in self.parameters() if p.requires_grad and not isinstance(p, DTensor)]
         return torch.stack([values.flatten()[:1].sum() for values in (encoded, predicted, *present)]).sum().expand(0)

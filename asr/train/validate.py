@@ -64,9 +64,10 @@ class Validation:
         known = {one.id for one in self.utterances}
         return batch.select([row for row, name in enumerate(batch.ids) if name in known])
 
-    @property
-    def metrics(self) -> dict[str, float]:
-        """Numbers of "utterances" in the rate, of those "skipped" and of those with "no_loss"; and where there are any
+    def measure(self) -> dict[str, float]:
+        """Score all of it, which takes a bootstrap.
+
+        Numbers of "utterances" in the rate, of those "skipped" and of those with "no_loss"; and where there are any
         "loss" (nats per label), "wer" (percent), "wer_low" and "wer_high" that hold it (see `asr.score.bootstrap`),
         "words" in it and "errors" in them, or "cer", "characters" and so on; and of utterances with times of words
         "delay" and "last_delay" (means, seconds; see `asr.score.delay`)."""

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from asr.cli import multirun
 from asr.cli.compose import compose
 from asr.cli.main import main
 from asr.config.schema import to_yaml
@@ -122,13 +123,38 @@ def test_a_line_of_metrics_that_was_cut_short_does_not_count(make_run, tmp_path)
     assert dataclasses.replace(read_result(tmp_path / "a"), validation=[12.0]).best == 12.0
 
 
-def test_what_is_no_run_is_refused(make_run, tmp_path):
+def test_what_is_no_run_is_refused(tmp_path):
     with pytest.raises(InputError, match="no config.yaml there"):
         read_result(tmp_path)
-    make_run("a", decoded={"decode_dev": 1.0})
+
+
+def test_what_was_decoded_and_is_damaged_costs_itself_alone(make_run, tmp_path, capsys):
+    run = make_run("a", decoded={"decode_dev": 1.0, "decode_test": 2.0})
     (tmp_path / "a" / "decode_dev" / "wer.txt").write_text("none\n")
-    with pytest.raises(InputError, match=r"wer\.txt: not a WER line"):
-        read_result(tmp_path / "a")
+    (tmp_path / "a" / "decode_test" / "decode.json").write_text("[1]")
+    for words, shown in (([run], 2), ([f"{run}/decode_test"], 1)):
+        assert main(["compare", *words]) == 1
+        out, err = capsys.readouterr()
+        assert "2.00" in out
+        assert err.count("left out: ") == shown
+        assert f"left out: {run}/decode_test/decode.json: is no record of a decoding" in err
+        assert ("decode_dev/wer.txt: not a WER line" in err) == (shown == 2)
+        assert err.endswith(f"{shown} files of what was decoded could not be read: see above\n")
+    multirun.report([tmp_path / "a"])  # whose trainings have not failed
+    assert "decode_dev/wer.txt: not a WER line" in capsys.readouterr().err
+
+
+def test_a_column_of_several_searches_says_which(make_run, tmp_path, capsys):
+    searches = {"a": {"name": "greedy"}, "b": {"name": "beam", "beam": 8}, "c": {"name": "beam", "beam": 4}}
+    runs = [make_run(name, decoded={"dev": 10.5, "test": 9.5}) for name in searches]
+    for run, (name, told) in zip(runs, searches.items()):
+        for folder, search in (("dev", told), ("test", {"name": "greedy"})):
+            write_record(tmp_path / name / folder, Record("1.0", run, name, name, name, False, "cpu", search))
+    assert main(["compare", *runs]) == 0
+    head, *rows = cells(capsys)
+    assert [name for name in head if ": " in name] == ["dev: decode.beam", "dev: decode.name"]
+    pick = [head.index(name) for name in ("run", "dev: decode.name", "dev: decode.beam")]
+    assert [[row[at] for at in pick] for row in rows] == [["a", "greedy", ""], ["b", "beam", "8"], ["c", "beam", "4"]]
 
 
 def test_no_runs_are_refused(capsys):

@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import os
 import re
 import shutil
 import signal
@@ -342,32 +341,11 @@ def test_a_corpus_of_faults_is_named_and_the_rest_decoded(trained, tiny_corpus, 
     assert out.splitlines()[-1].endswith("faulty")
 
 
-def test_installed_package_works_outside_the_checkout(tmp_path):
-    """The wheel holds conf/ and the parts of reports, and `asr` composes from it in a directory of its own."""
-    repository = Path(__file__).resolve().parents[2]
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
-    subprocess.run(build, cwd=repository, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    site = tmp_path / "site"
-    subprocess.run([sys.executable, "-m", "zipfile", "-e", str(wheel), str(site)], check=True)
-    assert {one.name for one in (site / "asr" / "report" / "web").iterdir()} >= {"page.html", "page.css", "uplot"}
-    assert any(
-        "Leon Sorokin" in one.read_text() for one in site.glob("*.dist-info/licenses/**/LICENSE") if one.is_file()
-    )
-    environment = {**os.environ, "PYTHONPATH": str(site)}
-    show = [sys.executable, "-P" if sys.version_info >= (3, 11) else "-s", "-m", "asr.cli.main"]
-    words = ["train", "--cfg", "run=exp/x", "model=tiny"]
-    done = subprocess.run([*show, *words], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "encoder_dim: 96" in done.stdout
-    where = [*show[:-2], "-c", "import asr; print(asr.__file__)"]
-    assert str(site) in subprocess.run(where, cwd=tmp_path, env=environment, capture_output=True, text=True).stdout
-
-
-def test_a_lattice_is_plotted(trained, tiny_corpus, tmp_path, capsys):
-    picture = tmp_path / "lattice.png"
+@pytest.mark.parametrize("what", [["lattice"], ["batch", "utterances=2"]], ids=" ".join)
+def test_what_is_asked_for_is_plotted(trained, tiny_corpus, tmp_path, capsys, what):
+    picture = tmp_path / "picture.png"
     words = [f"run={trained}", f"cuts={tiny_corpus.dev}", f"output={picture}", "utterance=dev-2"]
-    status, out, _ = asr(capsys, "plot", "lattice", *words)
+    status, out, _ = asr(capsys, "plot", *what, *words)
     assert (status, out.strip()) == (0, str(picture))
     assert picture.read_bytes().startswith(b"\x89PNG")
 
@@ -376,8 +354,9 @@ def test_a_lattice_is_plotted(trained, tiny_corpus, tmp_path, capsys):
     ("words", "message"),
     [
         (["lattice", "utterance=dev-99"], "utterance=dev-99: not in "),
-        (["latice"], "asr plot latice: name one picture; there is: lattice"),
-        ([], "name one picture; there is: lattice"),
+        (["latice"], "asr plot latice: name one picture; there are: lattice, batch"),
+        ([], "name one picture; there are: lattice, batch"),
+        (["lattice", "utterances=2"], "utterances=2: is of `asr plot batch`"),
     ],
 )
 def test_a_plot_that_cannot_be_is_refused(trained, tiny_corpus, tmp_path, capsys, words, message):

@@ -392,19 +392,45 @@ def test_what_lattices_need_may_be_gone(with_examples, tiny_corpus, tmp_path):
         (lambda path: [path / "run" / "decode_test"], "decode_test: a decoding, not a run"),
         (lambda path: [path / "run", path / "." / "run"], "run: is named twice"),
         (lambda path: [path / "run", "cuts=[gone.jsonl.gz]"], "gone.jsonl.gz: no such manifest"),
-        (lambda path: [path / "damaged"], "decode_test: its hypotheses.jsonl is gone; decode again"),
     ],
 )
 def test_bad_input_is_one_clear_line(make, message, make_run, tmp_path, capsys):
     utterances = [heard("a", "LOW", "LOW")]
     make_run(tmp_path / "run", METRICS, decode_test=utterances)
-    make_run(tmp_path / "damaged", METRICS, decode_test=utterances)
-    (tmp_path / "damaged" / "decode_test" / "hypotheses.jsonl").unlink()
     assert main(["report", *map(str, make(tmp_path)), f"output={tmp_path / 'report.html'}"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("asr report: error: ")
     assert message in line
     assert not (tmp_path / "report.html").exists()
+
+
+DAMAGES = {  # of the files of a decoding, and what is said of each
+    "decode.json": ("[1]", "decode.json: is no record of a decoding"),
+    "hypotheses.jsonl": ('{"id": "a"}', "hypotheses.jsonl:1: "),
+    "wer.txt": ("none", "wer.txt: not a WER line"),
+    "gone": (None, "gone: its hypotheses.jsonl is gone; decode again, or delete the directory"),
+}
+
+
+def test_a_damaged_decoding_costs_itself_alone(make_run, tmp_path, capsys):
+    utterances = [heard("a", "LOW", "LOW")]
+    sound = make_run(tmp_path / "sound", METRICS, decode_test=utterances)
+    run = make_run(tmp_path / "run", METRICS, **dict.fromkeys(DAMAGES, utterances))
+    for name, (content, _) in DAMAGES.items():
+        file = run / name / (name if content else "hypotheses.jsonl")
+        file.write_text(content) if content else file.unlink()
+    assert main(["report", str(sound), str(run), f"output={tmp_path / 'report.html'}"]) == 1
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    *told, last = capsys.readouterr().err.splitlines()
+    assert len(told) == len(DAMAGES)
+    for name, (_, message) in DAMAGES.items():
+        (reason,) = [text for text in page.text_of("p") if text.startswith(f"run/{name} is left out: ")]
+        assert message in reason
+        assert reason in told
+    assert last == "asr report: 4 decodings could not be read and are not on the page: see above"
+    assert [one["label"] for one in page.data["decodings"]] == ["sound/decode_test"]
+    assert not [text for text in page.text_of("p") if "nothing was decoded" in text]
+    assert page.data["runs"] == ["sound", "run"]
 
 
 def test_a_report_takes_the_place_of_a_report_and_of_nothing_else(make_run, tmp_path, capsys):

@@ -73,7 +73,10 @@ def test_steps_are_whole_in_the_table_and_on_the_axis():
     run = SimpleNamespace(name="run")
     (cells,) = rows_of_curves(SimpleNamespace(groups=groups_of([lines]), runs=[run]))
     assert cells == ["Loss, all parts, nats a label", "run", "1", "1234567", "2", "1000000", "1", "1234567"]
-    assert 'values.map(value => value == null ? "" : String(value))' in text_of("curves.js")
+    drawn = text_of("curves.js")
+    assert 'values.map(value => value == null ? "" : String(value))' in drawn
+    assert "flatMap(power => [1, 2, 5].map(digit => digit * 10 ** power))" in drawn  # none is between two steps
+    assert "space: 60, incrs: WHOLE," in drawn
 
 
 def test_thinning_leaves_few_points_alone_and_survives_gaps():

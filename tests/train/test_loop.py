@@ -208,7 +208,7 @@ def speech(tiny_corpus, request):
 
     def run_validation(task):
         loader = Loader(dev_set, OnePass(dev, data))
-        return validate(task, loader, validation_decoder(task, config, tokenizer, CPU), CPU).metrics
+        return validate(task, loader, validation_decoder(task, config, tokenizer, CPU), CPU).measure()
 
     return task, batches, run_validation
 

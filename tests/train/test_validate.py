@@ -74,7 +74,7 @@ def test_delays_are_of_utterances_with_times():
     ends = [0.1, 0.2, 0.3, 1.1, 1.2, 1.3, 1.4]
     late = [TIMING.middle(frame) - end for frame, end in zip(frames, ends, strict=True)]
     counts = {"utterances": 2, "words": 4, "errors": 1, "skipped": 0, "no_loss": 0}
-    assert validation.metrics == pytest.approx(
+    assert validation.measure() == pytest.approx(
         {"loss": 4 / 14, "wer": 25.0, "delay": sum(late) / 7, "last_delay": late[-1], **counts}
     )
     assert [one.hypothesis for one in utterances] == ["NO YES", "YES YES"]
@@ -115,7 +115,7 @@ def test_an_utterance_whose_loss_is_not_finite_is_named_and_scored_and_not_avera
     result = validate(Task("b", checked), [batch], texts, CPU)
     assert result.no_loss == [Skipped("b", "its loss is NaN or infinite")]
     labels = len(tokenizer.encode("NO"))
-    assert result.metrics == pytest.approx(
+    assert result.measure() == pytest.approx(
         {"loss": 4 / (2 * labels), "wer": 100 / 3, "words": 3, "errors": 1, "utterances": 3, "skipped": 0, "no_loss": 1}
     )
 
@@ -130,7 +130,7 @@ def test_what_has_no_loss_is_scored_and_what_could_not_be_read_is_counted(tokeni
     assert result.no_loss == [Skipped("a", "too long"), Skipped("b", "too strange")]
     assert [one.id for one in result.skipped] == ["c", "d"]
     expected = {"wer": 100.0, "words": 2, "errors": 2, "utterances": 2, "skipped": 2, "no_loss": 2}
-    assert result.metrics == pytest.approx(expected)
+    assert result.measure() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_an_utterance_that_does_not_fit_alone_is_skipped_by_name(tokenizer):
     nothing_fits = found(tokenizer, "NO", "NO", "NO")
     result = validate(Task(), [make_batch(tokenizer, "ab")], nothing_fits, CPU)
     assert result.skipped == [Skipped("a", "too little memory"), Skipped("b", "too little memory")]
-    assert result.metrics == {"utterances": 0, "skipped": 2, "no_loss": 0}
+    assert result.measure() == {"utterances": 0, "skipped": 2, "no_loss": 0}
 
 
 def test_what_the_decoder_skips_is_skipped_and_has_no_loss_to_be_averaged(tokenizer):
@@ -176,11 +176,11 @@ def test_what_the_decoder_skips_is_skipped_and_has_no_loss_to_be_averaged(tokeni
 @pytest.mark.parametrize("unit", ["word", "char"])
 def test_a_validation_tells_what_holds_its_rate(unit):
     utterances = [Utterance(str(n), "a b", "a" if n < 3 else "a b") for n in range(20)]
-    metrics = Validation(utterances, unit=unit).metrics
+    metrics = Validation(utterances, unit=unit).measure()
     held, name = score(utterances, unit).interval, {"word": "wer", "char": "cer"}[unit]
     assert (metrics[name], metrics[f"{name}_low"], metrics[f"{name}_high"]) == (7.5, *held)
     assert interval_of(metrics) == held
     counted = {"word": "words", "char": "characters"}[unit]
     assert described(metrics) == f"loss 0.000  {name.upper()} 7.50 % (3 of 40 {counted}) 95 % {held}"
-    few = Validation(utterances[:9], unit=unit).metrics
+    few = Validation(utterances[:9], unit=unit).measure()
     assert (interval_of(few), described(few)) == (None, f"loss 0.000  {name.upper()} 16.67 % (3 of 18 {counted})")

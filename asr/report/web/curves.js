@@ -13,6 +13,7 @@
   const steps = [...specs.values()].flatMap(chart => chart.curves.flatMap(curve => [curve.steps[0], curve.steps.at(-1)]));
   const lowest = Math.min(...steps);
   const whole = [lowest, Math.max(...steps, lowest + 1)];  // a range of one step would draw nothing
+  const WHOLE = [...Array(10).keys()].flatMap(power => [1, 2, 5].map(digit => digit * 10 ** power));  // between steps that are named
   let range = null;
 
   function shown(value, digits = 4) {
@@ -60,7 +61,7 @@
         y: logarithmic && canBeLogarithmic(chart) ? {distr: 3} : {},
       },
       series: [{}, ...series], bands,
-      axes: [{...axis, size: 28, space: 60, values: (u, values) => values.map(value => value == null ? "" : String(value))},
+      axes: [{...axis, size: 28, space: 60, incrs: WHOLE, values: (u, values) => values.map(value => value == null ? "" : String(value))},
         {...axis, size: 52, values: (u, values) => values.map(value => value == null ? "" : shown(value))}],
       hooks: {
         setCursor: [u => read(u, chart)],
