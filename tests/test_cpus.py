@@ -106,9 +106,8 @@ def test_how_threads_wait_is_told(environment, monkeypatch):
 def test_torch_and_numba_take_it_from_the_package():
     """OpenMP prints what it goes by when it is loaded: torch's own, and the one that numba finds."""
     kept = {name: value for name, value in os.environ.items() if name not in OPENMP}
-    code = [sys.executable, "-c", "import asr, torch, numba.np.ufunc.omppool"]
     done = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", "import asr, torch, numba.np.ufunc.omppool"],
         env={**kept, "OMP_DISPLAY_ENV": "true"},
         capture_output=True,
         text=True,
