@@ -60,7 +60,7 @@ class DataOptions:
     tokenizer: str = path_option("", "directory made by `asr tokenizer`", needed=True)
     sample_pieces: Optional[float] = option(
         None,
-        "draw the pieces of training transcripts, anew in each epoch, by their probabilities to this power, as 0.2; "
+        "draw the pieces of training transcripts, anew in each epoch, by their probabilities to this power, as 0.5; "
         "of a tokenizer of kind=unigram; null: the likeliest pieces, as in validations",
         low=0,
         high=100,

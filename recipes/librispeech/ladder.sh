@@ -44,7 +44,7 @@ learn views $FRAMES loss.consistency=0.2 train.ctc_consistency=0.2 data.spec_aug
 learn masks $FRAMES data.spec_augment.time_masks=5           # what `views` has more than two views
 learn bpe-200 $FRAMES data.tokenizer=data/mini/bpe_200
 learn unigram $FRAMES data.tokenizer=data/mini/unigram_500
-learn sampling $FRAMES data.tokenizer=data/mini/unigram_500 data.sample_pieces=0.2
+learn sampling $FRAMES data.tokenizer=data/mini/unigram_500 data.sample_pieces=0.5
 learn context $FRAMES model.context_dropout=0.2
 learn dropout $FRAMES model.dropout=0.2
 learn splice $FRAMES "data.train_cuts=[$trained,$spliced]"
