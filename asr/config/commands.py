@@ -334,7 +334,9 @@ class TokenizerConfig:
         [], "Lhotse manifests whose transcripts to train on; `asr manifest` makes them", needed=True
     )
     output: str = path_option(MISSING, "directory for the tokenizer")
-    kind: str = option("bpe", "units", choices=("bpe", "char"))
+    kind: str = option(
+        "bpe", "units; unigram: pieces with probabilities, for data.sample_pieces", choices=("bpe", "unigram", "char")
+    )
     vocab_size: Optional[int] = option(None, "pieces, blank and <unk> included; char: all characters", low=3)
 
 

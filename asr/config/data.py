@@ -58,6 +58,13 @@ class DataOptions:
         "directory that no file named by a manifest may lie outside of, neither by `..` nor by a link; none: any may",
     )
     tokenizer: str = path_option("", "directory made by `asr tokenizer`", needed=True)
+    sample_pieces: Optional[float] = option(
+        None,
+        "draw the pieces of training transcripts, anew in each epoch, by their probabilities to this power, as 0.5; "
+        "of a tokenizer of kind=unigram; null: the likeliest pieces, as in validations",
+        low=0,
+        high=100,
+    )
     max_seconds: float = option(100.0, "seconds of audio in a batch at most, padding and every view included", low=0.1)
     max_utterances: Optional[int] = option(None, "utterances in a batch at most, every view counted", low=1)
     max_memory_mb: Optional[float] = option(

@@ -16,6 +16,7 @@ from asr.config import SpecAugmentOptions
 from asr.data.augment import keyed_random, spec_augment
 from asr.data.batch import Batch, Position, Skipped
 from asr.data.features import load_features, make_fbank
+from asr.data.pieces import PieceSampler
 from asr.data.reading import reading
 from asr.data.scripts import joined
 from asr.data.tokenizer import Tokenizer
@@ -60,7 +61,8 @@ class SpeechDataset(torch.utils.data.Dataset[Batch]):
     """Loads features and labels of a draw. Without a tokenizer, as in decoding, there are no labels.
 
     timing: of the frames of the encoder that is to read them. views: how often each utterance comes in a training
-    batch, with one SpecAugment or another (`Batch.views`). label_frames: fill `Batch.frame_labels`.
+    batch, with one SpecAugment or another (`Batch.views`). label_frames: fill `Batch.frame_labels`. sampler: draws the
+    pieces of training transcripts, those of an utterance alike for all of its views.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class SpeechDataset(torch.utils.data.Dataset[Batch]):
         waves: WaveAugmentation | None = None,
         views: int = 1,
         label_frames: bool = False,
+        sampler: PieceSampler | None = None,
     ) -> None:
         self.fbank = make_fbank(mel_bins)
         self.timing = timing
@@ -80,6 +83,7 @@ class SpeechDataset(torch.utils.data.Dataset[Batch]):
         self.augmentation = augmentation
         self.waves = waves
         self.views, self.label_frames = views, label_frames
+        self.sampler = sampler
 
     def __getitem__(self, draw: Draw) -> Batch:
         """The batch of a draw; utterances that cannot be read are named in `Batch.skipped`."""
@@ -94,7 +98,8 @@ class SpeechDataset(torch.utils.data.Dataset[Batch]):
             [self.augment(features, draw.position, cut.id, view) for cut, features in zip(cuts, loaded)]
             for view in range(self.views if draw.position else 1)
         ]
-        return self.collate(cuts, views, skipped, draw.done or draw.position)
+        labels = [self.labels_of(cut, features, draw.position) for cut, features in zip(cuts, loaded)]
+        return self.collate(cuts, labels, views, skipped, draw.done or draw.position)
 
     def load(self, cut: Cut, position: Position | None) -> Tensor:
         """Features (T,F) of one cut, in training of augmented audio.
@@ -121,13 +126,18 @@ class SpeechDataset(torch.utils.data.Dataset[Batch]):
         return self.augmentation(features, position.epoch, cut_id, view)
 
     def collate(
-        self, cuts: list[Cut], views: list[list[Tensor]], skipped: list[Skipped], position: Position | None
+        self,
+        cuts: list[Cut],
+        labels: list[Tensor],
+        views: list[list[Tensor]],
+        skipped: list[Skipped],
+        position: Position | None,
     ) -> Batch:
-        """Pad and stack. views: features of all cuts, one list after the other."""
+        """Pad and stack. labels: of each cut (U,); views: features of all cuts, one list after the other."""
         seconds = sum(cut.duration for cut in cuts)
-        features, cuts = [one for view in views for one in view], cuts * len(views)
+        features = [one for view in views for one in view]
+        cuts, labels = cuts * len(views), labels * len(views)
         texts = [transcript(cut) for cut in cuts]
-        labels = [torch.tensor(self.encode(text), dtype=torch.long) for text in texts]
         aligned = [self.align(cut, ids) for cut, ids in zip(cuts, labels)]
         said = [self.said(cut, ids, len(f)) for cut, ids, f in zip(cuts, labels, features)] if self.label_frames else []
         nothing = torch.zeros(0, 0, self.fbank.config.num_filters)
@@ -146,6 +156,14 @@ class SpeechDataset(torch.utils.data.Dataset[Batch]):
             views=len(views),
             skipped=skipped,
         )
+
+    def labels_of(self, cut: Cut, features: Tensor, position: Position | None) -> Tensor:
+        """Token ids (U,) of a cut's transcript; drawn in training, where they are to be, but never more than frames."""
+        text = transcript(cut)
+        if self.sampler is None or position is None:
+            return torch.tensor(self.encode(text), dtype=torch.long)
+        frames = self.timing.length(len(features))
+        return torch.tensor(self.sampler(text, position.epoch, cut.id, frames), dtype=torch.long)
 
     def align(self, cut: Cut, ids: Tensor) -> Tensor:
         """Frame after subsampling of each label (U,); UNALIGNED where unknown."""

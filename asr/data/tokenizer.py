@@ -16,13 +16,13 @@ import sentencepiece
 from asr.errors import InputError
 from asr.files import write_atomically
 
-Kind = Literal["bpe", "char"]
+Kind = Literal["bpe", "unigram", "char"]
 
 BLANK_ID = 0
 UNKNOWN_ID = 1
 USUAL_VOCAB_SIZE = 500  # that is tried, to say which sizes the texts allow
 FIRST_SENTENCES = 20_000  # of the texts, which are enough for that
-_BLANK, _UNKNOWN, _SPACE = "<blk>", "<unk>", "\u2581"
+_BLANK, _UNKNOWN, SPACE = "<blk>", "<unk>", "\u2581"
 
 # SentencePiece writes a space as U+2581 and, in training, an unknown character as U+2585; it drops
 # whole sentences with a NUL and cuts the names of special pieces out of the others. Half a surrogate
@@ -47,6 +47,10 @@ class Tokenizer(Protocol):
     def pieces(self) -> list[str]:
         """The symbol of every id, in the order of the ids."""
 
+    @property
+    def log_probs(self) -> list[float] | None:
+        """The log-probability of every piece, in the order of the ids; None where they have none."""
+
     def encode(self, text: str) -> list[int]:
         """Ids of a transcript; raises InputError where the vocabulary does not cover it."""
 
@@ -61,7 +65,8 @@ class Tokenizer(Protocol):
 
 
 class SentencePieceTokenizer:
-    """A SentencePiece model of byte pair encoding (`bpe`) or of single characters (`char`).
+    """A SentencePiece model of byte pair encoding (`bpe`), of pieces by their probabilities (`unigram`), or of single
+    characters (`char`).
 
     Piece 0 is `<blk>`, piece 1 `<unk>`; a space is written as U+2581 in the pieces.
     """
@@ -96,6 +101,13 @@ class SentencePieceTokenizer:
     def pieces(self) -> list[str]:
         """The symbol of every id, in the order of the ids."""
         return [str(self._processor.id_to_piece(id_)) for id_ in range(self.vocab_size)]
+
+    @property
+    def log_probs(self) -> list[float] | None:
+        """See `Tokenizer`: those of a `unigram` model."""
+        if self.kind != "unigram":
+            return None
+        return [float(self._processor.get_score(id_)) for id_ in range(self.vocab_size)]
 
     def encode(self, text: str) -> list[int]:
         """Ids of a transcript, whose white space is stripped and collapsed first.
@@ -167,8 +179,8 @@ def train_tokenizer(texts: Iterable[str], kind: Kind, vocab_size: int | None = N
 
     Args:
         texts: transcripts; white space is stripped and collapsed, blank ones are left out.
-        kind: `bpe`, or `char` for all the characters of the texts.
-        vocab_size: number of ids of a `bpe` tokenizer, blank and unknown included; None for `char`.
+        kind: `bpe` or `unigram`, or `char` for all the characters of the texts.
+        vocab_size: number of ids, blank and unknown included; None for `char`.
 
     Raises:
         InputError: no text, a reserved symbol, an unknown kind, or an impossible `vocab_size`.
@@ -218,7 +230,7 @@ def _train(sentences: list[str], kind: Kind, vocab_size: int) -> bytes:
         raise InputError(f"SentencePiece cannot train on these texts: {message}; check the texts") from error
 
 
-def _sentencepiece(sentences: list[str], kind: Kind, vocab_size: int) -> bytes:
+def _sentencepiece(sentences: list[str], kind: str, vocab_size: int) -> bytes:
     """A model, serialised. Raises RuntimeError where SentencePiece cannot make one."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
@@ -263,21 +275,21 @@ def _check_vocab_size(kind: str, vocab_size: int | None, sentences: list[str]) -
             raise InputError("a char tokenizer takes all characters of the text: leave vocab_size out")
         return smallest
     if vocab_size is None:
-        raise InputError(f"a bpe tokenizer needs a vocabulary size: set vocab_size, {_range_of(sentences)}")
+        raise InputError(f"a {kind} tokenizer needs a vocabulary size: set vocab_size, {_range_of(kind, sentences)}")
     if vocab_size < smallest:
         raise InputError(
             f"vocab_size {vocab_size} is too small for the text's characters: the smallest is {smallest}; "
-            f"give {_range_of(sentences)}"
+            f"give {_range_of(kind, sentences)}"
         )
     return vocab_size
 
 
-def _range_of(sentences: list[str]) -> str:
+def _range_of(kind: str, sentences: list[str]) -> str:
     """The sizes that a vocabulary of these texts may have, in words."""
     smallest = _smallest_vocab_size(sentences)
     tried = max(USUAL_VOCAB_SIZE, smallest)
     try:
-        _sentencepiece(sentences[:FIRST_SENTENCES], "bpe", tried)
+        _sentencepiece(sentences[:FIRST_SENTENCES], kind, tried)
     except RuntimeError as error:
         largest = _largest(error)
         return f"{smallest} to {largest} for these texts" if largest else f"at least {smallest}"
@@ -319,7 +331,7 @@ def _word_with(text: str, symbol: str) -> str:
 
 
 def _as_piece(character: str) -> str:
-    return _SPACE if character == " " else character
+    return SPACE if character == " " else character
 
 
 def _processor(model: bytes) -> sentencepiece.SentencePieceProcessor:

@@ -42,6 +42,8 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     "Machine": {
         "train/audio_seconds_per_second": ("Audio trained on", "s per second"),
         "train/waiting_share": ("Waiting for data", "share of time"),
+        "train/step_seconds": ("Time of a step", "s"),
+        "train/step_cpu_seconds": ("Time of the CPU in a step", "s"),
         "train/peak_mb": ("Memory, peak so far", "MB"),
         "train/skipped": ("Utterances skipped", ""),
     },

@@ -206,7 +206,8 @@ def view_of(cut: Cut, model: Model, device: torch.device) -> LatticeView:
     if model.task is None or model.data is None:
         raise InputError(model.fault)
     data, task = model.data, model.task
-    batch = data.collate([cut], [[data.load(cut, None)]], [], None)
+    features = data.load(cut, None)
+    batch = data.collate([cut], [data.labels_of(cut, features, None)], [[features]], [], None)
     with enough_memory("", cut.duration):
         view = view_lattice(task.model, task.objective.transducer, batch.to(device), data.pieces, *BAND)
     if not math.isfinite(view.loss):

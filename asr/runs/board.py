@@ -22,7 +22,9 @@ GROUPS = {
     **dict.fromkeys(("loss", "wer", "cer"), OVERVIEW),
     **dict.fromkeys(("delay", "last_delay"), DELAY),
     **dict.fromkeys(("nodes", "kept_nodes", "widened", "unaligned"), LATTICE),
-    **dict.fromkeys(("audio_seconds_per_second", "waiting_share", "peak_mb"), SPEED),
+    **dict.fromkeys(
+        ("audio_seconds_per_second", "waiting_share", "step_seconds", "step_cpu_seconds", "peak_mb"), SPEED
+    ),
     **dict.fromkeys(("lr", "gradient_norm"), OPTIMISER),
     **dict.fromkeys(("epoch", "skipped", "no_loss", "utterances", "words", "characters", "errors"), DATA),
     **dict.fromkeys(("wer_low", "wer_high", "cer_low", "cer_high"), DATA),

@@ -18,6 +18,7 @@ from asr.data.dataset import Augmentation, Draw, SpeechDataset
 from asr.data.loader import Loader, named
 from asr.data.manifest import open_cuts
 from asr.data.memory import Measure, MemoryLimit, make_limit
+from asr.data.pieces import PieceSampler
 from asr.data.sampler import Admission, OnePass, TrainingStream
 from asr.data.tokenizer import Tokenizer
 from asr.data.validation import Part, held_out
@@ -72,8 +73,10 @@ class TrainingData:
         waves = make_waves(config.data, config.train.seed)
         if waves:
             require_audio(self.train_cuts)
+        drawn, labelled = config.data.sample_pieces, config.train.frame_weight > 0
+        sampler = None if drawn is None else PieceSampler(tokenizer, drawn, config.train.seed)
         self.train_set = SpeechDataset(
-            config.model.mel_bins, timing, tokenizer, augmentation, waves, self.views, config.train.frame_weight > 0
+            config.model.mel_bins, timing, tokenizer, augmentation, waves, self.views, labelled, sampler
         )
         self.valid_set = HeldOut(config.model.mel_bins, timing, tokenizer)
 

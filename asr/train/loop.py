@@ -112,13 +112,13 @@ class Trainer:
             with closing(self.batches(self.position)) as batches, self.progress_bar() as bar:
                 self.catch_up(bar)
                 while self.step < self.options.steps and not self.stopping:
-                    started = time.perf_counter()
+                    started, cpu = time.perf_counter(), time.process_time()
                     with self.told_of_the_first(FIRST_BATCH):
                         group = self.take(batches)
                     waited = time.perf_counter() - started
                     with self.told_of_the_first(FIRST_STEP):
                         self.train_step(group)
-                    self.account(group, waited, time.perf_counter() - started)
+                    self.account(group, waited, time.perf_counter() - started, time.process_time() - cpu)
                     bar.update()
                     if self.step % self.options.log_every == 0:
                         self.log(bar)
@@ -260,11 +260,12 @@ class Trainer:
                 f"training diverged: no finite gradient for {most} steps; lower optim.lr or lengthen the warm-up"
             )
 
-    def account(self, group: list[Batch], waited: float, seconds: float) -> None:
+    def account(self, group: list[Batch], waited: float, seconds: float, cpu: float) -> None:
         """Add audio and the clock's readings, which no resume can repeat, to the window; agree on whether to stop."""
         shared = self.ranks.share((sum(batch.seconds for batch in group), waited, self.asked_to_stop))
         audio, waits, stops = zip(*shared)
-        window.add(self.window, {"audio": sum(audio), "waited": max(waits), "seconds": seconds})
+        clock = {"waited": max(waits), "seconds": seconds, "cpu_seconds": cpu}
+        window.add(self.window, {"audio": sum(audio), **clock})
         self.stopping = min(filter(None, stops), default=0)
 
     def log(self, bar: tqdm[Any]) -> None:

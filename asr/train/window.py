@@ -13,7 +13,9 @@ try:
 except ModuleNotFoundError:  # on Windows
     resource = None  # type: ignore[assignment]
 
-CLOCK = "seconds", "audio", "waited"
+CLOCK = "seconds", "cpu_seconds", "audio", "waited"
+# Metrics that the same training would not have again.
+UNREPEATABLE = "audio_seconds_per_second", "waiting_share", "step_seconds", "step_cpu_seconds", "peak_mb"
 COUNTED = ("skipped",)  # sums that stay sums
 
 
@@ -24,9 +26,9 @@ def add(window: dict[str, float], sums: Mapping[str, float]) -> None:
 
 
 def means(window: Mapping[str, float]) -> dict[str, float]:
-    """The metrics of a window that holds "audio" and the clock's "seconds" and "waited" (seconds), and the number of
-    "steps" that were taken, over which the other sums but those of COUNTED are averaged; "loss" is NaN if there were
-    none, and so is what depends on the clock where it was not read."""
+    """The metrics of a window that holds "audio", the clock's "seconds" and "waited" (seconds), the "cpu_seconds" of
+    this process, and the number of "steps" that were taken, over which the other sums but those of COUNTED are
+    averaged; "loss" is NaN if there were none, and so is what depends on the clock where it was not read."""
     steps, seconds = max(window.get("steps", 0), 1), window.get("seconds", math.nan)
     averaged = window.keys() - {"steps", *CLOCK, *COUNTED}
     return {
@@ -35,6 +37,8 @@ def means(window: Mapping[str, float]) -> dict[str, float]:
         **{name: window.get(name, 0.0) for name in COUNTED},
         "audio_seconds_per_second": window.get("audio", 0.0) / seconds,
         "waiting_share": window.get("waited", 0.0) / seconds,
+        "step_seconds": seconds / steps,
+        "step_cpu_seconds": window.get("cpu_seconds", math.nan) / steps,
     }
 
 

@@ -5,30 +5,28 @@
 # are trained. Ten minutes each on one CPU core; the same command goes on where it was. It ends with the table that
 # docs/finetuning.md has. Stages 0 and 1 of run.sh have to be done before.
 #
-#   bash finetune.sh --base DIR [-- KEY=VALUE …]
+#   bash finetune.sh --base DIR [--only NAMES] [--list] [-- KEY=VALUE …]
 #
 # DIR: a run of conf/finetune.yaml's architecture, or a package of one that is no zip file.
 
 set -euo pipefail
 source "$(dirname "$0")/../../local/run.sh"
+source "$root/local/study.sh"
 base=
-settings=base
+switches=list settings="$settings base" # no --quick: a tiny model cannot begin from this one
 parse_options "$@"
 resolve base
 cd "$recipe"
+
+trained=data/fbank/cuts_train.jsonl.gz,data/fbank/cuts_spliced.jsonl.gz validated=data/fbank/cuts_dev.jsonl.gz
+evaluated=data/aligned/cuts_test.jsonl.gz
+common=(--config-dir conf --config-name finetune)
+begin
 
 BPE="data.tokenizer=$base/tokenizer"
 CHARACTERS="data.tokenizer=data/char train.ctc_weight=0" # CTC would need a frame, here of 0.08 s, for each character
 BEGUN="train.init=$base optim.lr=5e-4"
 LORA="train.init=$base train.lora.rank=8 optim.lr=2e-3"
-
-# learn NAME KEY=VALUE …: one training, and its rate on the test set.
-learn() {
-    local run=exp/finetune/$1
-    [ ! -s "$run/decode_test/wer.txt" ] || return 0
-    asr train --config-dir conf --config-name finetune run="$run" "${@:2}" ${hydra[@]+"${hydra[@]}"}
-    asr decode run="$run" checkpoint=average cuts=data/aligned/cuts_test.jsonl.gz output="$run/decode_test" name=an4_test
-}
 
 for seed in 0 1; do
     learn bpe-scratch-$seed $BPE train.seed=$seed
@@ -44,4 +42,4 @@ for units in bpe char; do
     learn $units-upper $words $BEGUN "train.freeze=[encoder.subsampling,'encoder.layers.[0-2]']"
     learn $units-slower $words $BEGUN "optim.lr_factors={encoder.*: 0.2}"
 done
-asr compare exp/finetune/*
+tell --against bpe-scratch

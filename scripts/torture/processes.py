@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 MARK = "ASR_TORTURE"  # in the environment of every process of a training
-CLOCKS = "audio_seconds_per_second", "waiting_share", "peak_mb"  # metrics that no training repeats
+# Metrics that no training repeats.
+CLOCKS = "audio_seconds_per_second", "waiting_share", "step_seconds", "step_cpu_seconds", "peak_mb"
 
 
 @dataclass

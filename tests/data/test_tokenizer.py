@@ -23,10 +23,10 @@ def random_texts(seed, count=200):
 
 
 def train(kind):
-    return train_tokenizer(random_texts(0), kind, 60 if kind == "bpe" else None)
+    return train_tokenizer(random_texts(0), kind, {"bpe": 60, "unigram": 50, "char": None}[kind])
 
 
-@pytest.fixture(scope="module", params=["bpe", "char"])
+@pytest.fixture(scope="module", params=["bpe", "unigram", "char"])
 def tokenizer(request):
     return train(request.param)
 
@@ -129,8 +129,8 @@ def test_too_small_vocabulary_names_the_smallest_which_works():
 def test_other_impossible_requests_are_refused():
     with pytest.raises(InputError, match="no text to train"):
         train_tokenizer(["", " "], "char")
-    with pytest.raises(InputError, match="unknown kind of tokenizer 'unigram': use one of bpe, char"):
-        train_tokenizer(["A"], "unigram", 10)
+    with pytest.raises(InputError, match="unknown kind of tokenizer 'word': use one of bpe, unigram, char"):
+        train_tokenizer(["A"], "word", 10)
     with pytest.raises(InputError, match="leave vocab_size out"):
         train_tokenizer(["A"], "char", 10)
 
@@ -231,7 +231,7 @@ def test_training_is_reproducible_in_another_process(tokenizer, tmp_path):
         "texts = json.load(open(sys.argv[1])); size = int(sys.argv[3]) if sys.argv[3] else None; "
         "train_tokenizer(texts, sys.argv[2], size).save(sys.argv[4])"
     )
-    size = "60" if tokenizer.kind == "bpe" else ""
+    size = "" if tokenizer.kind == "char" else str(tokenizer.vocab_size)
     arguments = [str(tmp_path / "texts.json"), tokenizer.kind, size, str(tmp_path / "second")]
     finished = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, check=True)
     assert finished.stderr == b""

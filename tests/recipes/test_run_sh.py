@@ -88,12 +88,12 @@ def test_impossible_options_are_one_line(run_sh, words, message):
 # macOS has bash 3.2 and BSD's tools
 
 SCRIPTS = [
-    REPOSITORY / "local" / "run.sh",
-    *sorted(REPOSITORY.glob("recipes/*/run.sh")),
+    *sorted(REPOSITORY.glob("local/*.sh")),
+    *sorted(REPOSITORY.glob("recipes/*/*.sh")),
     *REPOSITORY.glob("scripts/*.sh"),
 ]
 FORBIDDEN = {
-    "an array that may be empty, unguarded, under set -u": r'(?<!\+)"\$\{hydra\[@\]\}"',
+    "an array that may be empty, unguarded, under set -u": r'(?<!\+)"\$\{(hydra|runs|decoding)\[@\]\}"',
     "associative arrays and references by name": r"\b(declare|local|typeset) -[a-zA-Z]*[An]",
     "mapfile": r"\b(mapfile|readarray)\b",
     "a change of case in an expansion": r"\$\{\w+(,,?|\^\^?)[^}]*\}",

@@ -29,6 +29,7 @@ from asr.train.loop import Trainer, check_batches_per_step
 from asr.train.parts import choose_trained
 from asr.train.shard import gathered
 from asr.train.task import make_task
+from asr.train.window import UNREPEATABLE
 
 CPU = torch.device("cpu")
 VOCABULARY, UTTERANCES = 7, 8
@@ -265,9 +266,8 @@ def command(corpus, run, processes, *options):
 
 def lines(run):
     """metrics.jsonl without what is read off a clock."""
-    clocks = ("audio_seconds_per_second", "waiting_share", "peak_mb")
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in row.items() if not key.endswith(clocks)} for row in rows]
+    return [{key: value for key, value in row.items() if not key.endswith(UNREPEATABLE)} for row in rows]
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,9 @@ def test_means_are_over_the_steps_that_were_taken():
     sums: dict[str, float] = {}
     window.add(sums, {"loss": 3.0, "nodes": 10, "steps": 1})
     window.add(sums, {"loss": 1.0, "nodes": 30, "steps": 1})
-    window.add(sums, {"audio": 60.0, "waited": 1.0, "seconds": 4.0})
-    clock = {"audio_seconds_per_second": 15.0, "waiting_share": 0.25}
+    window.add(sums, {"audio": 60.0, "waited": 1.0, "seconds": 4.0, "cpu_seconds": 3.0})
+    clock = {"audio_seconds_per_second": 15.0, "waiting_share": 0.25, "step_seconds": 2.0, "step_cpu_seconds": 1.5}
+    assert clock.keys() < {*window.UNREPEATABLE}
     assert window.means(sums) == {"loss": 2.0, "nodes": 20, "skipped": 0, **clock}
 
 
