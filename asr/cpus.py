@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 _GROUPS, _OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 _THREADS = "OMP_NUM_THREADS"
 _WAITING = "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"  # what says how long OpenMP's threads spin
+ASLEEP = "passive"
 
 
 def available_cpus() -> int:
@@ -30,7 +31,7 @@ def prepare_threads() -> None:
     if "torch" in sys.modules:
         return
     if not any(name in os.environ for name in _WAITING):
-        os.environ[_WAITING[0]] = "passive"
+        os.environ[_WAITING[0]] = ASLEEP
     cpus = available_cpus()
     if cpus < _by_affinity():
         os.environ.setdefault(_THREADS, str(cpus))
@@ -39,7 +40,9 @@ def prepare_threads() -> None:
 def told_waiting() -> str:
     """How OpenMP's threads wait for each other, as far as the environment says."""
     told = [f"{name}={os.environ[name]}" for name in _WAITING if name in os.environ]
-    return " ".join(told) or "spinning"
+    if told == [f"{_WAITING[0]}={ASLEEP}"]:
+        return "asleep"
+    return f"as {' '.join(told)} says" if told else "spinning"
 
 
 def data_workers(on_gpu: bool, processes: int = 1) -> int:

@@ -31,7 +31,7 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def half_on(device: torch.device) -> bool:
+def has_bfloat16(device: torch.device) -> bool:
     """Whether this is a GPU that computes in bfloat16."""
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 

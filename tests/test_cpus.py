@@ -98,9 +98,10 @@ def test_threads_fit_a_quota_and_wait_asleep_unless_something_is_said_or_torch_i
 
 def test_how_threads_wait_is_told(environment, monkeypatch):
     assert cpus.told_waiting() == "spinning"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
+    assert cpus.told_waiting() == "asleep"
     monkeypatch.setenv("GOMP_SPINCOUNT", "9")
-    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
-    assert cpus.told_waiting() == "OMP_WAIT_POLICY=active GOMP_SPINCOUNT=9"
+    assert cpus.told_waiting() == "as OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=9 says"
 
 
 def test_torch_and_numba_take_it_from_the_package():

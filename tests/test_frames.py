@@ -106,26 +106,15 @@ def test_a_stream_has_the_tokens_and_times_of_the_whole(factor, tiny_corpus, tok
     assert sum(len(tokens) for _, tokens, _ in found[0]) > 6
 
 
-@pytest.mark.parametrize(
-    ("device", "precision", "half"),
-    [("cpu", "device", False), ("cuda", "device", True), ("cpu", "bfloat16", True), ("cuda", "float32", False)],
-)
-def test_the_encoder_computes_in_the_precision_that_is_asked_for_and_the_search_reads_float32(
-    device, precision, half, tiny_corpus, tokenizer, monkeypatch
-):
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: not including_emulation)
+def test_an_encoder_in_bfloat16_gives_the_search_float32_that_is_near(tiny_corpus, tokenizer):
     exact = decoder_of(8, tokenizer)
-    options = GreedyOptions(precision=precision)
-    decoder = Decoder(exact.trained, options, torch.device(device))
-    assert decoder.half == half
-    decoder.device = CPU
+    decoder = Decoder(exact.trained, GreedyOptions(precision="bfloat16"), CPU)
     batch = next(exact.batches(CutSet.from_file(tiny_corpus.dev)))
     with torch.inference_mode():
         ((wanted, frames),), ((found, found_frames),) = exact.encode(batch), decoder.encode(batch)
     assert found.dtype == torch.float32
     assert torch.equal(frames, found_frames)
-    assert torch.equal(found, wanted) != half
-    assert (found - wanted).norm() < 0.05 * wanted.norm()
+    assert 0 < (found - wanted).norm() < 0.05 * wanted.norm()
 
 
 @factors

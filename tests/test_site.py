@@ -56,6 +56,11 @@ def test_the_page_of_options_is_what_the_schemas_say(options_page):
     assert script.page() == text, "docs/options.md is of other options: python scripts/document_options.py"
 
 
+def test_every_command_is_on_its_page():
+    page = (REPOSITORY / "docs" / "commands.md").read_text(encoding="utf-8")
+    assert [name for name in COMMANDS if f"\nasr {name} " not in page] == []
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_of_a_command_is_on_the_page(options_page, command):
     _, text = options_page

@@ -16,7 +16,7 @@ from asr.runs.result import Result, read_result
 from asr.runs.table import columns, is_path, place
 from asr.score.comparison import against_best, alone, read_scores
 from asr.score.record import read_settings
-from asr.score.report import Rate, read_rate
+from asr.score.report import Rate, read_rates
 from asr.score.tables import DIFFERENCES, decodings, differences
 
 
@@ -25,7 +25,7 @@ def main(config: CompareConfig) -> None:
     decoded is damaged: its error rate, or what it was decoded with.
     """
     if count := show(config):
-        raise PartlyDone(f"{count} files of what was decoded could not be read: see above")
+        raise PartlyDone(f"files of what was decoded that could not be read: {count}; see above")
 
 
 def show(config: CompareConfig) -> int:
@@ -44,17 +44,18 @@ def show(config: CompareConfig) -> int:
     else:
         raise InputError(f"{decoded[0]}: a decoding, and others are runs: compare runs, or compare decodings")
     for fault in faults:
-        print(f"left out: {fault}", file=sys.stderr)
+        print(f"not read: {fault}", file=sys.stderr)
     return len(faults)
 
 
 def compare_decodings(paths: Sequence[str]) -> list[str]:
     """Print the tables of directories that were decoded into; returns what of them could not be read, and why."""
-    rates = {path: read_rate(Path(path) / "wer.txt") for path in paths}
-    settings, faults = settings_of(paths)
+    read, faults = read_rates(Path(path) / "wer.txt" for path in paths)
+    rates = {str(path): rate for path, rate in read.items()}
+    settings, unknown = settings_of(rates)
     print("\n".join(table([*rows(decodings(rates, settings))])))
     print_differences([rates])
-    return faults
+    return [*faults, *unknown]
 
 
 def compare_runs(results: Sequence[Result], config: CompareConfig) -> list[str]:

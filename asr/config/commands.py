@@ -159,7 +159,7 @@ class ScoreConfig:
 
 @dataclass
 class PlotConfig:
-    """`asr plot lattice`: an utterance's lattice under a trained model. `asr plot batch`: the nodes of each loss."""
+    """`asr plot`: draw an utterance's `lattice`, or the nodes of a `batch` that each loss computes on."""
 
     run: str = path_option(MISSING, "run directory of `asr train`, or package")
     cuts: str = path_option(MISSING, "Lhotse manifest that holds the utterance")

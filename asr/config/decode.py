@@ -24,10 +24,9 @@ class DecodeOptions:
         None, "chunks that a causal encoder's attention works in, seconds; 0: none; null: as in training", low=0
     )
     precision: str = option(
-        "device",
-        "autocast of the encoder, where it hears whole utterances; not of the search. device: bfloat16 on a GPU that "
-        "has it, else float32",
-        choices=("device", "float32", "bfloat16"),
+        "float32",
+        "autocast of the encoder, where it hears whole utterances; not of the search",
+        choices=("float32", "bfloat16"),
     )
 
 

@@ -66,11 +66,11 @@ class TrainOptions:
     seed: int = option(0, "seed of everything random", low=0, high=2**63 - 1)
     device: str = option("auto", "where to train", choices=("auto", "cpu", "cuda"))
     precision: str = option(
-        "device",
-        "autocast of the model; the lattice always runs in float32. device: bfloat16 on a GPU that has it, else "
+        "default",
+        "autocast of the model; the lattice always runs in float32. default: bfloat16 on a GPU that has it, else "
         "float32. auto: on a CPU, too, the faster one, by a matrix product that is timed in both. The run keeps "
         "what was found",
-        choices=("device", "float32", "bfloat16", "auto"),
+        choices=("default", "float32", "bfloat16", "auto"),
     )
     compile: bool = option(False, "compile the encoder's layers (torch.compile; minutes at the start)")
     shard: bool = option(

@@ -23,7 +23,7 @@ from asr.data.scripts import joined
 from asr.decode.make import make_search
 from asr.decode.search import Hypothesis, recognised, require_score
 from asr.decode.stream import chunk_frames, encode_in_chunks
-from asr.device import enough_memory, half_on
+from asr.device import enough_memory
 from asr.errors import InputError
 from asr.runs.trained import Trained
 from asr.score.wer import Utterance
@@ -61,7 +61,7 @@ class Decoder:
     """Decodes CutSets with a trained model.
 
     phrases: to expect, beside those of the options' file. timing: of the encoder's frames. chunk: so many of them are
-    the chunks that it works in; 0: none. half: whether it computes in bfloat16. clock: where time went.
+    the chunks that it works in; 0: none. clock: where time went.
     """
 
     def __init__(
@@ -76,7 +76,6 @@ class Decoder:
         self.trained, self.options, self.device, self.streaming = trained, options, device, streaming
         self.timing = trained.model.timing
         self.chunk = chunk_frames(model.chunk_frames, options.chunk_seconds, streaming, self.timing)
-        self.half = half_on(device) if options.precision == "device" else options.precision == "bfloat16"
         self.search = make_search(options, trained.model, trained.config.loss, trained.tokenizer, phrases)
         self.dataset = SpeechDataset(model.mel_bins, self.timing)
         self.clock = Clock()
@@ -189,7 +188,7 @@ class Decoder:
         if self.streaming:
             yield from encode_in_chunks(model, batch.features, lengths_B, self.chunk)
             return
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"):
             encoded, frames_B = model.encode(batch.features, lengths_B, self.chunk)
         yield encoded.float(), frames_B
 

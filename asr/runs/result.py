@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from asr.config import TrainConfig
-from asr.errors import InputError
 from asr.options import flatten, shown
 from asr.runs import state
 from asr.runs.directory import RunDirectory
 from asr.runs.trained import load_config
 from asr.score.bootstrap import Interval
-from asr.score.report import Rate, read_rate
+from asr.score.report import Rate, read_rates
 from asr.score.wer import RATES
 
 
@@ -93,13 +92,8 @@ def read_result(path: Path) -> Result:
 
 def rates_in(path: Path) -> tuple[dict[str, Rate], list[str]]:
     """The error rates of what was decoded into a directory, by name, and why others cannot be read."""
-    rates, faults = dict[str, Rate](), list[str]()
-    for file in sorted(path.glob("*/wer.txt")):
-        try:
-            rates[file.parent.name] = read_rate(file)
-        except InputError as error:
-            faults.append(str(error))
-    return rates, faults
+    rates, faults = read_rates(sorted(path.glob("*/wer.txt")))
+    return {directory.name: rate for directory, rate in rates.items()}, faults
 
 
 def section(metrics: Sequence[Mapping[str, float]], name: str) -> list[dict[str, float]]:

@@ -142,6 +142,17 @@ class Rate:
         return next(unit for unit, name in RATES.items() if name == self.name)
 
 
+def read_rates(files: Iterable[Path]) -> tuple[dict[Path, Rate], list[str]]:
+    """The error rates in files `wer.txt`, by their directories, and why others cannot be read."""
+    rates, faults = dict[Path, Rate](), list[str]()
+    for file in files:
+        try:
+            rates[file.parent] = read_rate(file)
+        except InputError as error:
+            faults.append(str(error))
+    return rates, faults
+
+
 def read_rate(path: Path) -> Rate:
     """What a `wer.txt` tells. Raises InputError for another file."""
     try:

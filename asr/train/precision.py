@@ -7,14 +7,14 @@ import time
 import torch
 
 from asr.config import TrainConfig
-from asr.device import half_on
+from asr.device import has_bfloat16
 from asr.runs import state
 from asr.runs.directory import RunDirectory
 from asr.runs.trained import load_config
 from asr.train.distributed import Ranks
 
-DEVICE, AUTO = "device", "auto"
-LEFT = DEVICE, AUTO  # to the machine
+DEFAULT, AUTO = "default", "auto"
+LEFT = DEFAULT, AUTO  # to the machine
 SIZES = 256, 1024, 2048  # of the square matrices that are multiplied; no larger ones where bfloat16 is hopeless
 REPEATS = 5
 WORTH = 1.3  # times as fast a product must be in bfloat16: casts to it and back take some of a step
@@ -34,7 +34,7 @@ def settle_precision(config: TrainConfig, run: RunDirectory, device: torch.devic
         config.train.precision, reason = load_config(run).train.precision, "as the run was begun"
     else:
         config.train.precision, reason = ranks.share(best_precision(asked, device) if ranks.leads else ("", ""))[0]
-    return f"train.precision={asked}: {config.train.precision}, {reason}"
+    return f"computing in {config.train.precision}, {reason} (train.precision={asked})"
 
 
 def best_precision(asked: str, device: torch.device) -> tuple[str, str]:
@@ -44,11 +44,11 @@ def best_precision(asked: str, device: torch.device) -> tuple[str, str]:
     Both kinds of CPU may list the instructions, and yet be faster with them or slower.
     """
     if device.type == "cuda":
-        if half_on(device):
+        if has_bfloat16(device):
             return "bfloat16", "which the GPU computes in"
         return "float32", "since the GPU has no bfloat16"
-    if asked == DEVICE:
-        return "float32", "the same on every CPU, to rounding"
+    if asked == DEFAULT:
+        return "float32", "as on every CPU"
     size, single, half = 0, 1.0, 1.0
     for size in SIZES:
         single, half = speed(size, torch.float32), speed(size, torch.bfloat16)

@@ -79,7 +79,7 @@ class Share(nn.Module):
 
     def nothing(self, outputs: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """Losses (0,) that all parameters have a part in: those of layers through the outputs."""
-        from torch.distributed.tensor import DTensor  # takes a second, which what only decodes need not wait for
+        from torch.distributed.tensor import DTensor  # here, since it takes a second, and decoding does without
 
         encoded, _, predicted = outputs
         present = [p for p in self.parameters() if p.requires_grad and not isinstance(p, DTensor)]

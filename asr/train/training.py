@@ -242,7 +242,7 @@ def what_is_trained(run: RunDirectory, config: TrainConfig, trainer: Trainer) ->
 
 def counted_processes(workers: int) -> str:
     """What the CPUs are used by, in words."""
-    return f"{torch.get_num_threads()} threads (waiting: {told_waiting()}), {workers} data workers"
+    return f"{torch.get_num_threads()} threads that wait {told_waiting()}, {workers} data workers"
 
 
 def unfinished(config: TrainConfig) -> Iterator[str]:

@@ -132,14 +132,14 @@ def test_what_was_decoded_and_is_damaged_costs_itself_alone(make_run, tmp_path, 
     run = make_run("a", decoded={"decode_dev": 1.0, "decode_test": 2.0})
     (tmp_path / "a" / "decode_dev" / "wer.txt").write_text("none\n")
     (tmp_path / "a" / "decode_test" / "decode.json").write_text("[1]")
-    for words, shown in (([run], 2), ([f"{run}/decode_test"], 1)):
+    for words, shown in (([run], 2), ([f"{run}/decode_test"], 1), ([f"{run}/decode_test", f"{run}/decode_dev"], 2)):
         assert main(["compare", *words]) == 1
         out, err = capsys.readouterr()
         assert "2.00" in out
-        assert err.count("left out: ") == shown
-        assert f"left out: {run}/decode_test/decode.json: is no record of a decoding" in err
+        assert err.count("not read: ") == shown
+        assert f"not read: {run}/decode_test/decode.json: is no record of a decoding" in err
         assert ("decode_dev/wer.txt: not a WER line" in err) == (shown == 2)
-        assert err.endswith(f"{shown} files of what was decoded could not be read: see above\n")
+        assert err.endswith(f"files of what was decoded that could not be read: {shown}; see above\n")
     multirun.report([tmp_path / "a"])  # whose trainings have not failed
     assert "decode_dev/wer.txt: not a WER line" in capsys.readouterr().err
 

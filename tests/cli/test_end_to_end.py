@@ -10,11 +10,13 @@ import sys
 import time
 from itertools import pairwise
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
 import yaml
 
+from asr.cli import plot
 from asr.cli.main import main
 from asr.config import TrainOptions
 from asr.runs.directory import RunDirectory
@@ -73,7 +75,9 @@ def test_every_loss_trains_in_half_precision(tiny_corpus, tmp_path, monkeypatch,
     assert all(0 < line["train/loss"] < 100 for line in lines if "train/loss" in line)
     assert load_config(RunDirectory(tmp_path / loss)).train.precision == "bfloat16"
     why = "since a product of 2048³ runs at 300 GFLOP/s in bfloat16, 120 in float32"
-    assert f"train.precision=auto: bfloat16, {why}" in (tmp_path / loss / "train.log").read_text(encoding="utf-8")
+    log = (tmp_path / loss / "train.log").read_text(encoding="utf-8")
+    assert f"computing in bfloat16, {why} (train.precision=auto)" in log
+    assert re.search(r"\d+ threads that wait \w+.*, 0 data workers$", log, re.MULTILINE)
 
 
 VIEWS = ["model.subsampling=2", "loss.consistency=0.2", "train.ctc_consistency=0.2"]
@@ -341,13 +345,19 @@ def test_a_corpus_of_faults_is_named_and_the_rest_decoded(trained, tiny_corpus, 
     assert out.splitlines()[-1].endswith("faulty")
 
 
-@pytest.mark.parametrize("what", [["lattice"], ["batch", "utterances=2"]], ids=" ".join)
-def test_what_is_asked_for_is_plotted(trained, tiny_corpus, tmp_path, capsys, what):
+@pytest.mark.parametrize(
+    ("what", "drawn", "title"),
+    [(["lattice"], "draw_lattice", "dev-2, "), (["batch", "utterances=2"], "draw_batch", "2 utterances, ")],
+)
+def test_what_is_asked_for_is_plotted(trained, tiny_corpus, tmp_path, capsys, what, drawn, title):
     picture = tmp_path / "picture.png"
     words = [f"run={trained}", f"cuts={tiny_corpus.dev}", f"output={picture}", "utterance=dev-2"]
     status, out, _ = asr(capsys, "plot", *what, *words)
     assert (status, out.strip()) == (0, str(picture))
     assert picture.read_bytes().startswith(b"\x89PNG")
+    with mock.patch.object(plot, drawn, return_value=mock.Mock(savefig=lambda path, **_: path.touch())) as draw:
+        assert asr(capsys, "plot", *what, *words)[0] == 0
+    assert any(str(word).startswith(title) for word in draw.call_args.args)
 
 
 @pytest.mark.parametrize(

@@ -427,7 +427,7 @@ def test_a_damaged_decoding_costs_itself_alone(make_run, tmp_path, capsys):
         (reason,) = [text for text in page.text_of("p") if text.startswith(f"run/{name} is left out: ")]
         assert message in reason
         assert reason in told
-    assert last == "asr report: 4 decodings could not be read and are not on the page: see above"
+    assert last == "asr report: decodings that could not be read and are not on the page: 4; see above"
     assert [one["label"] for one in page.data["decodings"]] == ["sound/decode_test"]
     assert not [text for text in page.text_of("p") if "nothing was decoded" in text]
     assert page.data["runs"] == ["sound", "run"]

@@ -91,7 +91,7 @@ def test_what_is_given_is_kept(tmp_path, speeds, name):
 def test_the_default_is_the_same_on_every_cpu(tmp_path, speeds):
     asked, config = speeds(1, 3), TrainConfig(run="r")
     told = settle_precision(config, RunDirectory(tmp_path), CPU, ALONE)
-    assert told == "train.precision=device: float32, the same on every CPU, to rounding"
+    assert told == "computing in float32, as on every CPU (train.precision=default)"
     assert (config.train.precision, asked) == ("float32", [])
 
 
@@ -103,7 +103,8 @@ def test_a_run_goes_on_in_the_precision_that_was_found_when_it_was_begun(tmp_pat
     assert [str(one) for one in compare(config_with("float32"), config_with("bfloat16"), {}, {})] == [
         "train.precision=bfloat16, so far float32"
     ]
-    assert settle_precision(config, run, CPU, ALONE) == f"train.precision={left}: float32, as the run was begun"
+    told = settle_precision(config, run, CPU, ALONE)
+    assert told == f"computing in float32, as the run was begun (train.precision={left})"
     assert (config.train.precision, asked) == ("float32", [])
 
 
@@ -111,5 +112,5 @@ def test_all_processes_take_what_the_first_one_finds(tmp_path, speeds):
     asked, config = speeds(1, 3), config_with("auto")
     ranks = SimpleNamespace(leads=False, share=lambda value: [("float32", "since it is so"), value])
     told = settle_precision(config, RunDirectory(tmp_path), CPU, ranks)
-    assert told == "train.precision=auto: float32, since it is so"
+    assert told == "computing in float32, since it is so (train.precision=auto)"
     assert (config.train.precision, asked) == ("float32", [])
