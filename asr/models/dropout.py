@@ -27,5 +27,6 @@ class Dropout(nn.Module):
         if x.device.type != "cpu" or torch.compiler.is_compiling():
             return nn.functional.dropout(x, self.p)
         words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
-        keep = words.view(torch.uint8)[: x.numel()].view(x.shape) >= self.threshold
-        return x * keep.to(x.dtype).mul_(LEVELS / (LEVELS - self.threshold))
+        drawn = words.view(torch.uint8)[: x.numel()].view(x.shape)
+        keep = torch.ge(drawn, self.threshold, out=torch.empty_like(x, memory_format=torch.contiguous_format))
+        return x * keep.mul_(LEVELS / (LEVELS - self.threshold))
