@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -109,17 +111,26 @@ class RelativeSelfAttention(nn.Module):
         frames = self.project_frames(x_BTD, memory_BSD)
         if sizes is None:
             position = self.by_distance(positions_PD, x_BTD.shape[1], memory_BSD.shape[1])
-            return self.output(self.attend(*frames, position, mask_BTS))
+            return self.output(self.attend(*frames, position, mask_BTS, self.dropout))
         most = max(sizes)
         position = self.by_distance(positions_PD, most, most)
-        attended = [
-            self.attend(query, key, value, position[..., most - size : most + size - 1], within(mask_BTS, size))
-            for size, query, key, value in zip(sizes, *(torch.split(part, sizes, dim=1) for part in frames))
-        ]
+        drawn = self.dropout.draw((len(sizes), self.heads, most, most))
+        attended = []
+        for number, (size, *own) in enumerate(zip(sizes, *(torch.split(part, sizes, dim=1) for part in frames))):
+            of_weights = None if drawn is None else drawn[number : number + 1, :, :size, :size]
+            drop = functools.partial(self.dropout.keep, drawn=of_weights)
+            distances = position[..., most - size : most + size - 1]
+            attended.append(self.attend(own[0], own[1], own[2], distances, within(mask_BTS, size), drop))
         return self.output(torch.cat(attended, dim=1))
 
     def attend(
-        self, query_BTD: Tensor, key_BSD: Tensor, value_BSD: Tensor, position_HDP: Tensor, mask_BTS: Tensor | None
+        self,
+        query_BTD: Tensor,
+        key_BSD: Tensor,
+        value_BSD: Tensor,
+        position_HDP: Tensor,
+        mask_BTS: Tensor | None,
+        drop: Callable[[Tensor], Tensor],
     ) -> Tensor:
         """What each frame finds (B,T,D), from queries, keys and values, and what `by_distance` makes of distances."""
         query, key, value = map(self.by_head, (query_BTD, key_BSD, value_BSD))
@@ -128,7 +139,7 @@ class RelativeSelfAttention(nn.Module):
             by_position = by_position + hidden(mask_BTS, by_position.dtype)[:, None]
         by_content = (query + self.content_bias).flatten(0, 1), key.flatten(0, 1).transpose(1, 2)
         scores = torch.baddbmm(by_position.flatten(0, 1), *by_content, alpha=self.scale).view_as(by_position)
-        weights = self.dropout(torch.softmax(scores, dim=-1))
+        weights = drop(torch.softmax(scores, dim=-1))
         return (weights @ value).transpose(1, 2).flatten(2)
 
     def project_frames(self, x_BTD: Tensor, memory_BSD: Tensor) -> tuple[Tensor, Tensor, Tensor]:

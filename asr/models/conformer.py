@@ -33,6 +33,13 @@ class FeedForward(nn.Sequential):
             Dropout(dropout),
         )
 
+    def forward(self, x_BTD: Tensor, sizes: list[int] | None = None) -> Tensor:
+        """(B,T,D) → (B,T,D). sizes: see `Dropout.forward`."""
+        x = x_BTD
+        for part in self:
+            x = part(x, sizes) if isinstance(part, Dropout) else part(x)
+        return x
+
 
 class ConvolutionModule(nn.Module):
     """Gated pointwise convolution, depthwise convolution over time, pointwise convolution.
@@ -63,7 +70,7 @@ class ConvolutionModule(nn.Module):
         x = x if valid_BT is None else x.masked_fill(~valid_BT[..., None], 0.0)
         read = [after(past_BKD, own) for own in ([x] if sizes is None else torch.split(x, sizes, dim=1))]
         x = joined([over_time(self.depthwise, own) for own in read])
-        return self.dropout(self.output(nn.functional.silu(self.depthwise_norm(x)))), joined(read)
+        return self.dropout(self.output(nn.functional.silu(self.depthwise_norm(x))), sizes), joined(read)
 
 
 def joined(parts: list[Tensor]) -> Tensor:
@@ -104,13 +111,13 @@ class ConformerLayer(nn.Module):
         past: what they read before this chunk, (B,C,D) and (B,K,D). sizes: see `RelativeSelfAttention.forward`.
         """
         past_attention_BCD, past_convolution_BKD = past
-        x = torch.add(x_BTD, self.feedforward_in(x_BTD), alpha=0.5)
+        x = torch.add(x_BTD, self.feedforward_in(x_BTD, sizes), alpha=0.5)
         query = self.attention_norm(x)
         memory = after(past_attention_BCD, query)
-        x = x + self.attention_dropout(self.attention(query, memory, positions_PD, mask_BTS, sizes))
+        x = x + self.attention_dropout(self.attention(query, memory, positions_PD, mask_BTS, sizes), sizes)
         convolved, read = self.convolution(x, valid_BT, past_convolution_BKD, sizes)
         x = x + convolved
-        x = torch.add(x, self.feedforward_out(x), alpha=0.5)
+        x = torch.add(x, self.feedforward_out(x, sizes), alpha=0.5)
         return self.norm(x), memory, read
 
 
@@ -172,9 +179,9 @@ class Conformer(nn.Module):
 
     def encode_packed(self, x_BTD: Tensor, frames_B: Tensor, context: tuple[int, int, int]) -> Tensor:
         """The layers on whole utterances (B,T,D), end to end; zeros as padding."""
-        sizes, x = frames_B.tolist(), pack(x_BTD, frames_B)
-        mask = attention_mask(frames_B.amax()[None], max(sizes), *context)
-        return unpack(self.encode(x, frames_B.sum()[None], mask, self.start(x), sizes)[0], frames_B, x_BTD.shape[1])
+        sizes: list[int] = frames_B.tolist()
+        x, mask = pack(x_BTD, sizes), attention_mask(frames_B.amax()[None], max(sizes), *context)
+        return unpack(self.encode(x, frames_B.sum()[None], mask, self.start(x), sizes)[0], sizes, x_BTD.shape[1])
 
     def forward_chunk(
         self, features_BTF: Tensor, lengths_B: Tensor, state: EncoderState | None
