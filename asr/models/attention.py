@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -38,6 +40,11 @@ def hidden(mask: Tensor, dtype: torch.dtype) -> Tensor:
     stays finite whatever is added, and whose exponential is an exact zero.
     """
     return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, torch.finfo(dtype).min / 2)
+
+
+def within(mask_BTS: Tensor | None, size: int) -> Tensor | None:
+    """The mask of the first `size` frames."""
+    return None if mask_BTS is None else mask_BTS[:, :size, :size]
 
 
 class RelativeSelfAttention(nn.Module):
@@ -88,25 +95,58 @@ class RelativeSelfAttention(nn.Module):
         return self.known_HDP[..., middle + 1 - keys : middle + queries]
 
     def forward(
-        self, x_BTD: Tensor, memory_BSD: Tensor, positions_PD: Tensor | None, mask_BTS: Tensor | None
+        self,
+        x_BTD: Tensor,
+        memory_BSD: Tensor,
+        positions_PD: Tensor | None,
+        mask_BTS: Tensor | None,
+        sizes: list[int] | None = None,
     ) -> Tensor:
         """Attend from `x_BTD` to `memory_BSD`, of which it is the end; returns (B,T,D).
 
         positions_PD: `relative_positions`, which may be None where `knows` says so. mask_BTS: true where it may look;
-        None: everywhere.
+        None: everywhere. sizes: frames of the utterances that lie end to end in the one row that there is (`pack`),
+        each of which attends to itself, with positions and mask of the longest; None: a row is an utterance.
         """
-        query, key, value = map(self.by_head, self.project_frames(x_BTD, memory_BSD))
-        position = self.by_distance(positions_PD, x_BTD.shape[1], memory_BSD.shape[1])
-        by_position = shift_to_keys((query + self.position_bias) @ position)
+        frames = self.project_frames(x_BTD, memory_BSD)
+        if sizes is None:
+            position = self.by_distance(positions_PD, x_BTD.shape[1], memory_BSD.shape[1])
+            return self.output(self.attend(*frames, position, mask_BTS, self.dropout))
+        most = max(sizes)
+        position = self.by_distance(positions_PD, most, most)
+        drawn = self.dropout.draw((len(sizes), self.heads, most, most))
+        attended = []
+        for number, (size, *own) in enumerate(zip(sizes, *(torch.split(part, sizes, dim=1) for part in frames))):
+            of_weights = None if drawn is None else drawn[number : number + 1, :, :size, :size]
+            drop = functools.partial(self.dropout.keep, drawn=of_weights)
+            distances = position[..., most - size : most + size - 1]
+            attended.append(self.attend(own[0], own[1], own[2], distances, within(mask_BTS, size), drop))
+        return self.output(torch.cat(attended, dim=1))
+
+    def attend(
+        self,
+        query_BTD: Tensor,
+        key_BSD: Tensor,
+        value_BSD: Tensor,
+        position_HDP: Tensor,
+        mask_BTS: Tensor | None,
+        drop: Callable[[Tensor], Tensor],
+    ) -> Tensor:
+        """What each frame finds (B,T,D), from queries, keys and values, and what `by_distance` makes of distances."""
+        query, key, value = map(self.by_head, (query_BTD, key_BSD, value_BSD))
+        by_position = shift_to_keys((query + self.position_bias) @ position_HDP)
         if mask_BTS is not None:
             by_position = by_position + hidden(mask_BTS, by_position.dtype)[:, None]
         by_content = (query + self.content_bias).flatten(0, 1), key.flatten(0, 1).transpose(1, 2)
         scores = torch.baddbmm(by_position.flatten(0, 1), *by_content, alpha=self.scale).view_as(by_position)
-        weights = self.dropout(torch.softmax(scores, dim=-1))
-        return self.output((weights @ value).transpose(1, 2).flatten(2))
+        weights = drop(torch.softmax(scores, dim=-1))
+        return (weights @ value).transpose(1, 2).flatten(2)
 
     def project_frames(self, x_BTD: Tensor, memory_BSD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (B,T,D) of `x_BTD`, keys and values (B,S,D) of `memory_BSD`."""
+        if memory_BSD is x_BTD:
+            query, key, value = self.query_key_value(x_BTD).chunk(3, dim=2)
+            return query, key, value
         dim, weight, bias = x_BTD.shape[2], self.query_key_value.weight, self.query_key_value.bias
         query = nn.functional.linear(x_BTD, weight[:dim], bias[:dim])
         key, value = nn.functional.linear(memory_BSD, weight[dim:], bias[dim:]).chunk(2, dim=2)

@@ -16,6 +16,7 @@ from asr.models.depthwise import over_time
 from asr.models.dropout import Dropout
 from asr.models.mask import attention_mask, unless_all, valid_frames
 from asr.models.normalize import make_normalize
+from asr.models.packing import pack, unpack
 from asr.models.subsampling import ConvSubsampling
 
 
@@ -31,6 +32,13 @@ class FeedForward(nn.Sequential):
             nn.Linear(inner_dim, dim),
             Dropout(dropout),
         )
+
+    def forward(self, x_BTD: Tensor, sizes: list[int] | None = None) -> Tensor:
+        """(B,T,D) → (B,T,D). sizes: see `Dropout.forward`."""
+        x = x_BTD
+        for part in self:
+            x = part(x, sizes) if isinstance(part, Dropout) else part(x)
+        return x
 
 
 class ConvolutionModule(nn.Module):
@@ -49,17 +57,25 @@ class ConvolutionModule(nn.Module):
         self.output = nn.Linear(dim, dim)
         self.dropout = Dropout(dropout)
 
-    def forward(self, x_BTD: Tensor, valid_BT: Tensor | None, past_BKD: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x_BTD: Tensor, valid_BT: Tensor | None, past_BKD: Tensor, sizes: list[int] | None = None
+    ) -> tuple[Tensor, Tensor]:
         """(B,T,D) → (B,T,D), and what the depthwise convolution read, (B,K+T,D).
 
         past_BKD: what it read in the K frames before; K is kernel_size − 1 where it is causal, else 0.
-        Frames that are not valid count as zeros; None: all are.
+        Frames that are not valid count as zeros; None: all are. sizes: see `RelativeSelfAttention.forward`; what was
+        before is the same for all utterances then.
         """
         x = nn.functional.glu(self.gate(self.norm(x_BTD)), dim=-1)
         x = x if valid_BT is None else x.masked_fill(~valid_BT[..., None], 0.0)
-        read_BSD = after(past_BKD, x)
-        x = over_time(self.depthwise, read_BSD)
-        return self.dropout(self.output(nn.functional.silu(self.depthwise_norm(x)))), read_BSD
+        read = [after(past_BKD, own) for own in ([x] if sizes is None else torch.split(x, sizes, dim=1))]
+        x = joined([over_time(self.depthwise, own) for own in read])
+        return self.dropout(self.output(nn.functional.silu(self.depthwise_norm(x))), sizes), joined(read)
+
+
+def joined(parts: list[Tensor]) -> Tensor:
+    """(B,T,D) of parts of the frames."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
 def after(past_BCD: Tensor, x_BTD: Tensor) -> Tensor:
@@ -88,19 +104,20 @@ class ConformerLayer(nn.Module):
         mask_BTS: Tensor | None,
         valid_BT: Tensor | None,
         past: tuple[Tensor, Tensor],
+        sizes: list[int] | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """(B,T,D) → (B,T,D), and what attention (B,C+T,D) and the convolution (B,K+T,D) read.
 
-        past: what they read before this chunk, (B,C,D) and (B,K,D).
+        past: what they read before this chunk, (B,C,D) and (B,K,D). sizes: see `RelativeSelfAttention.forward`.
         """
         past_attention_BCD, past_convolution_BKD = past
-        x = torch.add(x_BTD, self.feedforward_in(x_BTD), alpha=0.5)
+        x = torch.add(x_BTD, self.feedforward_in(x_BTD, sizes), alpha=0.5)
         query = self.attention_norm(x)
         memory = after(past_attention_BCD, query)
-        x = x + self.attention_dropout(self.attention(query, memory, positions_PD, mask_BTS))
-        convolved, read = self.convolution(x, valid_BT, past_convolution_BKD)
+        x = x + self.attention_dropout(self.attention(query, memory, positions_PD, mask_BTS, sizes), sizes)
+        convolved, read = self.convolution(x, valid_BT, past_convolution_BKD, sizes)
         x = x + convolved
-        x = torch.add(x, self.feedforward_out(x), alpha=0.5)
+        x = torch.add(x, self.feedforward_out(x, sizes), alpha=0.5)
         return self.norm(x), memory, read
 
 
@@ -124,6 +141,10 @@ class Conformer(nn.Module):
     An utterance's output depends on its own frames alone, whatever else is in the batch. A causal encoder whose
     attention works in chunks (Zhang et al., arXiv 2012.05481) can read an utterance chunk by chunk, with the same
     output: an utterance as a whole is a single chunk with nothing before it, and a narrower mask.
+
+    packs: lay the utterances of a batch end to end on a CPU, where nothing is then computed for the padding between
+    them. A GPU would be waited for, and does better with few large operations; what is traced or compiled is of other
+    lengths, too.
     """
 
     def __init__(self, options: ModelOptions) -> None:
@@ -131,6 +152,7 @@ class Conformer(nn.Module):
         self.context = (options.left_context, options.right_context)
         self.chunk_frames = tuple(options.chunk_frames)
         self.checkpoint_layers = options.checkpoint_layers
+        self.packs = True
         self.past_sizes = (options.layers, options.kernel_size - 1 if options.causal else 0, options.encoder_dim)
         self.normalize = make_normalize(options.normalize, options.mel_bins)
         self.subsampling = ConvSubsampling(
@@ -149,8 +171,17 @@ class Conformer(nn.Module):
         chunks that attention works in, 0 for the whole utterance; by default one of `model.chunk_frames`.
         """
         x, frames_B = self.subsample(features_BTF, lengths_B)
-        mask = attention_mask(frames_B, x.shape[1], *self.context, self.choose_chunk() if chunk is None else chunk)
+        context = *self.context, self.choose_chunk() if chunk is None else chunk
+        if self.packs and x.device.type == "cpu" and not torch.compiler.is_compiling():
+            return self.encode_packed(x, frames_B, context), frames_B
+        mask = attention_mask(frames_B, x.shape[1], *context)
         return self.encode(x, frames_B, mask, self.start(x))[0], frames_B
+
+    def encode_packed(self, x_BTD: Tensor, frames_B: Tensor, context: tuple[int, int, int]) -> Tensor:
+        """The layers on whole utterances (B,T,D), end to end; zeros as padding."""
+        sizes: list[int] = frames_B.tolist()
+        x, mask = pack(x_BTD, sizes), attention_mask(frames_B.amax()[None], max(sizes), *context)
+        return unpack(self.encode(x, frames_B.sum()[None], mask, self.start(x), sizes)[0], sizes, x_BTD.shape[1])
 
     def forward_chunk(
         self, features_BTF: Tensor, lengths_B: Tensor, state: EncoderState | None
@@ -195,15 +226,23 @@ class Conformer(nn.Module):
         )
 
     def encode(
-        self, x_BTD: Tensor, frames_B: Tensor, mask_BTS: Tensor, state: EncoderState
+        self,
+        x_BTD: Tensor,
+        frames_B: Tensor,
+        mask_BTS: Tensor,
+        state: EncoderState,
+        sizes: list[int] | None = None,
     ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """The layers on a chunk (B,T,D); and what attention and convolution of each layer have read until its end."""
+        """The layers on a chunk (B,T,D); and what attention and convolution of each layer have read until its end.
+
+        sizes: see `RelativeSelfAttention.forward`.
+        """
         valid_BT, mask = unless_all(valid_frames(frames_B, x_BTD.shape[1])), unless_all(mask_BTS)
         positions = self.positions(x_BTD, *mask_BTS.shape[1:])
         x, attended, convolved = x_BTD, [], []
         again = self.checkpoint_layers and self.training and torch.is_grad_enabled()
         for layer, *past in zip(self.layers, state.attention_LBCD, state.convolution_LBKD):
-            inputs = x, positions, mask, valid_BT, past
+            inputs = x, positions, mask, valid_BT, past, sizes
             # Computed again with the random numbers of the first time: dropout is the same.
             x, *read = checkpoint(layer, *inputs, use_reentrant=False) if again else layer(*inputs)
             attended.append(read[0])

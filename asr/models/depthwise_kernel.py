@@ -21,3 +21,16 @@ def convolve(x_BSD: Array, weight_KD: Array, bias_D: Array, padding: int, out_BT
                 x_D, weight_D = x_SD[first + k], weight_KD[k]
                 for d in range(len(out_D)):
                     out_D[d] += weight_D[d] * x_D[d]
+
+
+@compiled(fastmath={"contract"})
+def correlate(x_BSD: Array, grad_BTD: Array, padding: int, grad_KD: Array) -> None:
+    """Add the gradient of `convolve` by its weight to (K,D), from what it read (B,S,D) and that of what it found."""
+    for utterance in range(len(x_BSD)):
+        x_SD = x_BSD[utterance]
+        for t in range(grad_BTD.shape[1]):
+            grad_D, first = grad_BTD[utterance, t], t - padding
+            for k in range(max(-first, 0), min(len(grad_KD), len(x_SD) - first)):
+                x_D, sum_D = x_SD[first + k], grad_KD[k]
+                for d in range(len(sum_D)):
+                    sum_D[d] += grad_D[d] * x_D[d]

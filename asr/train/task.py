@@ -112,6 +112,7 @@ def compile_layers(model: Transducer) -> None:
         raise InputError(
             f"train.compile=true needs a C++ compiler, and {compiler} is not installed: install it or set CXX"
         )
+    model.encoder.packs = False
     for layer in model.encoder.layers:
         layer.compile(dynamic=True)  # of one code for all layers and all lengths
 

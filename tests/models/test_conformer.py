@@ -24,9 +24,15 @@ def build(seed: int = 0, **changes) -> Conformer:
 
 @torch.no_grad()
 def change_by_padding(encoder: Conformer) -> float:
-    """The largest change of any utterance's output between alone and in a batch with garbage as padding."""
+    """The largest change of any utterance's output between alone and in a batch with garbage as padding, however the
+    batch is laid out."""
+    return max(change_in_layout(encoder, packs) for packs in (True, False))
+
+
+def change_in_layout(encoder: Conformer, packs: bool) -> float:
     torch.manual_seed(1)
     features = 5 * torch.randn(len(LENGTHS), max(LENGTHS) + 9, 8)
+    encoder.packs = packs
     together, frames = encoder(features, torch.tensor(LENGTHS))
     changes = []
     for b, length in enumerate(LENGTHS):
@@ -61,6 +67,38 @@ def test_padding_never_changes_an_utterance_read_in_chunks(chunk, left):
 def test_padding_that_counts_is_noticed(monkeypatch, module, name, broken):
     monkeypatch.setattr(f"asr.models.{module}.{name}", broken)
     assert change_by_padding(build(normalize="utterance")) > 1e-2
+
+
+def outputs_and_gradients(encoder: Conformer, packs: bool) -> list[torch.Tensor]:
+    """Every utterance's output, the gradients of a loss of it by features and weights, and what its padding holds."""
+    torch.manual_seed(1)
+    features = torch.randn(len(LENGTHS), max(LENGTHS), 8, dtype=torch.float64, requires_grad=True)
+    encoder.packs = packs
+    torch.manual_seed(1)
+    out, frames = encoder(features, torch.tensor(LENGTHS))
+    used = torch.arange(out.shape[1]) < frames[:, None]
+    loss = (out[used] ** 3).sum()
+    return [out[used].detach(), *torch.autograd.grad(loss, [features, *encoder.parameters()]), out[~used].detach()]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"dropout": 0.3}, {"left_context": 3, "right_context": 2}, {"causal": True, "chunk_frames": [3]}]
+)
+def test_utterances_laid_end_to_end_have_the_outputs_and_gradients_of_padded_ones(changes):
+    encoder = build(**changes).double()
+    (*packed, padding), (*padded, _) = (outputs_and_gradients(encoder, packs) for packs in (True, False))
+    for one, other in zip(packed, padded):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+    assert not padding.any()
+    assert padding.numel()
+
+
+def test_nothing_is_computed_for_padding_where_utterances_are_laid_end_to_end():
+    rows = []
+    encoder = build()
+    encoder.layers[0].feedforward_in.register_forward_hook(lambda module, inputs, out: rows.append(out[..., 0].numel()))
+    _, frames = encoder(torch.randn(len(LENGTHS), max(LENGTHS), 8), torch.tensor(LENGTHS))
+    assert rows == [int(frames.sum())]
 
 
 @pytest.mark.parametrize("factor", [2, 4, 8, 16])

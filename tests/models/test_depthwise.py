@@ -30,6 +30,24 @@ def test_all_ways_sum_over_the_kernel(way, frames, padding, laid_out):
     torch.testing.assert_close(found.double(), by_definition(convolution, x), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize(("frames", "padding"), [(5, 0), (9, 0), (1, 2), (4, 2), (9, 2)])
+@pytest.mark.parametrize("learnt", [(True, True, True), (True, False, False), (False, True, False)])
+def test_gradients_are_those_of_the_definition(frames, padding, learnt, monkeypatch):
+    monkeypatch.setattr(depthwise, "is_kept", lambda: True)
+    torch.manual_seed(0)
+    convolution, x = torch.nn.Conv1d(8, 8, 5, padding=padding, groups=8), torch.randn(2, frames, 8)
+    inputs = x, convolution.weight, convolution.bias
+    for one, needed in zip(inputs, learnt):
+        one.requires_grad_(needed)
+    found, expected = over_time(convolution, x), by_definition(convolution, x)
+    assert type(found.grad_fn).__name__ == "ConvolvedBackward"
+    grad = torch.randn(found.shape)
+    wanted = [one for one in inputs if one.requires_grad]
+    gradients = torch.autograd.grad(found, wanted, grad), torch.autograd.grad(expected, wanted, grad.double())
+    for one, other in zip(*gradients):
+        torch.testing.assert_close(one, other, rtol=0, atol=4e-6)
+
+
 @pytest.mark.parametrize(
     ("most", "kept", "taken"), [(720, True, "few_frames"), (719, True, "as_image"), (720, False, "as_image")]
 )

@@ -25,6 +25,7 @@ def test_compiled_layers_have_the_same_outputs_gradients_and_names():
     plain, compiled = (Transducer(small_options(layers=1), 5) for _ in range(2))
     compiled.load_state_dict(plain.state_dict())
     compile_layers(compiled)
+    plain.encoder.packs = compiled.encoder.packs  # what stands in the padding is compared, too
     assert list(compiled.state_dict()) == list(plain.state_dict())
     for frames in (40, 52):
         features, lengths = torch.randn(2, frames, 8), torch.tensor([frames, frames - 9])

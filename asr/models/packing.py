@@ -1,0 +1,17 @@
+"""Utterances end to end, without the padding between them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def pack(x_BTD: Tensor, sizes: list[int]) -> Tensor:
+    """(B,T,D) → (1,N,D): the first frames of each utterance, as many as it has."""
+    return torch.cat([x_TD[:size] for x_TD, size in zip(x_BTD.unbind(), sizes)])[None]
+
+
+def unpack(x_1ND: Tensor, sizes: list[int], frames: int) -> Tensor:
+    """The opposite of `pack` (B,T,D), T = frames, with zeros as padding."""
+    utterances = torch.split(x_1ND[0], sizes)
+    return torch.stack([torch.nn.functional.pad(x_TD, (0, 0, 0, frames - len(x_TD))) for x_TD in utterances])
