@@ -57,7 +57,7 @@ def test_the_page_of_options_is_what_the_schemas_say(options_page):
 
 
 def test_every_command_is_on_its_page():
-    page = (REPOSITORY / "docs" / "commands.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
     assert [name for name in COMMANDS if f"\nasr {name} " not in page] == []
 
 

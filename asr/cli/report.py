@@ -36,9 +36,8 @@ def main(config: ReportConfig) -> None:
     for reason in content.left_out:
         print(reason, file=sys.stderr)
     if content.left_out:
-        raise PartlyDone(
-            f"decodings that could not be read and are not on the page: {len(content.left_out)}; see above"
-        )
+        count = len(content.left_out)
+        raise PartlyDone(f"decodings that could not be read and are not on the page: {count}; see above")
 
 
 def require_no_other(output: Path) -> None:
