@@ -93,7 +93,7 @@ def streaming_run(tiny_corpus: TinyCorpus, tmp_path_factory: pytest.TempPathFact
     words = [f"run={run}", "model=debug", "data=debug", "train=debug", "optim=debug", "train.device=cpu"]
     words += [f"data.train_cuts=[{tiny_corpus.train}]", f"data.valid_cuts=[{tiny_corpus.dev}]"]
     words += [f"data.tokenizer={tiny_corpus.tokenizer}", "model.causal=true", "model.chunk_frames=[4]"]
-    steps = ["optim.lr=1e-2", "train.steps=150", "train.validate_every=150", "train.save_every=150"]
+    steps = ["optim.lr=1e-2", "train.steps=200", "train.validate_every=200", "train.save_every=200"]
     assert main(["train", *words, *steps, "model.left_context=8"]) == 0
     return run
 

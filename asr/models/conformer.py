@@ -16,7 +16,7 @@ from asr.models.depthwise import over_time
 from asr.models.dropout import Dropout
 from asr.models.mask import attention_mask, unless_all, valid_frames
 from asr.models.normalize import make_normalize
-from asr.models.packing import pack, unpack
+from asr.models.packing import is_worth_it, pack, unpack
 from asr.models.subsampling import ConvSubsampling
 
 
@@ -143,8 +143,8 @@ class Conformer(nn.Module):
     output: an utterance as a whole is a single chunk with nothing before it, and a narrower mask.
 
     packs: lay the utterances of a batch end to end on a CPU, where nothing is then computed for the padding between
-    them. A GPU would be waited for, and does better with few large operations; what is traced or compiled is of other
-    lengths, too.
+    them, if there is so much of it that this saves time. A GPU would be waited for, and does better with few large
+    operations; what is traced or compiled is of other lengths, too.
     """
 
     def __init__(self, options: ModelOptions) -> None:
@@ -172,16 +172,17 @@ class Conformer(nn.Module):
         """
         x, frames_B = self.subsample(features_BTF, lengths_B)
         context = *self.context, self.choose_chunk() if chunk is None else chunk
-        if self.packs and x.device.type == "cpu" and not torch.compiler.is_compiling():
-            return self.encode_packed(x, frames_B, context), frames_B
+        may_pack = self.packs and x.device.type == "cpu" and not torch.compiler.is_compiling()
+        if may_pack and is_worth_it(sizes := frames_B.tolist(), x.shape[2]):
+            return self.encode_packed(x, sizes, context), frames_B
         mask = attention_mask(frames_B, x.shape[1], *context)
         return self.encode(x, frames_B, mask, self.start(x))[0], frames_B
 
-    def encode_packed(self, x_BTD: Tensor, frames_B: Tensor, context: tuple[int, int, int]) -> Tensor:
+    def encode_packed(self, x_BTD: Tensor, sizes: list[int], context: tuple[int, int, int]) -> Tensor:
         """The layers on whole utterances (B,T,D), end to end; zeros as padding."""
-        sizes: list[int] = frames_B.tolist()
-        x, mask = pack(x_BTD, sizes), attention_mask(frames_B.amax()[None], max(sizes), *context)
-        return unpack(self.encode(x, frames_B.sum()[None], mask, self.start(x), sizes)[0], sizes, x_BTD.shape[1])
+        most, all_1 = max(sizes), torch.tensor([sum(sizes)])
+        x, mask = pack(x_BTD, sizes), attention_mask(torch.tensor([most]), most, *context)
+        return unpack(self.encode(x, all_1, mask, self.start(x), sizes)[0], sizes, x_BTD.shape[1])
 
     def forward_chunk(
         self, features_BTF: Tensor, lengths_B: Tensor, state: EncoderState | None

@@ -411,7 +411,7 @@ def test_a_run_with_another_tokenizer_is_refused(run, tiny_corpus, tmp_path, cap
     status, _, err = asr(capfd, "decode", *words)
     assert status == 2
     assert len(err.splitlines()) == 1
-    assert "step-00000150 was trained with another tokenizer than the run's" in err
+    assert "step-00000200 was trained with another tokenizer than the run's" in err
     assert not (tmp_path / "out").exists()
 
 

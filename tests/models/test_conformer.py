@@ -6,12 +6,17 @@ import pytest
 import torch
 from small_model import small_options
 
-from asr.models import conformer
+from asr.models import conformer, packing
 from asr.models.conformer import Conformer
 from asr.models.ready import make_ready
 from asr.models.subsampling import ConvSubsampling, frame_timing
 
 LENGTHS = [50, 7, 8, 23, 38, 11]
+
+
+@pytest.fixture(autouse=True)
+def even_the_smallest_layers_pack(monkeypatch):
+    monkeypatch.setattr(packing, "WORTH", -1)
 
 
 def build(seed: int = 0, **changes) -> Conformer:
@@ -91,6 +96,14 @@ def test_utterances_laid_end_to_end_have_the_outputs_and_gradients_of_padded_one
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
     assert not padding.any()
     assert padding.numel()
+
+
+def test_utterances_are_laid_end_to_end_where_that_saves_time(monkeypatch):
+    monkeypatch.undo()
+    assert packing.is_worth_it([100, 150, 200], 192)
+    assert not packing.is_worth_it([197, 198, 200], 192)  # hardly any padding
+    assert not packing.is_worth_it([40, 50, 60], 96)  # narrow layers
+    assert not packing.is_worth_it([1000], 512)  # none
 
 
 def test_nothing_is_computed_for_padding_where_utterances_are_laid_end_to_end():
