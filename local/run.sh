@@ -33,14 +33,18 @@ recipe=$(cd "$(dirname "$0")" && pwd)
 unset ASR_SUPERVISED
 
 fail() {
-    echo "run.sh: error: $*" >&2
+    echo "$(basename "$0"): error: $*" >&2
     exit 2
 }
 
 usage() {
     sed -n -e '2,/^[^#]/s/^# \{0,1\}//p' "$0"
     echo
-    sed -n -e '4,/^$/s/^# \{0,1\}//p' "$root/local/run.sh"
+    if [ -n "${study-}" ]; then
+        sed -n -e '3,/^$/s/^# \{0,1\}//p' "$root/local/study.sh"
+    else
+        sed -n -e '4,/^$/s/^# \{0,1\}//p' "$root/local/run.sh"
+    fi
     exit 0
 }
 

@@ -15,6 +15,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from statistics import mean, median, stdev
 
@@ -28,6 +29,7 @@ from asr.score.tables import cells
 from asr.score.wer import Score
 
 DECODED = "decode"
+SEED = re.compile(r"-\d+$")  # how the name of a training ends that has others beside it
 DELAY = re.compile(r"mean (\S+), median \S+, 90 % (\S+), last token (\S+) s")
 FIGURES: dict[str, tuple[str, Callable[[Sequence[float]], float]]] = {
     "step_seconds": ("s a step", median),
@@ -60,14 +62,14 @@ class Choice:
     def name(self) -> str:
         """That of the trainings, without their seeds."""
         name = self.trainings[0].name
-        return name if len(self.trainings) == 1 else re.sub(r"-\d+$", "", name)
+        return name if len(self.trainings) == 1 else SEED.sub("", name)
 
     @property
     def rates(self) -> list[float]:
         """Error rates, percent."""
         return [one.score.errors.rate for one in self.trainings]
 
-    @property
+    @cached_property
     def errors(self) -> dict[str, tuple[int, int]]:
         """Errors and words of each utterance, those of all trainings added up, by its id."""
         found: dict[str, tuple[int, int]] = {}
@@ -97,11 +99,14 @@ def main() -> None:
     options = parser.parse_args()
     try:
         choices = grouped([*read_trainings(options.runs)])
-        text = "\n".join(table([*rows(choices, reference_of(choices, options.against))])) + "\n"
+        reference = reference_of(choices, options.against)
+        text = "\n".join(table([*rows(choices, reference)])) + "\n"
     except InputError as error:
         sys.exit(f"study.py: error: {error}")
     options.table.write_text(text, encoding="utf-8")
     print(text, end="")
+    if reference is None:
+        print(f"held against none: {options.against} has no error rate yet", file=sys.stderr)
     if options.picture:
         draw(choices, options.picture)
 
@@ -143,12 +148,10 @@ def grouped(trainings: Sequence[Training]) -> list[Choice]:
     return [Choice(group) for group in groups.values()]
 
 
-def reference_of(choices: Sequence[Choice], name: str) -> Choice:
-    """The choice of this name, or the first. Raises InputError where there is none."""
-    found = next((one for one in choices if not name or one.name == name), None)
-    if found is None:
-        raise InputError(f"--against {name}: no such choice; there are {', '.join(one.name for one in choices)}")
-    return found
+def reference_of(choices: Sequence[Choice], name: str) -> Choice | None:
+    """The choice of this name, with a seed or without, or the first; None where there is none of this name, yet."""
+    found = (one for one in choices if name in ("", one.name, SEED.sub("", one.name)))
+    return next(found, None)
 
 
 def difference(one: Choice, other: Choice) -> Difference | None:
@@ -165,7 +168,7 @@ def difference(one: Choice, other: Choice) -> Difference | None:
     return paired_difference(words, first, second) if sum(words) else None
 
 
-def rows(choices: Sequence[Choice], reference: Choice) -> Iterator[Sequence[str]]:
+def rows(choices: Sequence[Choice], reference: Choice | None) -> Iterator[Sequence[str]]:
     """The cells of the table, its head first."""
     columns = {
         "": [one.name for one in choices],
@@ -175,7 +178,7 @@ def rows(choices: Sequence[Choice], reference: Choice) -> Iterator[Sequence[str]
         "spread": [f"{stdev(one.rates):.2f}" if len(one.rates) > 1 else "" for one in choices],
         "95 %": [str(one.interval or "") for one in choices],
     }
-    if len(choices) > 1:
+    if reference is not None and len(choices) > 1:
         found = [["", ""] if one is reference else cells(difference(one, reference))[:2] for one in choices]
         columns[f"against {reference.name}"], columns["95 % of that"] = map(list, zip(*found))
     named = [("figures", name, title) for name, (title, _) in FIGURES.items()]

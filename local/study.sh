@@ -5,8 +5,9 @@
 #   --quick          whether all of it runs: 4 steps of a tiny model on 12 utterances, in exp/STUDY-quick
 #   -- KEY=VALUE …   everything after -- goes to each `asr train`, after its own options
 #
-# Each training is exp/STUDY/NAME. The same command goes on where all was when it ended, by whatever; a training that
-# fails is named at the end, and the others are done. One core is enough, and all are the same on it: taskset -c 0 nice bash …
+# Each training is exp/STUDY/NAME. The same command goes on where it was, whatever has ended it; a training that fails is named
+# at the end, and the others are done. What is done stays as it is, whatever options are given then: remove its directory to
+# have it again. One core is enough, and all are the same on it: taskset -c 0 nice bash …
 
 study=$(basename "$0" .sh)
 switches="list quick"
@@ -18,7 +19,8 @@ trained=     # manifests that they train on, separated by commas
 validated=   # manifest of the validations
 evaluated=   # manifest that is decoded: a figure of the table
 quick=
-runs=()      # what the table is of
+runs=()      # what the table is of: all that have been chosen, now or before
+chosen=
 failed=
 
 # Of --quick: whatever the architecture, this one; whatever the schedule, over in 4 steps.
@@ -28,6 +30,7 @@ TINY="model.layers=1 model.heads=2 model.encoder_dim=16 model.feedforward_dim=16
 
 # begin: once options are parsed and the variables above are set.
 begin() {
+    [ "$stage $stop_stage $name" = "0 99 transducer" ] || fail "--stage, --stop-stage and --name mean nothing to a study"
     exp=exp/$study
     [ -z "$quick" ] || exp=$exp-quick
     [ -z "$list" ] || return 0
@@ -35,6 +38,7 @@ begin() {
     for manifest in ${trained//,/ } "$validated" "$evaluated"; do
         [ -f "$manifest" ] || fail "$recipe/$manifest: not there; the head of $0 says what has to be done before"
     done
+    [ -z "$quick" ] || rm -rf "$exp" # or what was tried before would not be tried again
     mkdir -p "$exp"
     [ -z "$quick" ] || shorten
 }
@@ -49,7 +53,11 @@ shorten() {
 # learn NAME KEY=VALUE …: a training and its error rate, unless that is known.
 learn() {
     local run=$exp/$1 status=0
-    is_chosen "$1" || return 0
+    if ! is_chosen "$1"; then
+        [ ! -s "$run/decode/wer.txt" ] || runs=(${runs[@]+"${runs[@]}"} "$run")
+        return 0
+    fi
+    chosen=yes
     if [ -n "$list" ]; then
         printf '%s:' "$1"
         printf ' %s' "${@:2}" ${hydra[@]+"${hydra[@]}"}
@@ -58,7 +66,7 @@ learn() {
     fi
     runs=(${runs[@]+"${runs[@]}"} "$run")
     [ -s "$run/decode/wer.txt" ] || { train_one "$run" "${@:2}" && decode_one "$run"; } || status=$?
-    [ $status -le 128 ] || exit $status # by a signal, which was meant for all
+    case $status in 129 | 130 | 143) exit $status ;; esac # by a signal that was meant for all
     [ $status = 0 ] || failed="$failed $1"
 }
 
@@ -89,8 +97,10 @@ decode_one() {
 
 # tell [OPTION…]: the table of what there is, exp/STUDY/table.md; the exit status is that of the trainings.
 tell() {
+    local status=0
+    [ -n "$chosen" ] || fail "--only $only: there is no such training; see --list"
     [ -z "$list" ] || return 0
-    [ ${#runs[@]} -gt 0 ] || fail "--only $only: there is no such training; see --list"
-    python "$root/local/study.py" ${runs[@]+"${runs[@]}"} --table "$exp/table.md" "$@"
+    python "$root/local/study.py" ${runs[@]+"${runs[@]}"} --table "$exp/table.md" "$@" || status=$?
     [ -z "$failed" ] || fail "these failed:$failed; their reasons are above, and the same command tries them again"
+    return $status
 }

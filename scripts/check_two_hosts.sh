@@ -42,7 +42,7 @@ torchrun --standalone --nproc-per-node 2 "${train[@]}" "run=$dir/local" >"$dir/l
 python - "$dir" <<'PYTHON'
 import json, sys
 
-clocks = ("audio_seconds_per_second", "waiting_share", "peak_mb")
+clocks = ("audio_seconds_per_second", "waiting_share", "step_seconds", "step_cpu_seconds", "peak_mb")
 hosts, local = (
     [{k: v for k, v in json.loads(line).items() if not k.endswith(clocks)} for line in open(f"{sys.argv[1]}/{run}/metrics.jsonl")]
     for run in ("hosts", "local")

@@ -61,7 +61,7 @@ class DataOptions:
     sample_pieces: Optional[float] = option(
         None,
         "draw the pieces of training transcripts, anew in each epoch, by their probabilities to this power, as 0.5; "
-        "of a tokenizer of kind=unigram; null: the likeliest pieces, as in validations",
+        "of a tokenizer of kind=unigram; null: the likeliest pieces, as in validations and for max_memory_mb",
         low=0,
         high=100,
     )

@@ -158,7 +158,7 @@ class SpeechDataset(torch.utils.data.Dataset[Batch]):
         )
 
     def labels_of(self, cut: Cut, features: Tensor, position: Position | None) -> Tensor:
-        """Token ids (U,) of a cut's transcript; drawn in training, where they are to be, but never more than frames."""
+        """Token ids (U,) of a cut's transcript; drawn in training, where they are to be and there are frames enough."""
         text = transcript(cut)
         if self.sampler is None or position is None:
             return torch.tensor(self.encode(text), dtype=torch.long)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from asr.data.augment import keyed_random
@@ -28,17 +29,18 @@ class PieceSampler:
     """Spells the words of a transcript in pieces drawn from all of their spellings, by their probabilities ** `alpha`.
 
     So with 0 all spellings are equally likely. Every draw follows from the run's seed, the epoch and the utterance.
-    Raises InputError where the tokenizer's pieces have no probabilities.
+    frames_for: fewest frames that labels can be trained on. Raises InputError where the tokenizer's pieces have no
+    probabilities.
     """
 
-    def __init__(self, tokenizer: Tokenizer, alpha: float, seed: int) -> None:
+    def __init__(self, tokenizer: Tokenizer, alpha: float, seed: int, frames_for: Callable[[list[int]], int]) -> None:
         log_probs = tokenizer.log_probs
         if log_probs is None:
             raise InputError(
                 f"data.sample_pieces={alpha:g}: this tokenizer's pieces have no probabilities to be drawn by: make "
                 "one that has with `asr tokenizer kind=unigram`"
             )
-        self.tokenizer, self.seed = tokenizer, seed
+        self.tokenizer, self.seed, self.frames_for = tokenizer, seed, frames_for
         self.known = {
             piece: (id_, alpha * log_prob)
             for id_, (piece, log_prob) in enumerate(zip(tokenizer.pieces, log_probs))
@@ -46,15 +48,15 @@ class PieceSampler:
         }
         self.longest = max(map(len, self.known))
 
-    def __call__(self, text: str, epoch: int, cut_id: str, most: int) -> list[int]:
-        """Ids of a transcript; the likeliest ones where those that are drawn are more than `most`.
+    def __call__(self, text: str, epoch: int, cut_id: str, frames: int) -> list[int]:
+        """Ids of a transcript; the likeliest ones where those that are drawn need more frames than there are.
 
         Raises InputError as `Tokenizer.encode` does.
         """
         likeliest = self.tokenizer.encode(text)
         rng = keyed_random("pieces", self.seed, epoch, cut_id)
         drawn = [id_ for word in normalised(text).split(" ") for id_ in self.spell(SPACE + word, rng)]
-        return drawn if len(drawn) <= most else likeliest
+        return drawn if self.frames_for(drawn) <= frames else likeliest
 
     def spell(self, word: str, rng: random.Random) -> list[int]:
         """Ids of a word that begins with SPACE: its last piece is drawn first, and then what comes before."""

@@ -62,14 +62,17 @@ class Admission:
             labels = self.tokenizer.encode(transcript(cut))
         except InputError as error:
             return str(error)
-        have = self.timing.length(frame_count(cut))
-        need = frames_needed(labels) if self.ctc else len(labels) if self.modified else 1
+        have, need = self.timing.length(frame_count(cut)), self.frames_for(labels)
         if have < need:
             return f"{len(labels)} labels need {need} frames, the encoder gives {have}{self.remedy()}"
         if self.limit and not self.limit.fits([cut]):
             needed = self.limit.needed_mb([cut])
             return f"alone it needs {needed:.0f} MB, data.max_memory_mb={self.limit.max_mb:g} is too little"
         return ""
+
+    def frames_for(self, labels: list[int]) -> int:
+        """Fewest frames after subsampling on which `labels` can be trained."""
+        return frames_needed(labels) if self.ctc else len(labels) if self.modified else 1
 
     def remedy(self) -> str:
         """What would help where there are too few frames for the labels, to follow the reason."""

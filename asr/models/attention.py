@@ -144,10 +144,10 @@ class RelativeSelfAttention(nn.Module):
 
     def project_frames(self, x_BTD: Tensor, memory_BSD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (B,T,D) of `x_BTD`, keys and values (B,S,D) of `memory_BSD`."""
-        if memory_BSD is x_BTD:
-            query, key, value = self.query_key_value(x_BTD).chunk(3, dim=2)
-            return query, key, value
         dim, weight, bias = x_BTD.shape[2], self.query_key_value.weight, self.query_key_value.bias
+        if memory_BSD is x_BTD:
+            query, key, value = nn.functional.linear(x_BTD, weight, bias).chunk(3, dim=2)
+            return query, key, value
         query = nn.functional.linear(x_BTD, weight[:dim], bias[:dim])
         key, value = nn.functional.linear(memory_BSD, weight[dim:], bias[dim:]).chunk(2, dim=2)
         return query, key, value

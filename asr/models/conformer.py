@@ -63,14 +63,15 @@ class ConvolutionModule(nn.Module):
         """(B,T,D) → (B,T,D), and what the depthwise convolution read, (B,K+T,D).
 
         past_BKD: what it read in the K frames before; K is kernel_size − 1 where it is causal, else 0.
-        Frames that are not valid count as zeros; None: all are. sizes: see `RelativeSelfAttention.forward`; what was
-        before is the same for all utterances then.
+        Frames that are not valid count as zeros; None: all are. sizes: see `RelativeSelfAttention.forward`; then what
+        was before is the same for all utterances, and what was read is not kept.
         """
         x = nn.functional.glu(self.gate(self.norm(x_BTD)), dim=-1)
         x = x if valid_BT is None else x.masked_fill(~valid_BT[..., None], 0.0)
         read = [after(past_BKD, own) for own in ([x] if sizes is None else torch.split(x, sizes, dim=1))]
         x = joined([over_time(self.depthwise, own) for own in read])
-        return self.dropout(self.output(nn.functional.silu(self.depthwise_norm(x))), sizes), joined(read)
+        x = self.dropout(self.output(nn.functional.silu(self.depthwise_norm(x))), sizes)
+        return x, read[0] if sizes is None else past_BKD
 
 
 def joined(parts: list[Tensor]) -> Tensor:
@@ -144,7 +145,7 @@ class Conformer(nn.Module):
 
     packs: lay the utterances of a batch end to end on a CPU, where nothing is then computed for the padding between
     them, if there is so much of it that this saves time. A GPU would be waited for, and does better with few large
-    operations; what is traced or compiled is of other lengths, too.
+    operations; and what is traced or compiled must not depend on the lengths of one batch.
     """
 
     def __init__(self, options: ModelOptions) -> None:

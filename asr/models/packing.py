@@ -5,17 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-WORTH = 200_000  # products of padding, for each output of a layer's products, that an utterance by itself has to save
+WORTH = 200_000  # padded frames an utterance × dim² from which on packing pays: 5.4 frames of width 192, 22 of 96
 
 
 def is_worth_it(sizes: list[int], dim: int) -> bool:
     """Whether layers of this width take less time for utterances one after the other than for all in their padding.
 
     A frame costs some multiple of dim² operations; an utterance by itself costs calls, whatever its length. The number
-    is between batches of digits, which lose by it, and bucketed ones of read sentences, which gain.
+    is between batches of digits, which lose by it, and bucketed ones of read sentences, which gain. An utterance
+    without frames needs its padding.
     """
     padding = len(sizes) * max(sizes) - sum(sizes)
-    return padding * dim**2 > WORTH * len(sizes)
+    return min(sizes) > 0 and padding * dim**2 > WORTH * len(sizes)
 
 
 def pack(x_BTD: Tensor, sizes: list[int]) -> Tensor:

@@ -74,7 +74,9 @@ class TrainingData:
         if waves:
             require_audio(self.train_cuts)
         drawn, labelled = config.data.sample_pieces, config.train.frame_weight > 0
-        sampler = None if drawn is None else PieceSampler(tokenizer, drawn, config.train.seed)
+        sampler = None
+        if drawn is not None:
+            sampler = PieceSampler(tokenizer, drawn, config.train.seed, self.admission.frames_for)
         self.train_set = SpeechDataset(
             config.model.mel_bins, timing, tokenizer, augmentation, waves, self.views, labelled, sampler
         )

@@ -2,8 +2,8 @@
 # What a trained model is worth to AN4: trainings of as many steps that begin from it, and from nothing.
 #
 # From nothing and from the model, in the model's own BPE and in characters, two seeds each; then, of the model, parts alone
-# are trained. Ten minutes each on one CPU core; the same command goes on where it was. It ends with the table that
-# docs/finetuning.md has. Stages 0 and 1 of run.sh have to be done before.
+# are trained. Ten minutes each on one CPU core; the same command goes on where it was. It ends with a table, of which
+# docs/finetuning.md has the rates. Stages 0 and 1 of run.sh have to be done before.
 #
 #   bash finetune.sh --base DIR [--only NAMES] [--list] [-- KEY=VALUE …]
 #

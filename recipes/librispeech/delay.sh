@@ -26,7 +26,8 @@ begin
 if [ -z "$list" ]; then
     make_tokenizer bpe_500 kind=bpe vocab_size=500
     # Utterances without times, 40 % of them for a word that the aligner's dictionary lacks, would be free to be late.
-    gzip -dc "$trained" | grep '"alignment"' | gzip >"$exp/cuts_timed.jsonl.gz"
+    gzip -dc "$trained" | grep '"alignment"' | gzip >"$exp/cuts_timed.jsonl.gz" ||
+        fail "$recipe/$trained: has no times of words: bash run.sh --mini --align --features --stop-stage 1"
     trained=$exp/cuts_timed.jsonl.gz
 fi
 

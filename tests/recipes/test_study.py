@@ -13,7 +13,6 @@ from conftest import REPOSITORY
 
 from asr.config import FullLossOptions, PrunedLossOptions, TrainConfig, TrainOptions
 from asr.config.schema import list_options, to_yaml
-from asr.errors import InputError
 from asr.score.report import write_report
 from asr.score.wer import Utterance
 
@@ -80,9 +79,9 @@ def test_trainings_in_their_order_and_what_is_done_is_not_done_again(study):
     assert [call.split()[0] for call in done.calls] == 3 * ["train", "decode"]
     runs = "exp/study/one-0 exp/study/one-1 exp/study/other"
     assert done.stdout.splitlines()[-1] == f"table of {runs} --table exp/study/table.md"
-    again = study("--only", "o*r one-0")
+    again = study("--only", "o*r one-0")  # the table is of all that is done
     assert (again.calls, again.returncode) == ([], 0)
-    assert again.stdout == "table of exp/study/one-0 exp/study/other --table exp/study/table.md\n"
+    assert again.stdout == f"table of {runs} --table exp/study/table.md\n"
 
 
 def test_the_plan_runs_nothing(study):
@@ -106,11 +105,29 @@ def test_one_that_fails_is_named_and_the_others_are_done(study):
 def test_a_signal_ends_all(study):
     done = study(failing="one-0", status=143)
     assert (done.returncode, len(done.calls)) == (143, 1)
+    killed = study(failing="one-0", status=137)  # that one alone, for want of memory
+    assert (killed.returncode, len(killed.calls)) == (2, 5)
+
+
+def test_what_failed_is_named_where_there_is_no_table(study, tmp_path):
+    (tmp_path / "local" / "study.py").write_text("raise SystemExit('nothing is done yet')\n")
+    done = study("--only", "other", failing="other")
+    assert (done.returncode, "these failed: other" in done.stderr) == (2, True)
+    assert study("--only", "other").returncode == 1
+
+
+def test_only_some_are_chosen_and_told_of(study):
+    done = study("--only", "other")
+    assert done.stdout.splitlines()[-1] == "table of exp/study/other --table exp/study/table.md"
+    assert (study("--stage", "1").returncode, study("--name", "x").returncode) == (2, 2)
+    told = study("--help").stdout
+    assert "--only NAMES" in told
+    assert "--stage" not in told
 
 
 def test_no_such_training_is_one_line(study):
     done = study("--only", "two")
-    assert (done.returncode, done.stderr) == (2, "run.sh: error: --only two: there is no such training; see --list\n")
+    assert (done.returncode, done.stderr) == (2, "study.sh: error: --only two: there is no such training; see --list\n")
 
 
 @pytest.mark.parametrize("script", ["losses", "delay", "ladder"])
@@ -192,8 +209,12 @@ def test_a_run_without_a_rate_is_named_and_another_may_be_the_reference(table, m
     found = cells_of(table, runs, against="two")
     assert f"no error rate yet: {tmp_path / 'gone'}" in capsys.readouterr().err
     assert (found["one"]["against two"], found["two"]["against two"]) == ("-10.00", "")
-    with pytest.raises(InputError, match="--against three: no such choice; there are one, two"):
-        cells_of(table, runs, against="three")
+    assert "against" not in " ".join(cells_of(table, runs, against="three")["one"])
+
+
+def test_a_choice_is_found_by_its_name_also_while_one_seed_is_there(table, make_run):
+    found = cells_of(table, [make_run("base-0", 12 * [2]), make_run("other", 12 * [3], PrunedLossOptions())], "base")
+    assert (found["base-0"]["against base-0"], found["other"]["against base-0"]) == ("", "+10.00")
 
 
 def test_the_picture_has_what_has_delays(table, make_run, tmp_path):
