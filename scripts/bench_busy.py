@@ -6,7 +6,10 @@ with what `asr` asks for, alone and beside loops that do nothing else, one for e
 beside these loops, at random. Prints audio seconds a second, whether losses are the same, and the seconds that a
 training took to end with a checkpoint.
 
-    python scripts/bench_busy.py --steps 200 --repeats 3 --stops 20
+    python scripts/bench_busy.py --steps 80 8 --repeats 3 1 --stops 20
+
+The first of each two figures is for trainings alone, the second for those beside loops, where one that spins may take
+half a minute a step.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ from asr.cpus import available_cpus
 REPOSITORY = Path(__file__).resolve().parents[1]
 LOOP = [sys.executable, "-c", "while True: pass"]
 WAITING = {"spinning": {"GOMP_SPINCOUNT": "300000"}, "asleep": {}}  # libgomp's own default, and what `asr` asks for
-EVERY = 20  # steps, between lines of metrics
+LINES = 4  # of metrics, at least
 OWN = "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS"
 
 
@@ -47,10 +50,10 @@ def busy(loops: int) -> Iterator[None]:
             one.wait()
 
 
-def train(run: Path, steps: int, waiting: dict[str, str]) -> subprocess.Popen[bytes]:
-    """A training of recipes/digits that has begun."""
+def train(run: Path, steps: int, every: int, waiting: dict[str, str]) -> subprocess.Popen[bytes]:
+    """A training of recipes/digits that has begun. every: steps between lines of metrics."""
     words = ["train", "--config-dir", "conf", "--config-name", "digits", f"run={run}", f"train.steps={steps}"]
-    words += [f"train.log_every={EVERY}", f"train.validate_every={steps + 1}", "data.workers=0"]
+    words += [f"train.log_every={every}", f"train.validate_every={steps + 1}", "data.workers=0"]
     environment = {name: value for name, value in os.environ.items() if name not in OWN}
     environment |= {"PYTHONPATH": str(REPOSITORY), **waiting}
     return subprocess.Popen(
@@ -72,7 +75,7 @@ def lines(run: Path) -> list[dict[str, float]]:
 def measure(run: Path, steps: int, loops: int, waiting: dict[str, str]) -> tuple[float, list[float]]:
     """Audio seconds a second, the median of its lines but the first, and the losses."""
     with busy(loops):
-        if train(run, steps, waiting).wait():
+        if train(run, steps, max(steps // LINES, 1), waiting).wait():
             raise SystemExit(f"the training failed: {run}/train.log")
     logged = lines(run)
     return statistics.median(line["train/audio_seconds_per_second"] for line in logged[1:]), [
@@ -83,7 +86,7 @@ def measure(run: Path, steps: int, loops: int, waiting: dict[str, str]) -> tuple
 def stop(run: Path, after: float, loops: int) -> float:
     """Seconds from SIGTERM, so long after the first line, to the end; raises SystemExit where no checkpoint is left."""
     with busy(loops):
-        training = train(run, 100_000, {})
+        training = train(run, 100_000, 1, {})
         while not lines(run) and training.poll() is None:
             time.sleep(0.05)
         time.sleep(after)
@@ -91,7 +94,7 @@ def stop(run: Path, after: float, loops: int) -> float:
         begun = time.monotonic()
         status = training.wait()
         took = time.monotonic() - begun
-    if status != 128 + signal.SIGTERM or not list((run / "checkpoints").glob("step-*")):
+    if status != 128 + signal.SIGTERM or not list((run / "checkpoints").glob("st*-????????")):
         raise SystemExit(f"status {status}, {sorted(run.glob('checkpoints/*'))}: see {run}/train.log")
     return took
 
@@ -114,15 +117,15 @@ def compare(loops: int, runs: Iterator[Path], steps: int, repeats: int) -> None:
 def main() -> None:
     """Read the options, and measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--steps", type=int, nargs=2, default=(80, 8))
+    parser.add_argument("--repeats", type=int, nargs=2, default=(3, 1))
     parser.add_argument("--stops", type=int, default=20)
     given = parser.parse_args()
     cpus, draw = available_cpus(), random.Random(0)
     with tempfile.TemporaryDirectory() as directory:
         runs = (Path(directory) / str(number) for number in itertools.count())
-        for loops in (0, cpus):
-            compare(loops, runs, given.steps, given.repeats)
+        for loops, steps, repeats in zip((0, cpus), given.steps, given.repeats):
+            compare(loops, runs, steps, repeats)
         took = [stop(next(runs), draw.uniform(0, 5), cpus) for _ in range(given.stops)]
     if took:
         print(f"{cpus} loops, SIGTERM: {statistics.median(took):.1f} s, at most {max(took):.1f} of {len(took)}")
