@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""What a training loses to other work on its CPUs, with threads that spin where they wait and with threads that sleep.
+"""What a training loses to other work on its CPUs, with threads that spin where they wait and with what `asr` asks for.
 
 Trains recipes/digits (run its stages 0 and 1 first) by turns with the spinning that OpenMP begins with by itself and
-with what `asr` asks for, alone and beside loops that do nothing else, one for each CPU; then sends SIGTERM to trainings
+with less, alone and beside loops that do nothing else, one for each CPU; then sends SIGTERM to trainings
 beside these loops, at random. Prints audio seconds a second, whether losses are the same, and the seconds that a
 training took to end with a checkpoint.
 
@@ -33,7 +33,10 @@ from asr.cpus import available_cpus
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 LOOP = [sys.executable, "-c", "while True: pass"]
-WAITING = {"spinning": {"GOMP_SPINCOUNT": "300000"}, "asleep": {}}  # libgomp's own default, and what `asr` asks for
+WAITING = {
+    "spinning": {"GOMP_SPINCOUNT": "300000"},
+    "as asr has it": {},
+}  # libgomp's own default, and what `asr` asks for
 LINES = 4  # of metrics, at least
 OWN = "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS"
 
