@@ -12,9 +12,8 @@ from pathlib import Path, PurePosixPath
 _GROUPS, _OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 _THREADS = "OMP_NUM_THREADS"
 _WAITING = "GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "KMP_BLOCKTIME"  # what says how long OpenMP's threads spin
-BRIEFLY = (
-    "20000"  # turns, some 50 µs; GNU's own 300,000 halve the speed beside other work, none take a sixth of it alone
-)
+# Turns. GNU's own 300,000 halve the speed beside other work; none at all take a sixth of it alone.
+BRIEFLY = "20000"
 
 
 def available_cpus() -> int:

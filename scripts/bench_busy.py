@@ -33,10 +33,7 @@ from asr.cpus import available_cpus
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 LOOP = [sys.executable, "-c", "while True: pass"]
-WAITING = {
-    "spinning": {"GOMP_SPINCOUNT": "300000"},
-    "as asr has it": {},
-}  # libgomp's own default, and what `asr` asks for
+WAITING = {"spinning": {"GOMP_SPINCOUNT": "300000"}, "as asr has it": {}}  # the first is libgomp's own default
 LINES = 4  # of metrics, at least
 OWN = "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS"
 
