@@ -51,6 +51,8 @@ def show(config: CompareConfig) -> int:
 def compare_decodings(paths: Sequence[str]) -> list[str]:
     """Print the tables of directories that were decoded into; returns what of them could not be read, and why."""
     read, faults = read_rates(Path(path) / "wer.txt" for path in paths)
+    if not read:
+        raise InputError(faults[0])
     rates = {str(path): rate for path, rate in read.items()}
     settings, unknown = settings_of(rates)
     print("\n".join(table([*rows(decodings(rates, settings))])))

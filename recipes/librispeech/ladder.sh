@@ -8,17 +8,11 @@
 #   bash ladder.sh [--only NAMES] [--list] [--quick] [-- KEY=VALUE …]
 
 set -euo pipefail
-source "$(dirname "$0")/../../local/run.sh"
-source "$root/local/study.sh"
-parse_options "$@"
-cd "$recipe"
+source "$(dirname "$0")/local/study.sh"
 
-data=data/mini
-trained=$data/fbank/cuts_train.jsonl.gz validated=$data/fbank/cuts_dev.jsonl.gz evaluated=$data/aligned/cuts_dev.jsonl.gz
-common=(--config-dir conf --config-name mini "data.speed_factors=[]" data.workers=0
-    model.subsampling=8 model.encoder_dim=192 model.feedforward_dim=768 model.predictor_dim=192
-    data.tokenizer=data/mini/bpe_500 data.max_seconds=50 optim.lr=1e-3 optim.warmup_steps=500 train.ctc_weight=0
-    train.steps=3400 train.validate_every=850 train.save_every=170 train.log_every=50)
+common+=(model.encoder_dim=192 model.feedforward_dim=768 model.predictor_dim=192
+    "data.tokenizer=$data/bpe_500" optim.lr=1e-3 train.ctc_weight=0
+    train.steps=3400 train.validate_every=850 train.save_every=170)
 begin
 
 # 1,500 utterances of words of one speaker in a new order, beside those of the corpus; of --quick others stand for them.

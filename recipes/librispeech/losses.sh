@@ -10,17 +10,10 @@
 #   bash losses.sh [--only NAMES] [--list] [--quick] [-- KEY=VALUE …]
 
 set -euo pipefail
-source "$(dirname "$0")/../../local/run.sh"
-source "$root/local/study.sh"
-parse_options "$@"
-cd "$recipe"
+source "$(dirname "$0")/local/study.sh"
 
-data=data/mini
-trained=$data/fbank/cuts_train.jsonl.gz validated=$data/fbank/cuts_dev.jsonl.gz evaluated=$data/aligned/cuts_dev.jsonl.gz
-common=(--config-dir conf --config-name mini "data.speed_factors=[]" data.workers=0
-    model.subsampling=8 model.layers=4 data.tokenizer=data/mini/bpe_200 data.max_seconds=50
-    optim.lr=2e-3 optim.warmup_steps=500 train.ctc_weight=0.3
-    train.steps=2400 train.validate_every=800 train.save_every=200 train.log_every=50)
+common+=(model.layers=4 "data.tokenizer=$data/bpe_200" optim.lr=2e-3 train.ctc_weight=0.3
+    train.steps=2400 train.validate_every=800 train.save_every=200)
 begin
 [ -n "$list" ] || make_tokenizer bpe_200 kind=bpe vocab_size=200
 

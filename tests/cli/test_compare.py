@@ -140,6 +140,9 @@ def test_what_was_decoded_and_is_damaged_costs_itself_alone(make_run, tmp_path, 
         assert f"not read: {run}/decode_test/decode.json: is no record of a decoding" in err
         assert ("decode_dev/wer.txt: not a WER line" in err) == (shown == 2)
         assert err.endswith(f"files of what was decoded that could not be read: {shown}; see above\n")
+    assert main(["compare", f"{run}/decode_dev"]) == 2  # there is nothing to make a table of
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n"), "decode_dev/wer.txt: not a WER line" in err) == ("", 1, True)
     multirun.report([tmp_path / "a"])  # whose trainings have not failed
     assert "decode_dev/wer.txt: not a WER line" in capsys.readouterr().err
 

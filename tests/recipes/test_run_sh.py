@@ -90,6 +90,7 @@ def test_impossible_options_are_one_line(run_sh, words, message):
 SCRIPTS = [
     *sorted(REPOSITORY.glob("local/*.sh")),
     *sorted(REPOSITORY.glob("recipes/*/*.sh")),
+    *sorted(REPOSITORY.glob("recipes/*/local/*.sh")),
     *REPOSITORY.glob("scripts/*.sh"),
 ]
 FORBIDDEN = {
