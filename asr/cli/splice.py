@@ -47,7 +47,7 @@ def main(config: SpliceConfig) -> None:
 def spliced_cuts(config: SpliceConfig, speakers: dict[str, Vocabulary], language: str) -> Iterator[Cut]:
     """The new cuts, one by one, their audio written."""
     name = Path(config.output).name.split(".")[0].removeprefix("cuts_")  # or two sets would share audio and ids
-    strings = random_strings(speakers, config.count, config.shortest, config.longest, config.seed)
+    strings = random_strings(speakers, config.count, config.shortest, config.longest, config.together, config.seed)
     for number, (speaker, words) in enumerate(strings):
         samples, items = join(words)
         path = Path(config.audio).absolute() / f"{name}-{number:05d}.flac"

@@ -291,6 +291,7 @@ class SpliceConfig:
     count: int = option(1000, "new utterances", low=1)
     shortest: int = option(3, "words in a new utterance at least", low=1)
     longest: int = option(8, "words in a new utterance at most", low=1)
+    together: int = option(1, "words in a row, at most, that are taken from an utterance as they were said", low=1)
     edge_seconds: float = option(0.3, "audio that the first and the last word of an utterance keep outside", low=0)
     seed: int = option(0, "seed of the choice of words", low=0, high=2**63 - 1)
 

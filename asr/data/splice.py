@@ -1,15 +1,16 @@
 """New utterances from the words of others: a speaker's words, cut out by their times and joined in a new order.
 
 Few sentences are soon known by heart; in strings like these neither the first word nor the order tells anything
-(aligned data augmentation, Lam et al., Interspeech 2021, with words of one speaker). All words are held in memory:
-115 MB for each hour of speech.
+(aligned data augmentation, Lam et al., Interspeech 2021, with words of one speaker). Of a large vocabulary few words
+are said with silence around them, so a word may bring those along that follow it, as they run into each other. All
+words are held in memory: 115 MB for each hour of speech.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
@@ -30,13 +31,15 @@ Vocabulary = dict[str, list["SpokenWord"]]
 class SpokenWord:
     """A word with half of the pause to each side.
 
-    samples: (n,) int16, 16 kHz. start, duration: of the word itself, seconds from the first sample.
+    samples: (n,) int16, 16 kHz. start, duration: of the word itself, seconds from the first sample. following: the word
+    after it in its utterance, whose samples go on where these end.
     """
 
     text: str
     samples: np.ndarray
     start: float
     duration: float
+    following: SpokenWord | None = field(default=None, repr=False, compare=False)
 
 
 def cut_words(cut: Cut, edge_seconds: float) -> list[SpokenWord]:
@@ -50,15 +53,12 @@ def cut_words(cut: Cut, edge_seconds: float) -> list[SpokenWord]:
     samples = as_int16(load_samples(cut))
     inner = [(word.end + after.start) / 2 for word, after in pairwise(words)]
     bounds = [max(words[0].start - edge_seconds, 0.0), *inner, min(words[-1].end + edge_seconds, cut.duration)]
-    return [
-        SpokenWord(
-            word.symbol,
-            samples[round(begin * SAMPLING_RATE) : round(end * SAMPLING_RATE)],
-            word.start - begin,
-            word.duration,
-        )
-        for word, (begin, end) in zip(words, pairwise(bounds))
-    ]
+    spoken: list[SpokenWord] = []
+    for word, (begin, end) in reversed(list(zip(words, pairwise(bounds)))):
+        inside = samples[round(begin * SAMPLING_RATE) : round(end * SAMPLING_RATE)]
+        following = spoken[-1] if spoken else None
+        spoken.append(SpokenWord(word.symbol, inside, word.start - begin, word.duration, following))
+    return spoken[::-1]
 
 
 def speaker_of(cut: Cut) -> str:
@@ -87,18 +87,32 @@ def by_speaker(cuts: Iterable[Cut], edge_seconds: float, skipped: list[Skipped])
 
 
 def random_strings(
-    speakers: Mapping[str, Vocabulary], count: int, shortest: int, longest: int, seed: int
+    speakers: Mapping[str, Vocabulary], count: int, shortest: int, longest: int, together: int, seed: int
 ) -> Iterator[tuple[str, list[SpokenWord]]]:
-    """`count` speakers and strings of their words: every speaker, length, and word of a speaker equally likely."""
+    """`count` speakers and strings of their words: every speaker, length, and word of a speaker equally likely.
+
+    together: a word that is drawn brings up to `together` − 1 of those that follow it, any number equally likely.
+    """
     draw = random.Random(seed)
     names = sorted(speakers)
     for _ in range(count):
         speaker = draw.choice(names)
         words = sorted(speakers[speaker])
-        yield (
-            speaker,
-            [draw.choice(speakers[speaker][draw.choice(words)]) for _ in range(draw.randint(shortest, longest))],
-        )
+        string: list[SpokenWord] = []
+        wanted = draw.randint(shortest, longest)
+        while len(string) < wanted:
+            word = draw.choice(speakers[speaker][draw.choice(words)])
+            most = draw.randint(1, together) if together > 1 else 1
+            string += run_of(word, min(most, wanted - len(string)))
+        yield speaker, string
+
+
+def run_of(word: SpokenWord, most: int) -> list[SpokenWord]:
+    """A word and what follows it in its utterance, `most` words at most."""
+    run = [word]
+    while len(run) < most and (following := run[-1].following):
+        run.append(following)
+    return run
 
 
 def join(words: list[SpokenWord]) -> tuple[np.ndarray, list[AlignmentItem]]:
@@ -108,7 +122,18 @@ def join(words: list[SpokenWord]) -> tuple[np.ndarray, list[AlignmentItem]]:
         start = samples / SAMPLING_RATE + word.start
         items.append(AlignmentItem(word.text, round(start, 4), round(word.duration, 4)))
         samples += len(word.samples)
-    return np.concatenate([faded(word.samples) for word in words]), items
+    return np.concatenate([faded(run) for run in runs(words)]), items
+
+
+def runs(words: list[SpokenWord]) -> Iterator[np.ndarray]:
+    """The samples of words that were said one after the other, together."""
+    run = [words[0].samples]
+    for word, after in pairwise(words):
+        if word.following is not after:
+            yield np.concatenate(run)
+            run = []
+        run.append(after.samples)
+    yield np.concatenate(run)
 
 
 def faded(samples: np.ndarray) -> np.ndarray:

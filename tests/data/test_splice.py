@@ -66,14 +66,38 @@ def speaker_words(texts):
 
 def test_strings_are_of_one_speaker_and_every_word_is_equally_likely():
     speakers = {"jo": speaker_words(["NO"] * 9 + ["YES"]), "al": speaker_words(["MAY"])}
-    strings = list(random_strings(speakers, 4000, 3, 8, seed=0))
-    assert strings == list(random_strings(speakers, 4000, 3, 8, seed=0))
+    strings = list(random_strings(speakers, 4000, 3, 8, 1, seed=0))
+    assert strings == list(random_strings(speakers, 4000, 3, 8, 1, seed=0))
     assert {len(words) for _, words in strings} == set(range(3, 9))
     for speaker, words in strings:
         assert {word.text for word in words} <= set(speakers[speaker])
     first = [words[0].text for speaker, words in strings if speaker == "jo"]
     assert 0.45 < first.count("YES") / len(first) < 0.55
     assert 0.45 < len(first) / len(strings) < 0.55
+
+
+def test_a_word_brings_those_along_that_follow_it(cut):
+    utterance = cut_words(cut, 0.3)
+    speakers = {"jo": {word.text: [word] for word in utterance}}
+    strings = [words for _, words in random_strings(speakers, 600, 3, 3, 2, seed=0)]
+    assert {len(words) for words in strings} == {3}
+    brought = sum(words[1] is words[0].following for words in strings if words[0] is not utterance[-1]) / 400
+    assert 0.58 < brought < 0.75  # in half of the cases, and by chance in a third of the others
+    samples, items = join(utterance)
+    assert np.array_equal(samples[FADE_SAMPLES:-FADE_SAMPLES], whole(utterance)[FADE_SAMPLES:-FADE_SAMPLES])
+    assert [item.start for item in items] == pytest.approx([0.3, 0.8, 1.3])
+    samples, _ = join([*utterance[1:], utterance[0]])
+    clicking = whole([*utterance[1:], utterance[0]])
+    joint = len(whole(utterance[1:]))
+    differ = (samples != clicking).nonzero()[0]
+    outer = FADE_SAMPLES, len(samples) - FADE_SAMPLES
+    inner = [place for place in differ if outer[0] <= place < outer[1]]
+    assert inner
+    assert all(abs(place - joint) <= FADE_SAMPLES for place in inner)
+
+
+def whole(words):
+    return np.concatenate([word.samples for word in words])
 
 
 def test_joined_words_keep_their_times_and_do_not_click():
