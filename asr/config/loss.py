@@ -122,6 +122,12 @@ class PrunedLossOptions(PackedLossOptions):
         low=0,
         only_with="bounds=simple",
     )
+    aligned_batches: int = option(
+        0,
+        "training batches, at first, whose label positions are those around the alignment, where it is known",
+        low=0,
+        only_with="bounds=simple",
+    )
     lm_scale: float = option(
         0.25, "share of the simple loss that sees the predictor alone", low=0, high=1, only_with="bounds=simple"
     )
@@ -132,7 +138,7 @@ class PrunedLossOptions(PackedLossOptions):
     @property
     def uses_alignment(self) -> bool:
         """See `LossOptions`."""
-        return self.bounds == "alignment"
+        return self.bounds == "alignment" or self.aligned_batches > 0
 
 
 LOSSES: dict[str, type[LossOptions]] = {

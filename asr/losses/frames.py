@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from asr.frames import UNALIGNED
+from asr.losses.count import BatchCount
 
 
 class FrameLoss(nn.Module):
@@ -16,14 +17,11 @@ class FrameLoss(nn.Module):
     the first `until` training batches, so that what is learnt last is not where another model heard the pieces.
     """
 
-    batches: Tensor
-
     def __init__(self, dim: int, vocab_size: int, weight: float, until: int) -> None:
         super().__init__()
         self.output = nn.Linear(dim, vocab_size)
         self.weight, self.until = weight, until
-        self.register_buffer("batches", torch.zeros((), dtype=torch.long))
-        self.is_over = False  # known without waiting for a GPU
+        self.batch_count = BatchCount(self)
 
     def forward(self, encoder_out_BTD: Tensor, labels_BT: Tensor) -> Tensor:
         """Loss (B,), nats, of the frames whose labels are not UNALIGNED; 0, with no gradient, where none is."""
@@ -32,7 +30,4 @@ class FrameLoss(nn.Module):
 
     def next_weight(self) -> float:
         """The weight of this training batch, which is counted."""
-        done = self.until if self.is_over else int(self.batches)
-        self.is_over = done >= self.until
-        self.batches += 1
-        return self.weight * max(1 - done / self.until, 0.0)
+        return self.weight * max(1 - self.batch_count.next() / self.until, 0.0)

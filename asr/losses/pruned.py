@@ -13,10 +13,12 @@ from asr.arcs.standard import standard_arcs
 from asr.config import PrunedLossOptions
 from asr.errors import InputError
 from asr.losses.base import LossOutput, LossSizes, TransducerLoss
+from asr.losses.count import BatchCount
 from asr.losses.packed import AlignedLoss, PackedLoss
 from asr.losses.simple import SimpleJoiner
+from asr.nodes.band import unaligned
 from asr.nodes.base import Nodes, all_nodes
-from asr.nodes.pruned import aligned_nodes, fixed_width_nodes, massive_nodes
+from asr.nodes.pruned import aligned_nodes, fixed_width_nodes, massive_nodes, occupation_near
 from asr.ops.joint.reference import LossInputs
 from asr.ops.lattice.paths import lattice_loss
 
@@ -49,9 +51,10 @@ class PrunedLoss(PackedLoss):
     pruned loss is computed on. Both weights move to their final values over the first `warmup_batches` training
     batches, since the choice is poor at first; outside of training they are final. The simple joiner's arcs are the
     standard ones, whatever the others are.
-    """
 
-    batches: Tensor
+    In the first `aligned_batches` training batches nodes are those around the alignment instead, where it is known: a
+    schedule of two losses, of which the restricted one learns where labels are, and the other that they may move.
+    """
 
     def __init__(self, sizes: LossSizes, options: PrunedLossOptions) -> None:
         super().__init__(sizes, options)
@@ -62,16 +65,21 @@ class PrunedLoss(PackedLoss):
         self.simple_rules = replace(self.rules, arcs=standard_arcs(self.rules.topology))
         self.prune_range, self.prune_mass = options.prune_range, options.prune_mass
         self.scales, self.warmup_batches = (options.simple_scale, options.pruned_scale), options.warmup_batches
-        self.register_buffer("batches", torch.zeros((), dtype=torch.long))
+        self.aligned_batches = options.aligned_batches
+        self.batch_count = BatchCount(self)
 
     def compute(self, inputs: LossInputs, rules: ArcRules) -> LossOutput:
-        """See `TransducerLoss.compute`."""
+        """See `TransducerLoss.compute`. Raises InputError where an alignment is to be used, and there is none."""
+        counted = self.training and torch.is_grad_enabled()
+        done = self.batch_count.next() if counted else None
         simple, occupation_BTU = self.simple_loss(inputs)
         if inputs.consistency:  # both views have the same nodes
             occupation_BTU = (occupation_BTU + other_view(occupation_BTU, 0)) / 2
+        if done is not None and done < self.aligned_batches:
+            occupation_BTU = self.aligned_occupation(inputs, occupation_BTU)
         nodes, widened_B = self.choose_nodes(inputs, occupation_BTU)
         out = self.packed_loss(inputs, nodes, rules, simple.detach())
-        simple_scale, pruned_scale = self.current_scales()
+        simple_scale, pruned_scale = self.scales_after(done)
         return replace(
             out,
             per_utterance=simple_scale * simple + pruned_scale * out.per_utterance,
@@ -96,13 +104,19 @@ class PrunedLoss(PackedLoss):
             return fixed_width_nodes(*lengths, occupation_BTU, self.prune_range, topology)
         return massive_nodes(*lengths, occupation_BTU, self.prune_mass, topology)
 
-    def current_scales(self) -> tuple[Tensor | float, Tensor | float]:
-        """Weights of the simple and of the pruned loss; counts a training batch. What is counted on a GPU stays there:
-        to read it would be to wait."""
-        done: Tensor | float = 1.0
-        if self.training and torch.is_grad_enabled():
-            if self.warmup_batches:
-                done = (self.batches.double() / self.warmup_batches).clamp(max=1.0)
-            self.batches += 1
+    def aligned_occupation(self, inputs: LossInputs, occupation_BTU: Tensor) -> Tensor:
+        """The occupation, or where an alignment is known one that is around it."""
+        if inputs.alignment is None:
+            raise InputError(f"loss.aligned_batches={self.aligned_batches} needs `alignment`, (B,U); -1 where unknown")
+        near_BTU = occupation_near(inputs.encoder_frames, inputs.label_lengths, inputs.alignment)
+        unaligned_B11 = unaligned(inputs.alignment, inputs.label_lengths)[:, None, None]
+        near_BTU, unaligned_B11 = (
+            values.to(occupation_BTU.device, non_blocking=True) for values in (near_BTU, unaligned_B11)
+        )
+        return occupation_BTU.where(unaligned_B11, near_BTU.to(occupation_BTU.dtype))
+
+    def scales_after(self, batches: int | None) -> tuple[float, float]:
+        """Weights of the simple and of the pruned loss after so many training batches; None: outside of training."""
+        done = 1.0 if batches is None or not self.warmup_batches else min(batches / self.warmup_batches, 1.0)
         simple, pruned = (start + done * (end - start) for start, end in zip(WARMUP_START, self.scales))
         return simple, pruned

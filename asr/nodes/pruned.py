@@ -45,16 +45,22 @@ def aligned_nodes(
 
     alignment_BU: (B,U), as in `band_nodes`. Returns what `fixed_width_nodes` returns.
     """
+    near_BTU = occupation_near(frames_B, label_lengths_B, alignment_BU)
+    width_B = (label_lengths_B + 1).where(unaligned(alignment_BU, label_lengths_B), width)
+    return fixed_width_nodes(frames_B, label_lengths_B, near_BTU, width_B, topology)
+
+
+def occupation_near(frames_B: Tensor, label_lengths_B: Tensor, alignment_BU: Tensor) -> Tensor:
+    """(B,T,U+1), 1 at the position that an alignment is at, and a share e⁻¹ of it for each position away from that.
+
+    So a window of a given width has most of it if that position is its middle.
+    """
     used_BU = valid_frames(label_lengths_B, alignment_BU.shape[1])
     frame_BT = torch.arange(int(frames_B.max()), device=frames_B.device).repeat(len(frames_B), 1)
     emitted_BU = alignment_BU.cummax(1).values.where(used_BU, int(frames_B.max()))
     position_BT = torch.searchsorted(emitted_BU.contiguous(), frame_BT, right=True)
     position_U = torch.arange(alignment_BU.shape[1] + 1, device=frames_B.device)
-    near_BTU = (
-        -(position_U - position_BT[..., None]).abs().double()
-    ).exp()  # so a window has most if this is its middle
-    width_B = (label_lengths_B + 1).where(unaligned(alignment_BU, label_lengths_B), width)
-    return fixed_width_nodes(frames_B, label_lengths_B, near_BTU, width_B, topology)
+    return (-(position_U - position_BT[..., None]).abs().double()).exp()
 
 
 def best_start(occupation_BTU: Tensor, label_lengths_B: Tensor, width_B: Tensor, highest_B: Tensor) -> Tensor:

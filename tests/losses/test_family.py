@@ -203,14 +203,34 @@ def test_the_simple_joiner_is_trained(joiner, batch):
 
 def test_scales_warm_up_and_are_remembered(joiner, batch):
     loss = make_loss("pruned", simple_scale=0.5, pruned_scale=1.0, warmup_batches=4)
-    seen = [loss.current_scales() for _ in range(6)]
+    seen = [loss.scales_after(loss.batch_count.next()) for _ in range(6)]
     assert seen == [
         pytest.approx(pair) for pair in [(1, 0.1), (0.875, 0.325), (0.75, 0.55), (0.625, 0.775), (0.5, 1), (0.5, 1)]
     ]
     assert int(loss.state_dict()["batches"]) == 6
-    loss.eval()
-    assert loss.current_scales() == (0.5, 1.0)
+    loss.eval()(joiner, **batch)
+    assert loss.scales_after(None) == (0.5, 1.0)
     assert int(loss.batches) == 6
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+def test_the_first_batches_are_restricted_to_the_alignment_and_a_restart_knows_which(joiner, batch, topology):
+    options = {"prune_range": 2, "topology": topology}
+    batch["encoder_frames"], batch["label_lengths"] = torch.tensor([5, 5, 5, 3]), torch.tensor([2, 2, 2, 0])
+    batch["alignment"][:3] = torch.tensor([[3, 4, 0, 0], [0, 1, 0, 0], [-1, -1, 0, 0]])
+    by_alignment = make_loss("pruned", bounds="alignment", **options)(joiner, **batch).parts["transducer"]
+    by_itself = make_loss("pruned", **options)(joiner, **batch).parts["transducer"]
+    assert not torch.isclose(by_alignment, by_itself)[:2].any()
+    loss = make_loss("pruned", aligned_batches=3, **options)
+    for restricted in (True, True, True, False, False):
+        found = loss(joiner, **batch).parts["transducer"]
+        torch.testing.assert_close(found[2:], by_itself[2:])
+        torch.testing.assert_close(found[:2], (by_alignment if restricted else by_itself)[:2])
+        torch.testing.assert_close(loss.eval()(joiner, **batch).parts["transducer"], by_itself)  # and is not counted
+        saved, loss = loss.state_dict(), make_loss("pruned", aligned_batches=3, **options)
+        loss.load_state_dict(saved)
+    with pytest.raises(InputError, match=r"loss\.aligned_batches=3 needs `alignment`"):
+        make_loss("pruned", aligned_batches=3, **options)(joiner, **batch | {"alignment": None})
 
 
 def test_prune_mass_keeps_more_where_more_is_asked(joiner, batch):

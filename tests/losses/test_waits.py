@@ -21,6 +21,7 @@ CASES = {
     "ar": {"name": "ar", "topology": "modified"},
     "pruned": {"name": "pruned", "am_scale": 0.1},
     "pruned, mass": {"name": "pruned", "prune_mass": 0.9, "topology": "constrained", "delay_penalty": 0.1},
+    "pruned, alignment at first": {"name": "pruned", "aligned_batches": 9},
     "pruned, alignment": {"name": "pruned", "bounds": "alignment"},
     "tdt": {"name": "optimized", "arcs": "tdt", "joint": "chunked"},
     "views": {"name": "optimized", "consistency": 0.2, "joint": "chunked"},
