@@ -24,13 +24,13 @@ from asr.errors import InputError
 from asr.runs.directory import RunDirectory
 from asr.runs.result import read_metrics, read_result, section
 from asr.score.bootstrap import Difference, Interval, paired_difference, rate_interval
+from asr.score.delay import read_delays
 from asr.score.report import read_score
 from asr.score.tables import cells
 from asr.score.wer import Score
 
 DECODED = "decode"
 SEED = re.compile(r"-\d+$")  # how the name of a training ends that has others beside it
-DELAY = re.compile(r"mean (\S+), median \S+, 90 % (\S+), last token (\S+) s")
 FIGURES: dict[str, tuple[str, Callable[[Sequence[float]], float]]] = {
     "step_seconds": ("s a step", median),
     "step_cpu_seconds": ("s of CPU", median),
@@ -132,12 +132,6 @@ def read_training(run: Path) -> Training:
     columns = {name: [line[name] for line in late if name in line] for name in FIGURES}
     figures = {name: summary(columns[name]) for name, (_, summary) in FIGURES.items() if columns[name]}
     return Training(run.name, options, read_score(run / DECODED), figures, read_delays(run / DECODED / "delay.txt"))
-
-
-def read_delays(path: Path) -> dict[str, float]:
-    """Delays of emission, seconds; those that are known."""
-    found = DELAY.search(path.read_text(encoding="utf-8")) if path.is_file() else None
-    return {name: float(value) for name, value in zip(DELAYS, found.groups()) if value != "unknown"} if found else {}
 
 
 def grouped(trainings: Sequence[Training]) -> list[Choice]:

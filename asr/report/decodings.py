@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,21 +11,20 @@ from pathlib import Path
 from asr.errors import InputError
 from asr.report.runs import Run
 from asr.score.comparison import Comparison, compare
+from asr.score.delay import read_delays
 from asr.score.record import Record, read_record
 from asr.score.report import HYPOTHESES, Rate, mark, read_rate, read_score
 from asr.score.wer import Score, ScoredUtterance
 
 MOST_ERRORS = 12  # of a kind that are listed
-DELAY = re.compile(r"delay: mean (?P<mean>\S+), .*90 % (?P<late>\S+), last token (?P<last>\S+)")  # of delay.txt
 
 
 @dataclass(frozen=True)
 class Decoding:
     """A directory that a run was decoded into.
 
-    run: its place among the runs. score: of all utterances; rate: what wer.txt tells of it. delay: emission delays,
-    seconds: "mean", "late" (90 % are earlier) and "last" (of last tokens), as text; empty where they are not known.
-    record: what it was decoded with, where there is a record of it.
+    run: its place among the runs. score: of all utterances; rate: what wer.txt tells of it. delay: what
+    `read_delays` returns. record: what it was decoded with, where there is a record of it.
     """
 
     run: int
@@ -34,7 +32,7 @@ class Decoding:
     path: Path
     score: Score
     rate: Rate
-    delay: dict[str, str]
+    delay: dict[str, float]
     record: Record | None = None
 
     @property
@@ -89,11 +87,10 @@ def rank(decoding: Decoding) -> tuple[bool, str, float]:
 
 def read_decoding(run: int, path: Path) -> Decoding:
     """One of them, with its errors counted again. Raises InputError where it is damaged."""
-    rate, delay = read_rate(path / "wer.txt"), path / "delay.txt"
+    rate, delay = read_rate(path / "wer.txt"), read_delays(path / "delay.txt")
     if not (path / HYPOTHESES).is_file():
         raise InputError(f"{path}: its {HYPOTHESES} is gone; decode again, or delete the directory")
-    told = DELAY.match(delay.read_text(encoding="utf-8", errors="replace")) if delay.is_file() else None
-    return Decoding(run, path.name, path, read_score(path), rate, told.groupdict() if told else {}, read_record(path))
+    return Decoding(run, path.name, path, read_score(path), rate, delay, read_record(path))
 
 
 def differences(group: Sequence[Decoding]) -> Iterator[tuple[Decoding, Decoding, Comparison]]:

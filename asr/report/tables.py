@@ -55,7 +55,7 @@ def rates(content: Content) -> list[Column]:
 
 def seconds(decoding: Decoding, name: str) -> str:
     """One of its delays; "" where it is not known."""
-    return f"{decoding.delay[name]} s" if name in decoding.delay else ""
+    return f"{decoding.delay[name]:.3f} s" if name in decoding.delay else ""
 
 
 def decoded_with(record: Record | None) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from kaldialign import align
@@ -15,6 +18,7 @@ from asr.frames import FrameTiming
 from asr.score.wer import GAP, Utterance
 
 Words = Mapping[str, Sequence[AlignmentItem]]
+LINE = re.compile(r"delay: mean (?P<mean>\S+), median (?P<median>\S+), 90 % (?P<late>\S+), last token (?P<last>\S+) s")
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,19 @@ class Delays:
             f"delay: mean {mean:.3f}, median {median:.3f}, 90 % {late:.3f}, last token {last} s "
             f"[ {len(self.tokens)} tokens, {self.utterances} utterances ]"
         )
+
+
+def read_delays(path: Path) -> dict[str, float]:
+    """Seconds of a line of `Delays` in a file: "mean", "median", "late" (90 % are earlier) and "last" (of last tokens).
+
+    Only those that are known; none where the file is not there.
+    """
+    told = LINE.search(path.read_text(encoding="utf-8", errors="replace")) if path.is_file() else None
+    found: dict[str, float] = {}
+    for name, value in told.groupdict().items() if told else ():
+        with suppress(ValueError):  # "unknown"
+            found[name] = float(value)
+    return found
 
 
 def emission_delays(utterances: Iterable[Utterance], words: Words) -> Delays:

@@ -130,10 +130,13 @@ def test_no_such_training_is_one_line(study):
     assert (done.returncode, done.stderr) == (2, "study.sh: error: --only two: there is no such training; see --list\n")
 
 
-@pytest.mark.parametrize("script", ["losses", "delay", "ladder"])
+STUDIES = ["librispeech/losses", "librispeech/delay", "librispeech/ladder", "digits/alignment", "an4/alignment"]
+
+
+@pytest.mark.parametrize("script", STUDIES)
 def test_every_training_of_the_studies_has_options_that_there_are(script):
     told = {**os.environ, "ASR_SUPERVISED": "yes"}
-    path = REPOSITORY / "recipes" / "librispeech" / f"{script}.sh"
+    path = REPOSITORY / "recipes" / f"{script}.sh"
     plan = subprocess.run(["bash", path, "--list"], capture_output=True, text=True, env=told)
     trainings = dict(line.split(":", 1) for line in plan.stdout.splitlines())
     assert len(trainings) == len(plan.stdout.splitlines()) >= 11  # each has a name of its own

@@ -5,7 +5,7 @@ import pytest
 from lhotse.supervision import AlignmentItem
 
 from asr.models.subsampling import frame_timing
-from asr.score.delay import emission_delays, first_word_latencies
+from asr.score.delay import emission_delays, first_word_latencies, read_delays
 from asr.score.wer import Utterance
 
 TIMING = frame_timing(4)
@@ -72,7 +72,7 @@ def test_without_times_or_tokens_there_are_no_delays():
     assert delays("", [], []).metrics() == {}
 
 
-def test_the_line_has_mean_median_90_percent_and_last():
+def test_the_line_has_mean_median_90_percent_and_last_and_is_read_again(tmp_path):
     utterances, words = [], {}
     for n, late in enumerate(np.linspace(0, 1, 11)):
         words[str(n)] = [AlignmentItem("A", 0.0, 1.0)]
@@ -82,6 +82,14 @@ def test_the_line_has_mean_median_90_percent_and_last():
         "delay: mean 0.350, median 0.250, 90 % 0.810, last token 0.350 s [ 11 tokens, 11 utterances ]"
     )
     assert found.metrics() == pytest.approx({"delay": 0.35, "last_delay": 0.35})
+    for text, known in (
+        (found.line(), {"mean": 0.35, "median": 0.25, "late": 0.81, "last": 0.35}),
+        (found.line().replace("token 0.350", "token unknown"), {"mean": 0.35, "median": 0.25, "late": 0.81}),
+        ("delay: none, of 11 utterances with times of words", {}),
+    ):
+        (tmp_path / "delay.txt").write_text(f"{text}\nfirst word: none\n")
+        assert read_delays(tmp_path / "delay.txt") == known
+    assert read_delays(tmp_path / "nothing.txt") == {}
 
 
 def test_the_first_word_is_known_once_its_chunk_has_been_heard():
