@@ -54,8 +54,8 @@ class Writer(Protocol):
         """Write a file."""
 
 
-def facts_of(config: PackageConfig, trained: Trained) -> tuple[Facts, list[Path]]:
-    """What a run has to give, and exports in its directory that are of other weights.
+def facts_of(config: PackageConfig, trained: Trained) -> tuple[Facts, list[str]]:
+    """What a run has to give, and what of its directory is not packed and why: exports of other weights, damaged rates.
 
     Raises InputError where a named export is none of these weights.
     """
@@ -73,13 +73,16 @@ def facts_of(config: PackageConfig, trained: Trained) -> tuple[Facts, list[Path]
     names = [export.name for export in exports]
     for name in (name for name in names if names.count(name) > 1):
         raise InputError(f"exports: two are called {name}: rename one")
-    scores = [
-        Score(path.parent.name, read_rates(path), other_weights(path.parent, trained))
-        for path in sorted(run.glob("*/wer.txt"))
-    ]
+    left_out = [f"{path}: an export of other weights" for path in found if path not in [one.path for one in exports]]
+    scores: list[Score] = []
+    for path in sorted(run.glob("*/wer.txt")):
+        try:
+            scores.append(Score(path.parent.name, read_rates(path), other_weights(path.parent, trained)))
+        except InputError as error:
+            left_out.append(str(error))
     info = state.load(trained.last, []).info
     facts = Facts(scores, exports, utterances_of(RunDirectory(run)), info.get("asr"), info.get("init"))
-    return facts, [path for path in found if path not in [export.path for export in exports]]
+    return facts, left_out
 
 
 def utterances_of(run: RunDirectory) -> int | None:
@@ -193,7 +196,7 @@ def pack(config: PackageConfig, trained: Trained) -> list[str]:
             write(name, content)
             lines.append(f"{name}  {len(content) / 1e6:.1f} MB")
         write(SUMS, "".join(sums).encode())
-    return lines + [f"left out {path}: an export of other weights" for path in left_out]
+    return lines + [f"left out {one}" for one in left_out]
 
 
 def check_output(output: Path) -> None:

@@ -36,6 +36,10 @@ def run(tmp_path_factory):
         (directory / name).mkdir()
         (directory / name / "wer.txt").write_text("%WER 6.53 [ 37 / 567, 3 ins, 4 del, 30 sub ] test\n")
         write_record(directory / name, Record("1.0", "", "step-00000001", digest, "", False, "cpu", {}))
+    for name, rates, record in (("decode_torn", b"\xff", "{}"), ("decode_unknown", b"%WER 1 [ 1 / 100 ] test\n", "{")):
+        (directory / name).mkdir()
+        (directory / name / "wer.txt").write_bytes(rates)
+        (directory / name / "decode.json").write_text(record)
     (directory / "data.json").write_text(
         json.dumps({"data.train_cuts": {"utterances": 793, "sha256": "", "seconds": [1, 2, 3, 4, 5, 6, 7, 8]}})
     )
@@ -112,7 +116,9 @@ def test_the_same_run_gives_the_same_bytes(run, package, tmp_path):
     assert files(again) == files(package)
     if again.suffix == ".zip":
         assert again.read_bytes() == package.read_bytes()
-    assert lines[-1] == f"left out {run / 'old'}: an export of other weights"
+    assert [line.split(": ")[0] for line in lines if line.startswith("left out")] == [
+        f"left out {run / name}" for name in ("old", "decode_torn/wer.txt", "decode_unknown/decode.json")
+    ]
     packed(run, again)  # in its place
     assert b"CC BY" not in files(again)["README.md"]
     assert [path.name for path in tmp_path.iterdir()] == [again.name]
