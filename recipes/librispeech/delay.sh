@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # How late a causal encoder emits on mini LibriSpeech, and what makes it earlier at what price in errors.
 #
-# 12 trainings of 20 to 30 minutes on one core, 5 hours in all: without a restriction, between bounds of an alignment that end 0 to
+# 10 trainings of 30 to 40 minutes on one core, 6 hours in all: without a restriction, between bounds of an alignment that end 0 to
 # 0.32 s after a piece, with FastEmit, and with a delay penalty. BPE of 500, an encoder that sees no future beyond its chunk
 # of 4 frames, 0.32 s; decoded as a stream in such chunks. It ends with a table and a picture, exp/delay/{table.md,picture.png}.
 # Delays are against the times of pocketsphinx, and of words that are right. Stages 0 and 1 of `run.sh --mini --align --features`
@@ -13,7 +13,7 @@ set -euo pipefail
 source "$(dirname "$0")/local/study.sh"
 
 common+=(model.layers=4 model.causal=true "model.chunk_frames=[4]" "data.tokenizer=$data/bpe_500" optim.lr=2e-3 train.ctc_weight=0.3
-    train.steps=3000 train.validate_every=1000 train.save_every=200)
+    train.steps=4000 train.validate_every=2000 train.save_every=100 train.average_last=3)
 decoding=(streaming=true decode.chunk_seconds=0.32)
 begin
 if [ -z "$list" ]; then
@@ -33,9 +33,7 @@ done
 learn pruned loss=pruned
 learn pruned-alignment loss=pruned loss.bounds=alignment
 # shellcheck disable=SC2086 # words
-for weight in 0.01 0.03; do
-    learn fastemit-$weight $EXACT loss.fastemit=$weight
-    learn penalty-$weight $EXACT loss.delay_penalty=$weight
-done
-learn ar-2-fastemit loss=ar loss.left_frames=25 loss.right_frames=2 loss.fastemit=0.01
+learn fastemit $EXACT loss.fastemit=0.02
+learn penalty $EXACT loss.delay_penalty=0.02
+learn ar-2-fastemit loss=ar loss.left_frames=25 loss.right_frames=2 loss.fastemit=0.02
 tell --picture "$exp/picture.png"

@@ -8,7 +8,9 @@
 #   --mini           the same as --set mini
 #   --vocab-size N   pieces of the tokenizer (default: 500)
 #   --align          find the times of the words (for loss=ar, loss.bounds=alignment and emission delays)
-#   --features       compute features beforehand, at three speeds, instead of on the fly
+#   --splice N       train on N new utterances of the words of others, too (with --align)
+#   --features       compute features beforehand, at several speeds, instead of on the fly
+#   --speeds LIST    which, beside that of the recording (default: 0.9,1.1)
 #   --musan DIR      mix noise into half of the training utterances, of a copy of MUSAN ("download": of a download, 11 GB)
 #   --rooms SHARE    put this share of the training utterances into simulated rooms
 #   --shar           train from tar files, read from front to back (Lhotse Shar): for a shared or slow file system
@@ -19,7 +21,8 @@
 #                                        data/SET/cuts_{train,dev,test-clean,test-other}.jsonl.gz
 #   stage 1  tokenizer                   data/SET/bpe_N
 #            with --align                data/SET/aligned/cuts_*.jsonl.gz
-#            with --features             data/SET/fbank/cuts_{train,dev}.jsonl.gz
+#            with --splice               data/SET/aligned/cuts_spliced.jsonl.gz
+#            with --features             data/SET/fbank/cuts_{train,spliced,dev}.jsonl.gz
 #            with --shar                 shar_train beside the training manifest
 #   stage 2  train                       exp/NAME
 #   stage 3  decode and score, average of the last checkpoints, with each search there is
@@ -27,11 +30,13 @@
 
 set -euo pipefail
 source "$(dirname "$0")/../../local/run.sh"
-set=100h vocab_size=500 musan= rooms=0 jobs=2 scheduler=
-switches="mini align features shar" settings="set vocab-size musan rooms jobs scheduler"
+set=100h vocab_size=500 splice=0 speeds=0.9,1.1 musan= rooms=0 jobs=2 scheduler=
+switches="mini align features shar" settings="set vocab-size splice speeds musan rooms jobs scheduler"
 parse_options "$@"
 [ -z "$musan" ] || [ "$musan" = download ] || resolve musan
 [ -z "$features" ] || [ "$musan$rooms" = 0 ] || fail "--features cannot go with --musan and --rooms, which need the audio"
+[ "$splice" = 0 ] || [ -n "$align" ] || fail "--splice $splice needs the times of words: give --align, too"
+[ "$splice" = 0 ] || [ -z "$shar" ] || fail "--splice cannot go with --shar"
 cd "$recipe"
 
 [ -z "$mini" ] || set=mini
@@ -40,7 +45,8 @@ splits="train dev test-clean test-other" evaluated="test-clean test-other"
 [ "$set" != mini ] || splits="train dev" evaluated=dev # mini LibriSpeech has no test part
 data=data/$set
 cuts=$data${align:+/aligned}
-trained=$cuts
+trained=$cuts parts=train
+[ "$splice" = 0 ] || parts="train spliced"
 [ -z "$features" ] || trained=$data/fbank
 
 if stage_is 0 "manifests"; then
@@ -56,13 +62,17 @@ if stage_is 1 "tokenizer${align:+, times of the words}${features:+, features}${s
     for split in ${align:+$splits}; do
         align_words "$split" "${workers[@]}"
     done
-    [ -z "$features" ] || make_features train "$cuts" "speed_factors=[0.9,1.1]" "${workers[@]}"
+    [ "$splice" = 0 ] || splice_words "$cuts" "$splice" shortest=8 longest=30 together=4
+    for split in ${features:+$parts}; do
+        make_features "$split" "$cuts" "speed_factors=[$speeds]" "${workers[@]}"
+    done
     [ -z "$features" ] || make_features dev "$cuts" "${workers[@]}"
     [ -z "$shar" ] || make_shar train "$trained" "${workers[@]}"
 fi
 
 if stage_is 2 "train"; then
     source=$trained/cuts_train.jsonl.gz
+    [ "$splice" = 0 ] || source=$source,$trained/cuts_spliced.jsonl.gz
     [ -z "$shar" ] || source=$trained/shar_train
     asr train --config-dir conf --config-name "$set" run="exp/$name" "data.tokenizer=$data/bpe_$vocab_size" \
         "data.train_cuts=[$source]" "data.valid_cuts=[$trained/cuts_dev.jsonl.gz]" \

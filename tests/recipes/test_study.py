@@ -139,7 +139,7 @@ def test_every_training_of_the_studies_has_options_that_there_are(script):
     path = REPOSITORY / "recipes" / f"{script}.sh"
     plan = subprocess.run(["bash", path, "--list"], capture_output=True, text=True, env=told)
     trainings = dict(line.split(":", 1) for line in plan.stdout.splitlines())
-    assert len(trainings) == len(plan.stdout.splitlines()) >= 11  # each has a name of its own
+    assert len(trainings) == len(plan.stdout.splitlines()) >= 10  # each has a name of its own
     given = {word.partition("=")[0] for words in trainings.values() for word in words.split()}
     assert given - {*list_options(TrainConfig)} <= {"loss", "optim"}
 
