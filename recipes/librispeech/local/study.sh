@@ -8,5 +8,5 @@ cd "$recipe" || exit
 
 data=data/mini
 trained=$data/fbank/cuts_train.jsonl.gz validated=$data/fbank/cuts_dev.jsonl.gz evaluated=$data/aligned/cuts_dev.jsonl.gz
-common=(--config-dir conf --config-name mini "data.speed_factors=[]" data.workers=0 data.max_seconds=50
+common=(--config-dir conf --config-name study "data.speed_factors=[]" data.workers=0 data.max_seconds=50
     model.subsampling=8 optim.warmup_steps=500 train.log_every=50)
