@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -73,7 +74,10 @@ class History:
 
     def columns(self) -> list[list[float]]:
         """parent, token, frame and log-probability of all labels."""
-        return [torch.cat(values).tolist() for values in zip(*self.chunks)] if self.chunks else [[]] * 4
+        if not self.chunks:
+            return [[]] * 4
+        columns: list[list[float]] = on_host([torch.cat(values) for values in zip(*self.chunks)])
+        return columns
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,7 @@ class BeamSearch:
         self.scorer = ScorerSum(scorers, self.device)
         self.max_symbols_per_frame = max_symbols_per_frame
         self.labels_stay = (0, 1) in self.arcs.moves
-        self.frames_A, self.emits_A = torch.tensor(self.arcs.moves, device=self.device).T
+        self.frames_A, self.emits_A = torch.tensor(self.arcs.moves).T.to(self.device)
         self.furthest = int(self.frames_A.max())
 
     def begin(self, batch: int) -> Session:
@@ -197,11 +201,15 @@ class BeamSearch:
 
     def refresh(self, beam: Beam) -> Beam:
         """Bring the predictor's output and the scorer's state of extended hypotheses up to date."""
-        at = beam.predicted_BKJ[..., 0].isnan().nonzero(as_tuple=True)
-        context = beam.context_BKC[at]
-        predicted = beam.predicted_BKJ.index_put(at, self.model.predict_next(context))
-        state = beam.state_BKS.index_put(at, self.scorer.advance(beam.state_BKS[at], context[:, -1]))
-        return replace(beam, predicted_BKJ=predicted, state_BKS=state)
+        new_BK = beam.predicted_BKJ[..., 0].isnan()  # all are computed: which they are is not waited for
+        label_BK = beam.context_BKC[..., -1].where(new_BK, 0)
+        predicted_NJ = self.model.predict_next(beam.context_BKC.flatten(0, 1))
+        state_NS = self.scorer.advance(beam.state_BKS.flatten(0, 1), label_BK.flatten())
+        return replace(
+            beam,
+            predicted_BKJ=predicted_NJ.view_as(beam.predicted_BKJ),
+            state_BKS=state_NS.view_as(beam.state_BKS),
+        )
 
     def merge(self, beams: list[Beam]) -> Beam:
         """The best hypotheses of several beams; those of the same labels are one, with the path of the likelier."""
@@ -262,8 +270,12 @@ class BeamSession:
     @torch.inference_mode()
     def read(self, encoder_out_BTJ: Tensor, frames_B: Tensor) -> None:
         """See `Session`."""
-        for t in range(int(frames_B.max())):
-            (rows,) = (t < frames_B).nonzero(as_tuple=True)
+        longest_first_B = frames_B.argsort(descending=True)
+        everyone_B = torch.arange(len(frames_B), device=frames_B.device)
+        lengths = frames_B.cpu().tolist()  # all that is waited for but for scorers
+        for t in range(max(lengths)):
+            count = sum(length > t for length in lengths)
+            rows = longest_first_B[:count] if count < len(lengths) else everyone_B
             self.read_frame(encoder_out_BTJ[rows, t], rows)
 
     def read_frame(self, encoded: Tensor, rows: Tensor) -> None:
@@ -280,8 +292,7 @@ class BeamSession:
         beam, columns = self.beam, self.history.columns()
         final_BK = self.search.scorer.final(beam.state_BKS.flatten(0, 1)).view_as(beam.added_BK)
         total, order = (beam.total_BK + final_BK).sort(dim=1, descending=True)
-        links = beam.link_BK.gather(1, order)
-        rows = zip(links.tolist(), total.tolist())
+        rows = zip(*on_host((beam.link_BK.gather(1, order), total)))
         found = [[trace(link, columns, score) for link, score in zip(*row) if score > -math.inf] for row in rows]
         return [self.ordered(hypotheses) or [Hypothesis([], [], math.nan, [])] for hypotheses in found]
 
@@ -306,13 +317,18 @@ def widened(beam: Beam, size: int) -> Beam:
     return wider
 
 
-def trace(link: int, columns: list[list[float]], score: float) -> Hypothesis:
+def on_host(tensors: Sequence[Tensor]) -> Any:
+    """Lists of the numbers in tensors of one shape, by one copy."""
+    return torch.stack([values.double() for values in tensors]).cpu().tolist()
+
+
+def trace(link: float, columns: list[list[float]], score: float) -> Hypothesis:
     """The hypothesis that ends with the label at `link` of a history's columns."""
     parents, tokens, frames, log_probs = columns
     places = []
     while link >= 0:
-        places.append(link)
-        link = int(parents[link])
+        places.append(int(link))
+        link = parents[places[-1]]
     places.reverse()
     return Hypothesis(
         [int(tokens[n]) for n in places],

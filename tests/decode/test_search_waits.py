@@ -11,6 +11,7 @@ from random_models import TableAutomaton, TableScorer, random_encoded, random_mo
 from waits import DEVICE, Away, Waits, moved
 
 from asr.decode import greedy
+from asr.decode.beam import BeamSearch
 from asr.decode.greedy import GreedySearch, Part
 from asr.decode.greedy_graph import Graphs
 from asr.decode.scorer import Tabulated
@@ -64,6 +65,21 @@ def test_where_scorers_know_where_labels_lead_they_are_not_waited_for(monkeypatc
             counts.append(waits.count - before)
     most = max(len(best.tokens) + int(length) for length, (best,) in zip(frames, found))
     assert counts[1] <= math.ceil(most / 4) + 1 < counts[0]
+
+
+@pytest.mark.parametrize("kind", ["standard", "tdt modified"])
+def test_beam_search_waits_for_the_lengths_of_each_part_and_for_what_was_found(kind):
+    (model, arcs), (encoded, frames) = model_of(kind), random_encoded(0, 4, 6)
+    expected = search_all(BeamSearch(model, 3, arcs, 2), encoded, frames)
+    with torch.inference_mode(), Waits() as waits:
+        session = BeamSearch(moved(model), 3, arcs, 2).begin(len(frames))
+        for t in (0, 3):
+            session.read(Away(encoded[:, t : t + 3]), Away((frames - t).clamp(0, 3)))
+        found = session.best()
+    assert waits.count == 2 + 2, waits.where
+    for hypotheses, wanted in zip(found, expected, strict=True):
+        assert [one.tokens for one in hypotheses] == [one.tokens for one in wanted]
+        assert [one.score for one in hypotheses] == pytest.approx([one.score for one in wanted])
 
 
 @pytest.mark.parametrize("kind", KINDS[::2])
