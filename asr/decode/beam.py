@@ -6,7 +6,6 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -74,10 +73,7 @@ class History:
 
     def columns(self) -> list[list[float]]:
         """parent, token, frame and log-probability of all labels."""
-        if not self.chunks:
-            return [[]] * 4
-        columns: list[list[float]] = on_host([torch.cat(values) for values in zip(*self.chunks)])
-        return columns
+        return [torch.cat(values).cpu().tolist() for values in zip(*self.chunks)] if self.chunks else [[]] * 4
 
 
 @dataclass(frozen=True)
@@ -292,7 +288,8 @@ class BeamSession:
         beam, columns = self.beam, self.history.columns()
         final_BK = self.search.scorer.final(beam.state_BKS.flatten(0, 1)).view_as(beam.added_BK)
         total, order = (beam.total_BK + final_BK).sort(dim=1, descending=True)
-        rows = zip(*on_host((beam.link_BK.gather(1, order), total)))
+        links = beam.link_BK.gather(1, order)
+        rows = zip(links.cpu().tolist(), total.cpu().tolist())
         found = [[trace(link, columns, score) for link, score in zip(*row) if score > -math.inf] for row in rows]
         return [self.ordered(hypotheses) or [Hypothesis([], [], math.nan, [])] for hypotheses in found]
 
@@ -317,18 +314,13 @@ def widened(beam: Beam, size: int) -> Beam:
     return wider
 
 
-def on_host(tensors: Sequence[Tensor]) -> Any:
-    """Lists of the numbers in tensors of one shape, by one copy."""
-    return torch.stack([values.double() for values in tensors]).cpu().tolist()
-
-
-def trace(link: float, columns: list[list[float]], score: float) -> Hypothesis:
+def trace(link: int, columns: list[list[float]], score: float) -> Hypothesis:
     """The hypothesis that ends with the label at `link` of a history's columns."""
     parents, tokens, frames, log_probs = columns
     places = []
     while link >= 0:
-        places.append(int(link))
-        link = parents[places[-1]]
+        places.append(link)
+        link = int(parents[link])
     places.reverse()
     return Hypothesis(
         [int(tokens[n]) for n in places],

@@ -286,7 +286,7 @@ class GreedySession:
         """See `Session`."""
         state = self.state
         columns = [*joined(self.labels), (state.score_B + self.search.scorer.final(state.state_BS))[:, None]]
-        table = torch.cat([values.double() for values in columns], dim=1).cpu()  # at once
+        table = torch.cat([values.to(state.score_B.dtype) for values in columns], dim=1).cpu()  # at once
         scores, labels_BNC = table[:, -1].tolist(), table[:, :-1].reshape(len(table), 3, -1).transpose(1, 2)
         rows, steps = labels_BNC[..., 0].nonzero(as_tuple=True)
         del self.labels[1:]
