@@ -62,6 +62,21 @@ def reproducible(device: torch.device) -> Iterator[None]:
             options.fill_uninitialized_memory = fills
 
 
+@contextlib.contextmanager
+def waits_are_counted() -> Iterator[list[str]]:
+    """A line for every time that the host waits for a GPU in the block, as torch finds them, once it is over."""
+    waits: list[str] = []
+    mode = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            yield waits
+        finally:
+            torch.cuda.set_sync_debug_mode(mode)
+            waits += [str(one.message) for one in caught if "synchronizing CUDA operation" in str(one.message)]
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether this says that there is too little memory, on a GPU or here, where torch has no exception of its own."""
     on_cpu = isinstance(error, RuntimeError) and NO_MEMORY.search(str(error)) is not None

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib.util
 import os
@@ -11,13 +10,12 @@ import re
 import subprocess
 import sys
 import time
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "decode")]
 
 import torch  # noqa: E402
 
@@ -26,6 +24,7 @@ if not torch.cuda.is_available():
 
 from torch import Tensor, nn  # noqa: E402
 
+from asr.device import waits_are_counted  # noqa: E402
 from asr.losses import TransducerLoss, make  # noqa: E402
 from asr.losses.base import NotFiniteError  # noqa: E402
 from asr.models.joiner import Joiner  # noqa: E402
@@ -201,25 +200,13 @@ def waits() -> Row:
     for name in LOSSES:
         loss, batch = make_loss(name, 256, 500), make_batch(8, 200, 40, 256, 500, torch.float32)
         torch.autograd.grad(batch.loss(loss).sum(), batch.leaves)  # compiles
-        with waiting_is_counted() as forward:
+        with waits_are_counted() as forward:
             total = batch.loss(loss).sum()
-        with waiting_is_counted() as backward:
+        with waits_are_counted() as backward:
             torch.autograd.grad(total, batch.leaves)
         passed += len(forward) <= 2 and not backward
         counted.append(f"{name} {len(forward)}+{len(backward)}")
     return Row(passed, len(LOSSES), figures="; ".join(counted))
-
-
-@contextlib.contextmanager
-def waiting_is_counted() -> Iterator[list[warnings.WarningMessage]]:
-    """A warning for every wait in the block, as torch finds them."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        torch.cuda.set_sync_debug_mode("warn")
-        try:
-            yield caught
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
 
 
 def kernel_times(output: Path) -> Row:
@@ -284,29 +271,78 @@ def training_step(output: Path) -> Row:
 
 
 def searches() -> Row:
-    """Hypotheses of random models by greedy and beam search, against those of the CPU."""
+    """Hypotheses of random models by greedy search, as a CUDA graph and step by step, and by beam search, against those
+    of the CPU; whether the graph could be made and for how little it waits; and how long they take.
+    """
     if missing := missing_modules():
         return Row(skipped=f"not installed: {missing}")
     if not GPU:
         return NO_GPU
-    from random_models import random_encoded, random_model
+    from arcs_by_definition import KINDS
+
+    passed = [same for kind in KINDS for seed in range(5) for same in same_hypotheses(kind, seed)]
+    few_waits, figures = search_times(32, 250, 512, 500)
+    return Row(sum(passed) + few_waits, len(passed) + 1, figures=figures)
+
+
+def same_hypotheses(kind: str, seed: int) -> list[bool]:
+    """Whether searches of models with some arcs find on the device what they find on the CPU."""
+    from arcs_by_definition import arcs_of
+    from random_models import TableAutomaton, TableScorer, random_encoded, random_model
 
     from asr.decode.beam import BeamSearch
     from asr.decode.greedy import GreedySearch
+    from asr.decode.scorer import Tabulated
 
-    passed = tried = 0
-    for seed in range(20):
-        found = []
-        for device in ("cpu", "cuda"):
-            model = random_model(seed).to(device)
-            encoded, frames = random_encoded(seed)
-            for search in (GreedySearch(model), BeamSearch(model, beam=4)):
-                session = search.begin(len(frames))
+    found: list[list[object]] = []
+    graphs = []
+    for device in (torch.device("cpu"), DEVICE):
+        arcs, extra = arcs_of(kind, 6)
+        model, scores = random_model(seed, 6, extra).to(device), TableScorer(6, seed)
+        scorers = [[], [Tabulated(TableAutomaton(scores), 1.0, device)]]
+        greedy = [GreedySearch(model, 2, arcs, scorer, 0.5) for scorer in ([], *scorers)]
+        greedy[1].graphs = None
+        graphs.append(greedy[0].graphs)
+        found.append([])
+        for search in (*greedy, *(BeamSearch(model, 4, arcs, 2, scorer) for scorer in scorers)):
+            session = search.begin(8)
+            for part in range(2):
+                encoded, frames = random_encoded(seed + part, 8, 12 - 4 * part)
                 session.read(encoded.to(device), frames.to(device))
-                found.append([[hypothesis.tokens for hypothesis in best[:1]] for best in session.best()])
-        passed += (found[0] == found[2]) + (found[1] == found[3])
-        tried += 2
-    return Row(passed, tried)
+            found[-1].append([(one.tokens, one.frames, round(one.score, 2)) for (one, *_) in session.best()])
+    made = graphs[1] is not None and not graphs[1].refused
+    return [made or not GPU, *(there == here for there, here in zip(*found))]
+
+
+def search_times(utterances: int, frames: int, width: int, vocab_size: int) -> tuple[bool, str]:
+    """Whether greedy search waits for a batch as seldom as it should; milliseconds of searches."""
+    from random_models import random_model
+
+    from asr.decode.beam import BeamSearch
+    from asr.decode.greedy import STEPS, GreedySearch
+    from asr.decode.search import search_all
+
+    model = random_model(0, vocab_size, joiner_dim=width, predictor_dim=width).float().to(DEVICE)
+    with torch.no_grad():
+        model.predictor_projection.weight.mul_(width**-0.5)
+        model.joiner.output.weight.mul_(2 * width**-0.5)
+        model.joiner.output.bias[0] += 3  # a label in some of the frames
+    encoded = torch.randn(utterances, frames, width, device=DEVICE)
+    frames_B = torch.full((utterances,), frames, device=DEVICE)
+    graphed, plain = GreedySearch(model, 5), GreedySearch(model, 5)
+    plain.graphs = None
+    taken = []
+    for name, search in {"graph": graphed, "step by step": plain, "beam 4": BeamSearch(model, 4)}.items():
+        search_all(search, encoded, frames_B)  # captures, chooses kernels
+        started = time.perf_counter()
+        found = search_all(search, encoded, frames_B)
+        labels = sum(len(best.tokens) for best, *_ in found)
+        taken.append(f"{name} {1e3 * (time.perf_counter() - started):.1f} ms ({labels} labels)")
+    with waits_are_counted() as waits:
+        found = search_all(graphed, encoded, frames_B)
+    steps = frames + max(len(best.tokens) for (best,) in found)  # at most
+    figures = f"{utterances} × {frames} frames: {', '.join(taken)}; greedy search waits {len(waits)} times"
+    return len(waits) <= steps / STEPS + 2, figures
 
 
 def with_root() -> dict[str, str]:

@@ -66,10 +66,14 @@ class TableAutomaton:
 
 
 @torch.no_grad()
-def outputs(model, kind, encoded_J, labels, blank_penalty):
-    """What the joiner says of a node, `blank_penalty` nats taken off its blanks."""
-    predicted_J = model.predict(torch.tensor([labels], dtype=torch.long))[0, -1]
-    z = model.joiner(encoded_J, predicted_J)
+def outputs(model, kind, encoded_J, labels, blank_penalty, predicted=None):
+    """What the joiner says of a node, `blank_penalty` nats taken off its blanks; the predictor is not asked again of
+    labels that are in `predicted`, where it puts them.
+    """
+    predicted, labels = {} if predicted is None else predicted, tuple(labels)
+    if labels not in predicted:
+        predicted[labels] = model.predict(torch.tensor([labels], dtype=torch.long))[0, -1]
+    z = model.joiner(encoded_J, predicted[labels])
     z[0] -= blank_penalty
     z[model.vocab_size :] -= blank_penalty * kind.startswith("multi_blank")
     return z

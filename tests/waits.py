@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
+from torch import nn
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -33,7 +36,15 @@ def values_of(value):
     return value.values if isinstance(value, Away) else value
 
 
-class Waits(TorchDispatchMode):
+class Mode(TorchDispatchMode):
+    """A mode without torch.compile, which takes 3 s to import."""
+
+    @classmethod
+    def _should_skip_dynamo(cls):
+        return False
+
+
+class Waits(Mode):
     """Computes with tensors `Away`, and counts in `count` and names in `where` what waits for them."""
 
     def __init__(self):
@@ -77,3 +88,48 @@ def waits(operation, args, kwargs):
     if packet is aten.repeat_interleave:
         return kwargs.get("output_size") is None
     return packet is aten.segment_reduce and not kwargs.get("unsafe", False)
+
+
+def moved(module):
+    """The module with its parameters and buffers `Away`."""
+    away = copy.deepcopy(module)
+    for part in away.modules():
+        for name, parameter in part.named_parameters(recurse=False):
+            part._parameters[name] = nn.Parameter(Away(parameter.detach()))
+        for name, values in part.named_buffers(recurse=False):
+            part._buffers[name] = Away(values)
+    return away
+
+
+class Recorded(Mode):
+    """Every operation of a block, to be done again on what is in the same tensors by then, as by a CUDA graph."""
+
+    def __init__(self):
+        super().__init__()
+        self.done = []
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        assert not waits(operation, args, kwargs or {}), operation
+        result = operation(*args, **(kwargs or {}))
+        self.done.append((operation, args, kwargs or {}, result))
+        return result
+
+    def replay(self):
+        now = {}  # what is in a tensor this time
+
+        def value_of(value):
+            return now.get(id(value), value)
+
+        for operation, args, kwargs, before in self.done:
+            result = operation(*pytree.tree_map(value_of, args), **pytree.tree_map(value_of, kwargs))
+            pairs = zip(pytree.tree_leaves(before), pytree.tree_leaves(result), strict=True)
+            now |= {id(old): new for old, new in pairs if isinstance(old, torch.Tensor)}
+        for before in self.results:
+            before.copy_(value_of(before))
+
+
+def recorded(function, given):
+    """`asr.decode.greedy_graph.cuda_graph` without CUDA."""
+    with Recorded() as graph:
+        graph.results = function(*given)
+    return graph, graph.results

@@ -73,7 +73,7 @@ class History:
 
     def columns(self) -> list[list[float]]:
         """parent, token, frame and log-probability of all labels."""
-        return [torch.cat(values).tolist() for values in zip(*self.chunks)] if self.chunks else [[]] * 4
+        return [torch.cat(values).cpu().tolist() for values in zip(*self.chunks)] if self.chunks else [[]] * 4
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class BeamSearch:
         self.scorer = ScorerSum(scorers, self.device)
         self.max_symbols_per_frame = max_symbols_per_frame
         self.labels_stay = (0, 1) in self.arcs.moves
-        self.frames_A, self.emits_A = torch.tensor(self.arcs.moves, device=self.device).T
+        self.frames_A, self.emits_A = torch.tensor(self.arcs.moves).T.to(self.device)
         self.furthest = int(self.frames_A.max())
 
     def begin(self, batch: int) -> Session:
@@ -197,11 +197,15 @@ class BeamSearch:
 
     def refresh(self, beam: Beam) -> Beam:
         """Bring the predictor's output and the scorer's state of extended hypotheses up to date."""
-        at = beam.predicted_BKJ[..., 0].isnan().nonzero(as_tuple=True)
-        context = beam.context_BKC[at]
-        predicted = beam.predicted_BKJ.index_put(at, self.model.predict_next(context))
-        state = beam.state_BKS.index_put(at, self.scorer.advance(beam.state_BKS[at], context[:, -1]))
-        return replace(beam, predicted_BKJ=predicted, state_BKS=state)
+        new_BK = beam.predicted_BKJ[..., 0].isnan()  # all are computed: which they are is not waited for
+        label_BK = beam.context_BKC[..., -1].where(new_BK, 0)
+        predicted_NJ = self.model.predict_next(beam.context_BKC.flatten(0, 1))
+        state_NS = self.scorer.advance(beam.state_BKS.flatten(0, 1), label_BK.flatten())
+        return replace(
+            beam,
+            predicted_BKJ=predicted_NJ.view_as(beam.predicted_BKJ),
+            state_BKS=state_NS.view_as(beam.state_BKS),
+        )
 
     def merge(self, beams: list[Beam]) -> Beam:
         """The best hypotheses of several beams; those of the same labels are one, with the path of the likelier."""
@@ -262,8 +266,12 @@ class BeamSession:
     @torch.inference_mode()
     def read(self, encoder_out_BTJ: Tensor, frames_B: Tensor) -> None:
         """See `Session`."""
-        for t in range(int(frames_B.max())):
-            (rows,) = (t < frames_B).nonzero(as_tuple=True)
+        longest_first_B = frames_B.argsort(descending=True)
+        everyone_B = torch.arange(len(frames_B), device=frames_B.device)
+        lengths = frames_B.cpu().tolist()  # all that is waited for but for scorers
+        for t in range(max(lengths)):
+            count = sum(length > t for length in lengths)
+            rows = longest_first_B[:count] if count < len(lengths) else everyone_B
             self.read_frame(encoder_out_BTJ[rows, t], rows)
 
     def read_frame(self, encoded: Tensor, rows: Tensor) -> None:
@@ -281,7 +289,7 @@ class BeamSession:
         final_BK = self.search.scorer.final(beam.state_BKS.flatten(0, 1)).view_as(beam.added_BK)
         total, order = (beam.total_BK + final_BK).sort(dim=1, descending=True)
         links = beam.link_BK.gather(1, order)
-        rows = zip(links.tolist(), total.tolist())
+        rows = zip(links.cpu().tolist(), total.cpu().tolist())
         found = [[trace(link, columns, score) for link, score in zip(*row) if score > -math.inf] for row in rows]
         return [self.ordered(hypotheses) or [Hypothesis([], [], math.nan, [])] for hypotheses in found]
 

@@ -2,22 +2,91 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from asr.arcs.base import LABEL, ArcSet
+from asr.arcs.base import ArcSet, at_least_float32
 from asr.arcs.standard import standard_arcs
+from asr.decode.greedy_graph import Graphs
 from asr.decode.scorer import LabelScorer, ScorerSum
 from asr.decode.search import Hypothesis, Session, with_blank_penalty
 from asr.models.transducer import Transducer
 
 ROWS = 256  # nodes that are evaluated at a time: enough for a product of matrices to be fast, few to be in vain
 MOST_AHEAD = 8  # frames of an utterance
-MOST_LOGITS = 1 << 22  # of nodes that were passed, kept for their probabilities: 16 MB
+MOST_LOGITS = 1 << 22  # of nodes whose probabilities are yet to be made: 16 MB
+STEPS = 16  # after which a search waits for the GPU, to see whether there are frames left
+
+
+class State(NamedTuple):
+    """Where B utterances stand.
+
+    context_BC: last labels; state_BS: the scorers' state after them, or before the last one where that is unseen_B, a
+    label of which a scorer does not know yet where it leads (0: there is none). frame_B: the next node's; emitted_B:
+    labels of that frame so far. joined_B: frames at which there was a node. score_B: log-probability of the path, and
+    what is added.
+    """
+
+    context_BC: Tensor
+    state_BS: Tensor
+    unseen_B: Tensor
+    frame_B: Tensor
+    emitted_B: Tensor
+    joined_B: Tensor
+    score_B: Tensor
+
+
+class Part(NamedTuple):
+    """Encoder output that a session reads: rows_NJ, those of all utterances, padding included.
+
+    start_B: the row of an utterance's frame 0, which may be long past. last_B: its last frame of which there is a row.
+    end_B: how many of its frames are read with these.
+    """
+
+    rows_NJ: Tensor
+    start_B: Tensor
+    last_B: Tensor
+    end_B: Tensor
+
+    @classmethod
+    def of(cls, encoder_out_BTJ: Tensor, begin_B: Tensor, frames_B: Tensor) -> Part:
+        """`begin_B`: the number of the first frame of each utterance."""
+        batch, frames, _ = encoder_out_BTJ.shape
+        first_B = torch.arange(batch, device=begin_B.device) * frames
+        return cls(encoder_out_BTJ.flatten(0, 1), first_B - begin_B, begin_B + frames - 1, begin_B + frames_B)
+
+    def at(self, frame_BF: Tensor) -> Tensor:
+        """The rows of frames of each utterance (B,F,J), of its last one where it has no such frame."""
+        row_BF = self.start_B[:, None] + frame_BF.minimum(self.last_B[:, None])
+        return self.rows_NJ.index_select(0, row_BF.flatten()).view(*frame_BF.shape, -1)
+
+
+class Step(NamedTuple):
+    """F nodes of each utterance that were evaluated together, and what was chosen there.
+
+    logits_BFK; token_BF: the label of the node's label arcs; arc_BF; frame_BF; passed_BF: whether it is a node of the
+    path; label_BF: whether it is the one that emitted a label.
+    """
+
+    logits_BFK: Tensor
+    token_BF: Tensor
+    arc_BF: Tensor
+    frame_BF: Tensor
+    passed_BF: Tensor
+    label_BF: Tensor
+
+
+class Labels(NamedTuple):
+    """What N steps emitted: labels, 0 where there was none, their frames and probabilities."""
+
+    token_BN: Tensor
+    frame_BN: Tensor
+    confidence_BN: Tensor
 
 
 class GreedySearch:
@@ -26,8 +95,9 @@ class GreedySearch:
     As it is here it runs on any device and with any joiner and scorer; see `asr.decode.make` for what is faster.
 
     Label-looping (Xu et al., arXiv 2406.06220): until the next label the predictor's output stays what it is, so
-    several frames of each utterance are evaluated ahead, up to that label, and the predictor only where there is one.
-    Where arcs skip frames, one frame at a time: the encoder's output of a frame that is skipped is never joined.
+    several frames of each utterance are evaluated ahead, up to that label. Where arcs skip frames, one frame at a time:
+    the encoder's output of a frame that is skipped is never joined. All utterances of a batch take a step together,
+    those that have ended or wait for a scorer in vain, so that no step waits for a device.
 
     scorers: add to the log-probabilities of labels, see `asr.decode.scorer`. Where there are any, the model alone says
     whether there is a label, or blank, to which nothing is added, would take the place of labels; they say which, as in
@@ -46,203 +116,199 @@ class GreedySearch:
         self.model, self.max_symbols_per_frame = model, max_symbols_per_frame
         self.arcs = arcs or standard_arcs()
         self.joiner = with_blank_penalty(model.joiner, self.arcs, blank_penalty)
-        self.scorer = ScorerSum(scorers, model.joiner.output.weight.device)
+        self.device = model.joiner.output.weight.device
+        self.scorer = ScorerSum(scorers, self.device)
         with torch.no_grad():
             self.by_place_CVD = model.predictor.by_place()
-
-    def predict(self, context_NC: Tensor) -> Tensor:
-        """`Transducer.predict_next` (N,J), by a table: fewer calls."""
-        rows = [by_place_VD[labels_N] for by_place_VD, labels_N in zip(self.by_place_CVD, context_NC.unbind(1))]
-        return self.model.predictor_projection(functools.reduce(torch.add, rows).relu())
+        frames_A, labels_A = torch.tensor(self.arcs.moves).T.contiguous()
+        of_arcs = frames_A, labels_A > 0, labels_A.nonzero()[:, 0]
+        self.frames_A, self.emits_A, self.label_arcs = (values.to(self.device) for values in of_arcs)
+        self.most_ahead = MOST_AHEAD if max(frames for frames, _ in self.arcs.moves) == 1 else 1
+        self.looks = self.device.type == "cpu"  # where it costs nothing
+        # Tables of scorers do not stay where they are.
+        self.graphs = Graphs() if self.device.type == "cuda" and not scorers else None
 
     def begin(self, batch: int) -> Session:
         """See `Search`."""
         self.scorer = self.scorer.renewed()
-        return GreedySession(self, batch)
+        return GreedySession(copy.copy(self), batch)  # which keeps this scorer
 
+    def start(self, batch: int) -> State:
+        """B utterances of which nothing has been read."""
+        nothing_B = torch.zeros(batch, dtype=torch.long, device=self.device)
+        return State(
+            context_BC=self.model.predictor.start(batch, self.device),
+            state_BS=self.scorer.start(batch),
+            unseen_B=nothing_B,
+            frame_B=nothing_B,
+            emitted_B=nothing_B,
+            joined_B=nothing_B,
+            score_B=nothing_B.to(at_least_float32(self.by_place_CVD)),
+        )
 
-@dataclass(frozen=True)
-class Part:
-    """Encoder output that a session reads: rows_NJ, those of all utterances, padding included.
+    def go(self, state: State, part: Part, steps: int) -> tuple[State, Labels]:
+        """`walk`, of all `STEPS` by a CUDA graph where there are any."""
+        if self.graphs is None or steps < STEPS:
+            return self.walk(state, part, steps)
+        found = self.graphs(self.walk_flat, *part, *state)
+        return State(*found[: len(state)]), Labels(*found[len(state) :])
 
-    start_B: the row of an utterance's frame 0, which may be long past. last_B: its last frame of which there is a row.
-    """
+    def walk_flat(self, *given: Tensor) -> list[Tensor]:
+        """`walk` as a function of tensors."""
+        parts = len(Part._fields)
+        state, labels = self.walk(State(*given[parts:]), Part(*given[:parts]), STEPS)
+        return [*state, *labels]
 
-    rows_NJ: Tensor
-    start_B: Tensor
-    last_B: Tensor
+    def walk(self, state: State, part: Part, steps: int) -> tuple[State, Labels]:
+        """Go so many steps, or where it costs nothing to look until no utterance can. No shape depends on a value."""
+        kept: list[Step] = []
+        labels: list[Labels] = []
+        for left in reversed(range(steps)):
+            state, step = self.step(state, part)
+            kept.append(step)
+            done = not left or (self.looks and not bool((state.frame_B < frames_to_read(state, part)).any()))
+            if done or len(kept) * step.logits_BFK.numel() > MOST_LOGITS:
+                state, found = self.settle(state, kept)
+                labels.append(found)
+                kept = []
+            if done:
+                break
+        return state, joined(labels)
 
-    @classmethod
-    def of(cls, encoder_out_BTJ: Tensor, begin_B: Tensor) -> Part:
-        """`begin_B`: the number of the first frame of each utterance."""
-        batch, frames, _ = encoder_out_BTJ.shape
-        first_B = torch.arange(batch, device=begin_B.device) * frames
-        return cls(encoder_out_BTJ.flatten(0, 1), first_B - begin_B, begin_B + frames - 1)
-
-    def at(self, frame_B: Tensor) -> Tensor:
-        """The rows of a frame of each utterance (B,J), of its last one where it has no such frame."""
-        return self.rows_NJ.index_select(0, self.start_B + frame_B.minimum(self.last_B))
-
-    def ahead(self, frame_BF: Tensor) -> Tensor:
-        """The same of several frames (B,F,J)."""
-        row_BF = self.start_B[:, None] + frame_BF.minimum(self.last_B[:, None])
-        return self.rows_NJ.index_select(0, row_BF.flatten()).view(*frame_BF.shape, -1)
-
-
-@dataclass(frozen=True)
-class Step:
-    """Nodes that were evaluated together, (B,F) or (B,) where one of each utterance was, and what was chosen there.
-
-    logits (...,K); token: the label of the node's label arcs; arc, frame; passed: whether it is a node of the path.
-    """
-
-    logits: Tensor
-    token: Tensor
-    arc: Tensor
-    frame: Tensor
-    passed: Tensor
-
-
-class GreedySession:
-    """The state of B utterances.
-
-    context_BC: last labels; predicted_BJ: the predictor's output for them; state_BS: the scorers' state.
-    frame_B: the next node's; read_B: how many were read. emitted_B: labels of that frame so far. score_B:
-    log-probability of the path. passed: nodes of all paths; again: those of them in the same frame as the one before.
-    steps: those of which no probabilities were made yet; logits: how many these have. labels: row, token, frame,
-    probability.
-    """
-
-    def __init__(self, search: GreedySearch, batch: int) -> None:
-        self.model, self.arcs, self.limit = search.model, search.arcs, search.max_symbols_per_frame
-        self.joiner, self.scorer, self.predict = search.joiner, search.scorer, search.predict
-        device = self.model.joiner.output.weight.device
-        self.context_BC = self.model.predictor.start(batch, device)
-        self.predicted_BJ = self.predict(self.context_BC)
-        self.state_BS = self.scorer.start(batch)
-        self.score_B = self.predicted_BJ.new_zeros(batch)
-        self.frame_B, self.read_B, self.emitted_B = torch.zeros(3, batch, dtype=torch.long, device=device).unbind()
-        self.frames_A, emits_A = torch.tensor(self.arcs.moves, device=device).T.contiguous()
-        self.emits_A = emits_A > 0
-        self.skips, self.stays = int(self.frames_A.max()) > 1, int(self.frames_A.min()) < 1
-        self.ahead_F = torch.arange(min(max(ROWS // batch, 1), MOST_AHEAD), device=device)
-        self.passed, self.again = self.read_B.sum(), self.read_B.sum()
-        self.steps: list[Step] = []
-        self.logits = 0
-        self.labels: list[tuple[Tensor, ...]] = []
-
-    @torch.inference_mode()
-    def read(self, encoder_out_BTJ: Tensor, frames_B: Tensor) -> None:
-        """See `Session`."""
-        part = Part.of(encoder_out_BTJ, self.read_B)
-        self.read_B = self.read_B + frames_B
-        go_on = self.to_next_node if self.skips else self.to_next_label
-        while bool((inside_B := self.frame_B < self.read_B).any()):
-            go_on(part, inside_B)
-        self.settle()
-
-    def to_next_node(self, part: Part, inside_B: Tensor) -> None:
-        """Go along one arc each, those utterances of which there is a frame."""
-        logits_BK = self.joiner(part.at(self.frame_B), self.predicted_BJ)
-        token_B, arc_B = self.likeliest(logits_BK)
-        found_B = self.emits_A.index_select(0, arc_B) & inside_B
-        token_B = self.take(found_B.nonzero(as_tuple=True), logits_BK, token_B)
-        self.keep(Step(logits_BK, token_B, arc_B, self.frame_B, inside_B))
-        step_B = self.frames_A.index_select(0, arc_B) * inside_B
-        self.frame_B = self.frame_B + (self.counted(found_B, step_B, inside_B) if self.stays else step_B)
-
-    def to_next_label(self, part: Part, inside_B: Tensor) -> None:
+    def step(self, state: State, part: Part) -> tuple[State, Step]:
         """Go over blanks to the next label of each utterance, and along its arc, if it is near."""
-        frame_BF = self.frame_B[:, None] + self.ahead_F
-        logits_BFK = self.joiner(part.ahead(frame_BF), self.predicted_BJ[:, None])
+        ahead = min(max(ROWS // len(state.frame_B), 1), self.most_ahead)
+        frame_BF = state.frame_B[:, None] + torch.arange(ahead, device=self.device)
+        logits_BFK = self.joiner(part.at(frame_BF), self.predict(state.context_BC)[:, None])
         token_BF, arc_BF = self.likeliest(logits_BFK)
-        inside_BF = frame_BF < self.read_B[:, None]
-        is_label_BF = self.emits_A[arc_BF] & inside_BF
-        labels_BF = is_label_BF.cumsum(1)
-        passed_BF = inside_BF & (labels_BF <= is_label_BF)
-        found_B = labels_BF[:, -1] > 0
-        blanks_B = passed_BF.sum(1) - found_B.long()
-        (rows,) = found_B.nonzero(as_tuple=True)
-        token_BF = self.take((rows, blanks_B.index_select(0, rows)), logits_BFK, token_BF)
-        self.keep(Step(logits_BFK, token_BF, arc_BF, frame_BF, passed_BF))
-        step_B = self.frames_A[LABEL] * found_B
-        self.emitted_B = self.emitted_B.where(blanks_B == 0, 0) if self.stays else self.emitted_B
-        self.frame_B = self.frame_B + blanks_B + (self.counted(found_B, step_B, inside_B) if self.stays else step_B)
+        inside_BF = frame_BF < frames_to_read(state, part)[:, None]
+        emits_BF = self.emits_A[arc_BF] & inside_BF
+        passed_BF = inside_BF & (emits_BF.cumsum(1) <= emits_BF)
+        label_BF = passed_BF & emits_BF
+        token_B = (token_BF * label_BF).sum(1)
+        if self.scorer.scorers:
+            state, token_B = self.best_scored(state, logits_BFK, label_BF)
+            token_BF = token_B[:, None].where(label_BF, token_BF)
+        step = Step(logits_BFK, token_BF, arc_BF, frame_BF, passed_BF, label_BF)
+        return self.moved(state, step, token_B), step
+
+    def predict(self, context_BC: Tensor) -> Tensor:
+        """`Transducer.predict_next` (B,J), by a table: fewer calls."""
+        rows = [by_place_VD[labels_B] for by_place_VD, labels_B in zip(self.by_place_CVD, context_BC.unbind(1))]
+        return self.model.predictor_projection(functools.reduce(torch.add, rows).relu())
 
     def likeliest(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """The likeliest label and the likeliest arc of nodes (...,), from logits (...,K)."""
         token = 1 + logits[..., 1 : self.model.vocab_size].argmax(-1)
         return token, self.arcs.weights(self.arcs.compared(logits, token)).max(0).indices
 
-    def take(self, at: tuple[Tensor, ...], logits: Tensor, token: Tensor) -> Tensor:
-        """Emit a label at some nodes, no two of an utterance. The labels of all nodes, as scorers choose them there."""
-        rows = at[0]
-        if not len(rows):
-            return token
-        token_N = token[at]
-        if self.scorer.scorers:
-            token_N = self.best_scored(rows, logits[at])
-            token = token.index_put(at, token_N)
-        context_NC = torch.cat((self.context_BC.index_select(0, rows)[:, 1:], token_N[:, None]), dim=1)
-        self.context_BC = self.context_BC.index_copy(0, rows, context_NC)
-        self.predicted_BJ = self.predicted_BJ.index_copy(0, rows, self.predict(context_NC))
-        return token
+    def best_scored(self, state: State, logits_BFK: Tensor, label_BF: Tensor) -> tuple[State, Tensor]:
+        """The best labels (B,) by the model and the scorers together, 0 where there is none, and what scorers add."""
+        found_B, place_B = label_BF.long().max(1)
+        logits_BK = logits_BFK[torch.arange(len(place_B), device=self.device), place_B]
+        scores_BV = self.scorer.scores(state.state_BS)[:, 1:]
+        best_B = (logits_BK[:, 1 : self.model.vocab_size] + scores_BV).argmax(1)
+        added_B = scores_BV.gather(1, best_B[:, None])[:, 0].where(found_B > 0, 0)
+        token_B = (1 + best_B) * found_B
+        following_BS = self.scorer.following(state.state_BS, token_B)
+        seen_B = (following_BS >= 0).all(1)
+        state = state._replace(
+            state_BS=following_BS.where(seen_B[:, None], state.state_BS),
+            unseen_B=state.unseen_B.where(seen_B, token_B),
+            score_B=state.score_B + added_B.to(state.score_B.dtype),
+        )
+        return state, token_B
 
-    def best_scored(self, rows: Tensor, logits_NK: Tensor) -> Tensor:
-        """The best labels (N,) by the model and the scorers together, whose states go on with them."""
-        state_NS = self.state_BS.index_select(0, rows)
-        scores_NV = self.scorer.scores(state_NS)[:, 1:]
-        token_N = 1 + (logits_NK[:, 1 : self.model.vocab_size] + scores_NV).argmax(1)
-        added_N = scores_NV.gather(1, token_N[:, None] - 1)[:, 0].to(self.score_B.dtype)
-        self.score_B = self.score_B.index_add(0, rows, added_N)
-        self.state_BS = self.state_BS.index_copy(0, rows, self.scorer.advance(state_NS, token_N))
-        return token_N
+    def moved(self, state: State, step: Step, token_B: Tensor) -> State:
+        """Along the arcs of a step, which emitted `token_B`; at least 1 frame further from a full frame."""
+        found_B = token_B > 0
+        frames_BF = self.frames_A[step.arc_BF]
+        by_label_B = (frames_BF * step.label_BF).sum(1)
+        by_blank_B = (frames_BF * step.passed_BF).sum(1) - by_label_B
+        emitted_B = state.emitted_B.where(by_blank_B == 0, 0) + found_B
+        by_label_B = by_label_B.maximum((emitted_B >= self.max_symbols_per_frame).long())
+        again_B = found_B & (by_label_B == 0)  # the next node is one of the same frame
+        context_BC = torch.cat((state.context_BC[:, 1:], token_B[:, None]), dim=1)
+        return state._replace(
+            context_BC=context_BC.where(found_B[:, None], state.context_BC),
+            frame_B=state.frame_B + by_blank_B + by_label_B,
+            emitted_B=emitted_B.where(by_label_B == 0, 0),
+            joined_B=state.joined_B + step.passed_BF.sum(1) - again_B.long(),
+        )
 
-    def counted(self, found_B: Tensor, step_B: Tensor, inside_B: Tensor) -> Tensor:
-        """How many frames further the next node is (B,), given the arc's; at least 1 from a full frame."""
-        emitted_B = self.emitted_B + found_B
-        step_B = step_B.maximum((emitted_B >= self.limit).long() * inside_B)
-        self.emitted_B = emitted_B.where(step_B == 0, 0)
-        self.again = self.again + (found_B & (step_B == 0)).sum()
-        return step_B
+    def settle(self, state: State, steps: Sequence[Step]) -> tuple[State, Labels]:
+        """Make probabilities of the logits of steps, many at once: the score of the paths, and the labels' own."""
+        logits, token, arc, frame, passed, label = (torch.stack(values, 1) for values in zip(*steps))
+        weights_A = self.arcs.weights(self.arcs.log_probs(logits, token))
+        path = weights_A.gather(0, arc[None])[0].where(passed, 0)
+        confidence = weights_A.index_select(0, self.label_arcs).logsumexp(0).exp().clamp(max=1)
+        found = (values.where(label, 0).sum(2) for values in (token, frame, confidence))
+        return state._replace(score_B=state.score_B + path.flatten(1).sum(1)), Labels(*found)
 
-    def keep(self, step: Step) -> None:
-        """Keep the nodes of a step until `settle`."""
-        self.steps.append(step)
-        self.logits += step.logits.numel()
-        if self.logits > MOST_LOGITS:
-            self.settle()
 
-    def settle(self) -> None:
-        """Make probabilities of the logits of all nodes that were passed since the last time: many at once."""
-        if not self.steps:
-            return
-        columns = zip(*(vars(step).values() for step in self.steps))
-        logits, token, arc, frame, passed = (torch.stack(values) for values in columns)
-        self.steps, self.logits = [], 0
-        self.passed = self.passed + passed.sum()
-        at = passed.nonzero(as_tuple=True)
-        token_N, arc_N = token[at], arc[at]
-        weights_AN = self.arcs.weights(self.arcs.log_probs(logits[at], token_N))
-        path = torch.zeros_like(passed, dtype=weights_AN.dtype)
-        path[at] = weights_AN.gather(0, arc_N[None])[0]
-        self.score_B = self.score_B + path.transpose(0, 1).flatten(1).sum(1)
-        is_label_N = self.emits_A[arc_N]
-        confidence_N = weights_AN[self.emits_A].logsumexp(0).exp().clamp(max=1)
-        columns_N = at[1], token_N, frame[at], confidence_N
-        self.labels.append(tuple(values_N[is_label_N] for values_N in columns_N))
+class GreedySession:
+    """A greedy search of B utterances under way.
+
+    read_B: how many of their frames were read. steps: how many to take before the next look. labels: those of which
+    nothing was made yet; found: hypotheses of those before, without scores.
+    """
+
+    def __init__(self, search: GreedySearch, batch: int) -> None:
+        self.search, self.state, self.steps = search, search.start(batch), STEPS
+        self.read_B = self.state.frame_B
+        self.labels = [Labels(*[self.read_B.new_zeros(batch, 0)] * 3)]  # of no step
+        self.found: list[Hypothesis] = [Hypothesis([], [], 0.0, []) for _ in range(batch)]
+
+    @torch.inference_mode()
+    def read(self, encoder_out_BTJ: Tensor, frames_B: Tensor) -> None:
+        """See `Session`."""
+        part = Part.of(encoder_out_BTJ, self.read_B, frames_B)
+        self.read_B = part.end_B
+        left = len(part.rows_NJ) > 0
+        while left:
+            self.state, labels = self.search.go(self.state, part, self.steps)
+            self.labels.append(labels)
+            left = self.look(part)
+
+    def look(self, part: Part) -> bool:
+        """Whether there are frames left. Scorers find out what they did not know, and while that is much, it is not
+        left for long.
+        """
+        looked = (self.state.frame_B < part.end_B).any(), (self.state.unseen_B > 0).any()
+        left, unseen = torch.stack(looked).cpu().tolist()
+        self.steps = 1 if unseen else min(2 * self.steps, STEPS)
+        if unseen:
+            followed_BS = self.search.scorer.advance(self.state.state_BS, self.state.unseen_B)
+            self.state = self.state._replace(state_BS=followed_BS, unseen_B=torch.zeros_like(self.state.unseen_B))
+        return bool(left)
 
     def best(self) -> list[list[Hypothesis]]:
         """See `Session`."""
-        scores = (self.score_B + self.scorer.final(self.state_BS)).tolist()
-        found: list[Hypothesis] = [Hypothesis([], [], score, []) for score in scores]
-        columns = [torch.cat(values).tolist() for values in zip(*self.labels)]
-        for row, token, frame, confidence in zip(*columns):
-            found[row].tokens.append(token)
-            found[row].frames.append(frame)
-            found[row].confidences.append(confidence)
-        return [[hypothesis] for hypothesis in found]
+        state = self.state
+        columns = [*joined(self.labels), (state.score_B + self.search.scorer.final(state.state_BS))[:, None]]
+        table = torch.cat([values.to(state.score_B.dtype) for values in columns], dim=1).cpu()  # at once
+        scores, labels_BNC = table[:, -1].tolist(), table[:, :-1].reshape(len(table), 3, -1).transpose(1, 2)
+        rows, steps = labels_BNC[..., 0].nonzero(as_tuple=True)
+        del self.labels[1:]
+        for row, (token, frame, confidence) in zip(rows.tolist(), labels_BNC[rows, steps].tolist()):
+            self.found[row].tokens.append(int(token))
+            self.found[row].frames.append(int(frame))
+            self.found[row].confidences.append(confidence)
+        return [
+            [Hypothesis([*one.tokens], [*one.frames], score, [*one.confidences])]
+            for one, score in zip(self.found, scores)
+        ]
 
     def joined(self) -> int:
         """See `Session`."""
-        return int(self.passed - self.again if self.skips else self.read_B.sum())
+        return int(self.state.joined_B.sum())
+
+
+def frames_to_read(state: State, part: Part) -> Tensor:
+    """How far utterances can go (B,): those that wait for a scorer not at all."""
+    return part.end_B.where(state.unseen_B == 0, 0)
+
+
+def joined(labels: Sequence[Labels]) -> Labels:
+    """Labels of steps, and of those after them."""
+    return Labels(*(torch.cat(values, dim=1) for values in zip(*labels)))

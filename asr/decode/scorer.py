@@ -6,7 +6,7 @@ which a search asks for a whole beam at a time, without a loop over hypotheses.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Generic, Protocol, TypeVar
 
 import torch
@@ -89,12 +89,17 @@ class Tabulated(Generic[State]):
 
     def advance(self, state_N: Tensor, label_N: Tensor) -> Tensor:
         """See `LabelScorer`."""
-        following_N = self._following[state_N, label_N]
+        following_N = self.following(state_N, label_N)
         unseen = following_N == _UNSEEN
         if unseen.any():
-            self._explore(sorted(set(zip(state_N[unseen].tolist(), label_N[unseen].tolist()))))
-            following_N = self._following[state_N, label_N]
-        return following_N.long()
+            states, labels = torch.stack((state_N, label_N))[:, unseen].cpu().tolist()
+            self._explore(sorted(set(zip(states, labels))))
+            following_N = self.following(state_N, label_N)
+        return following_N
+
+    def following(self, state_N: Tensor, label_N: Tensor) -> Tensor:
+        """`advance` as far as the tables go, −1 where that is not known yet: nothing waits for their device."""
+        return self._following[state_N, label_N].long()
 
     def tables(self) -> tuple[Tensor, Tensor]:
         """What each state adds to labels, and where these lead, −1 where that is not known. Good until `advance`."""
@@ -117,9 +122,8 @@ class Tabulated(Generic[State]):
         """Fill in where arcs, each a state and a label, lead to."""
         targets = [self.automaton.follow(self._states[state], label) for state, label in arcs]
         self._add([state for state in dict.fromkeys(targets) if state not in self._numbers])
-        rows, columns = torch.tensor(arcs, device=self.device).unbind(1)
-        numbers = torch.tensor([self._numbers[state] for state in targets], dtype=torch.int32, device=self.device)
-        self._following[rows, columns] = numbers
+        numbers = torch.tensor([self._numbers[state] for state in targets], dtype=torch.int32)
+        self._following[torch.tensor(arcs).to(self.device).unbind(1)] = numbers.to(self.device)
 
     def _add(self, states: list[State]) -> None:
         """Give numbers and rows to states that have none."""
@@ -166,9 +170,19 @@ class ScorerSum:
 
     def advance(self, state_N: Tensor, label_N: Tensor) -> Tensor:
         """See `LabelScorer`."""
-        columns = zip(self.scorers, state_N.unbind(1))
-        following = [scorer.advance(state, label_N)[:, None] for scorer, state in columns]
-        return torch.cat(following, dim=1) if following else state_N
+        return self._each((scorer.advance for scorer in self.scorers), state_N, label_N)
+
+    def following(self, state_N: Tensor, label_N: Tensor) -> Tensor:
+        """`advance`, with −1 for a scorer that does not know it yet, as one in tables may not; see `Tabulated`."""
+        known = (one.following if isinstance(one, Tabulated) else one.advance for one in self.scorers)
+        return self._each(known, state_N, label_N)
+
+    def _each(
+        self, functions: Iterable[Callable[[Tensor, Tensor], Tensor]], state_N: Tensor, label_N: Tensor
+    ) -> Tensor:
+        """States (N,K), each by the function of its scorer."""
+        columns = [function(state, label_N)[:, None] for function, state in zip(functions, state_N.unbind(1))]
+        return torch.cat(columns, dim=1) if columns else state_N
 
     def final(self, state_N: Tensor) -> Tensor:
         """See `LabelScorer`."""

@@ -62,7 +62,8 @@ def with_blank_penalty(joiner: Joint, arcs: ArcSet, nats: float) -> Joint:
 
     def penalised(encoder_NJ: Tensor, predictor_NJ: Tensor) -> Tensor:
         logits = joiner(encoder_NJ, predictor_NJ)
-        logits[..., list(arcs.blanks)] -= nats
+        for blank in arcs.blanks:  # one by one: a list of them would be copied to a GPU, which is waited for
+            logits[..., blank] -= nats
         return logits
 
     return penalised if nats else joiner

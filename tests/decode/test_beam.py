@@ -20,11 +20,11 @@ def log_probs(model, kind, encoded_TJ, limit, along=None, blank_penalty=0.0):
     """Log-probability of every label sequence, or of `along` and what it begins with: the sum over alignments, by
     recursion over (frame, labels of this frame, labels so far). One ends where it passes the last frame.
     """
-    ends, done = len(encoded_TJ), {}
+    ends, done, predicted = len(encoded_TJ), {}, {}
     at = {(0, 0): {(): 1.0}}
     for t, emitted in product(range(ends), range(limit + 1)):
         for labels, here in at.pop((t, emitted), {}).items():
-            z = outputs(model, kind, encoded_TJ[t], labels, blank_penalty)
+            z = outputs(model, kind, encoded_TJ[t], labels, blank_penalty, predicted)
             for (token, frames), weight in arcs_of_node(kind, z).items():
                 after = (*labels, token) if token else labels
                 if (token and emitted == limit) or (along is not None and list(after) != along[: len(after)]):

@@ -6,6 +6,7 @@ from collections.abc import Container
 import pytest
 import torch
 from arcs_by_definition import KINDS, arcs_of, arcs_of_node
+from greedy_ways import InSteps
 from random_models import TableAutomaton, TableScorer, outputs, random_encoded, random_model
 from torch import Tensor
 
@@ -34,8 +35,9 @@ LONGEST, VOCAB = 12, 6
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(params=[GreedySearch, CompiledGreedySearch], ids=["written", "compiled"])
-def search_type(request):
+@pytest.fixture(params=[GreedySearch, InSteps, CompiledGreedySearch])
+def search_type(request, monkeypatch):
+    monkeypatch.setattr(greedy, "STEPS", 4)
     return request.param
 
 
@@ -77,7 +79,8 @@ def test_batch_equals_the_naive_loop(seed, monkeypatch):
     limit = 1 + seed % 4
     expected = [naive_greedy(model, row[:length], limit) for row, length in zip(encoded, frames)]
     assert any(hypothesis.tokens for hypothesis in expected)
-    for search_type, rows in ((GreedySearch, 1), (GreedySearch, 16), (GreedySearch, 64), (CompiledGreedySearch, 0)):
+    ways = (GreedySearch, 1), (GreedySearch, 16), (GreedySearch, 64), (InSteps, 64), (CompiledGreedySearch, 0)
+    for search_type, rows in ways:
         monkeypatch.setattr(greedy, "ROWS", rows)
         found = decode(search_type(model, limit, standard_arcs()), encoded, frames)
         for hypothesis, wanted in zip(found, expected, strict=True):
@@ -209,7 +212,7 @@ def test_the_likeliest_arc_of_any_kind_is_followed(seed, kind):
     limit = 1 + seed % 3
     expected = [naive_path(model, kind, row[:length], limit)[0] for row, length in zip(encoded, frames)]
     assert any(hypothesis.tokens for hypothesis in expected)
-    for search in (GreedySearch(model, limit, arcs), CompiledGreedySearch(model, limit, arcs)):
+    for search in (one(model, limit, arcs) for one in (GreedySearch, InSteps, CompiledGreedySearch)):
         for size in (len(frames), 1, 3):  # whatever is in the batch
             parts = zip(encoded.split(size), frames.split(size))
             found = [h for rows, lengths in parts for h in decode(search, rows[:, : lengths.max()], lengths)]
@@ -269,7 +272,9 @@ def test_what_is_added_to_labels_and_taken_off_blanks(kind, scored, blank_penalt
         model, (encoded, frames) = random_model(seed, VOCAB, extra), random_encoded(seed)
         scorer, limit = TableScorer(VOCAB, seed) if scored else None, 1 + seed
         scorers = [Tabulated(TableAutomaton(scorer), 1.0, CPU)] if scorer else []
-        searches = [one(model, limit, arcs, scorers, blank_penalty) for one in (GreedySearch, CompiledGreedySearch)]
+        given = model, limit, arcs, scorers, blank_penalty
+        searches = [GreedySearch(*given), CompiledGreedySearch(*given)]
+        in_steps = decode(InSteps(*given), encoded, frames)
         wanted = [
             naive_path(model, kind, row[:length], limit, scorer, blank_penalty)[0]
             for row, length in zip(encoded, frames)
@@ -279,7 +284,8 @@ def test_what_is_added_to_labels_and_taken_off_blanks(kind, scored, blank_penalt
             for t in range(LONGEST):
                 in_parts.read(encoded[:, t : t + 1], (frames - t).clamp(0, 1))
             alone = [decode(search, encoded[b : b + 1, :n], frames[b : b + 1])[0] for b, n in enumerate(frames)]
-            for found in (alone, [one for (one,) in in_parts.best()], decode(search, encoded, frames)):
+            together = decode(search, encoded, frames)
+            for found in (alone, [one for (one,) in in_parts.best()], together, in_steps):
                 for hypothesis, expected in zip(found, wanted, strict=True):
                     assert_same(hypothesis, expected)
         plain += [one.tokens for one in decode(GreedySearch(model, limit, arcs), encoded, frames)]
@@ -337,16 +343,16 @@ def test_compiled_an_utterance_has_the_same_result_to_the_last_bit_whatever_it_i
 def test_compiled_several_scorers_add_up_and_are_asked_anew_of_labels_that_they_do_not_know():
     model, (encoded, frames) = random_model(4, VOCAB), random_encoded(4)
     found = {}
-    for search in (GreedySearch, CompiledGreedySearch):
+    for search in (GreedySearch, InSteps, CompiledGreedySearch):
         scorers = [Tabulated(TableAutomaton(TableScorer(VOCAB, seed)), 0.5, CPU, 1) for seed in (0, 1)]
         found[search] = [decode(search(model, 3, standard_arcs(), scorers), encoded, frames) for _ in range(2)]
-    for compiled, written in zip(found[CompiledGreedySearch], found[GreedySearch], strict=True):
-        for hypothesis, wanted in zip(compiled, written, strict=True):
+    for others, written in zip(found[CompiledGreedySearch] + found[InSteps], 2 * found[GreedySearch], strict=True):
+        for hypothesis, wanted in zip(others, written, strict=True):
             assert (hypothesis.tokens, hypothesis.frames) == (wanted.tokens, wanted.frames)
             assert hypothesis.score == pytest.approx(wanted.score, abs=1e-5)  # their sum is in float32
 
 
-@pytest.mark.parametrize("kind", [GreedySearch, CompiledGreedySearch, BeamSearch, CompiledBeamSearch])
+@pytest.mark.parametrize("kind", [GreedySearch, InSteps, CompiledGreedySearch, BeamSearch, CompiledBeamSearch])
 def test_what_is_under_way_keeps_its_tables_when_others_begin_new_ones(kind):
     model, (encoded, frames) = random_model(4, VOCAB).float(), random_encoded(4)
     encoded = encoded.float()

@@ -59,7 +59,7 @@ def readings_by_definition(model, kind, encoded_TJ, limit, beam, margin, scorer=
     def best_of(found):
         return sorted(found, key=lambda one: -one.mass() - added(one.labels))[:beam]
 
-    here = [Read({0: 0.0}, [], [], [])]
+    here, predicted = [Read({0: 0.0}, [], [], [])], {}
     for t in range(len(encoded_TJ)):
         left = []
         for symbols in range(limit + 1 if stays else 1):
@@ -70,7 +70,8 @@ def readings_by_definition(model, kind, encoded_TJ, limit, beam, margin, scorer=
                 if t not in one.at:
                     continue
                 by_label = {}
-                arcs = arcs_of_node(kind, outputs(model, kind, encoded_TJ[t], one.labels, blank_penalty))
+                z = outputs(model, kind, encoded_TJ[t], one.labels, blank_penalty, predicted)
+                arcs = arcs_of_node(kind, z)
                 for (label, frames), weight in arcs.items():
                     if label:
                         by_label.setdefault(label, {})[t + frames] = weight

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 from torch.utils._python_dispatch import _disable_current_modes
-from waits import Away, Waits, values_of
+from waits import Away, Waits, moved, values_of
 
 from asr.losses import make
 from asr.models.joiner import Joiner
@@ -57,17 +57,6 @@ def kernels(monkeypatch):
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # which does not know that device
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda _: False)
     monkeypatch.setattr(torch, "get_autocast_dtype", lambda _: torch.bfloat16)
-
-
-def moved(module):
-    """The module with its parameters and buffers `Away`."""
-    away = copy.deepcopy(module)
-    for part in away.modules():
-        for name, parameter in part.named_parameters(recurse=False):
-            part._parameters[name] = nn.Parameter(Away(parameter.detach()))
-        for name, values in part.named_buffers(recurse=False):
-            part._buffers[name] = Away(values)
-    return away
 
 
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # the interpreter of Triton: inf − inf, masked out

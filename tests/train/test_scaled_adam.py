@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from waits import Mode
 
 from asr.train.scaled_adam import LARGEST_SCALE, SMALLEST_SCALE, ScaledAdam, begin
 
@@ -13,7 +13,7 @@ LR, BETA1, BETA2, ETA, EPS = 0.05, 0.9, 0.98, 0.1, 1e-8
 SETTINGS = {"lr": LR, "betas": (BETA1, BETA2), "scale_lr": ETA, "eps": EPS}
 
 
-class Launches(TorchDispatchMode):
+class Launches(Mode):
     """Counts the operations that compute or copy, and so are kernels of a GPU."""
 
     VIEWS = ("detach", "view", "reshape", "alias", "split", "flatten", "slice")
