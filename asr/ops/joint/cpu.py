@@ -156,9 +156,11 @@ def _add_row_sums(
     for part in numba.prange(parts):
         begin, end = width * part // parts, width * (part + 1) // parts
         for n in range(len(encoder_row)):
-            of_frame, of_position = encoder_total[encoder_row[n]], predictor_total[predictor_row[n]]
-            for j in range(begin, end):
-                grad = hidden_grad[n, j] * (_ONE - hidden[n, j] * hidden[n, j])
+            of_frame = encoder_total[encoder_row[n], begin:end]
+            of_position = predictor_total[predictor_row[n], begin:end]
+            by_tanh, tanh = hidden_grad[n, begin:end], hidden[n, begin:end]  # from 0 on LLVM makes vectors
+            for j in range(len(tanh)):
+                grad = by_tanh[j] * (_ONE - tanh[j] * tanh[j])
                 of_frame[j] += grad
                 of_position[j] += grad
 
