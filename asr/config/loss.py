@@ -72,8 +72,9 @@ class PackedLossOptions(LossOptions):
     )
     joint: str = option(
         "auto",
-        "what evaluates the joiner: any by autograd, or the standard one by kernels; auto: fused on a GPU, if it can",
-        choices=("auto", "chunked", "fused"),
+        "what evaluates the joiner: any by autograd (chunked), or the standard one by kernels; auto: kernels if they "
+        "can, fused on a GPU, numba on a CPU in float32",
+        choices=("auto", "chunked", "fused", "numba"),
     )
 
 

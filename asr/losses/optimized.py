@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from torch import Tensor
+
 from asr.arcs.rules import ArcRules
 from asr.losses.base import LossOutput
 from asr.losses.packed import PackedLoss
@@ -21,13 +23,14 @@ class OptimizedLoss(PackedLoss):
 
     def compute(self, inputs: LossInputs, rules: ArcRules) -> LossOutput:
         """See `TransducerLoss.compute`."""
-        return self.packed_loss(inputs, self.choose_nodes(inputs, rules), rules)
+        nodes, known_CN = self.choose_nodes(inputs, rules)
+        return self.packed_loss(inputs, nodes, rules, known_CN=known_CN)
 
-    def choose_nodes(self, inputs: LossInputs, rules: ArcRules) -> Nodes:
-        """All nodes, but for those that are certain not to matter."""
+    def choose_nodes(self, inputs: LossInputs, rules: ArcRules) -> tuple[Nodes, Tensor | None]:
+        """All nodes, but for those that are certain not to matter; and what is known of them, see `packed_loss`."""
         # A delay penalty makes log-probabilities positive, edges let mass in at every frame, and with sigma a small
         # loss no longer says that gradients are.
         unbounded = rules.delay_penalty or rules.sigma or math.isfinite(rules.edges)
         if not self.settings.gradient_tolerance or unbounded or inputs.encoder_out.device.type != "cpu":
-            return all_nodes(inputs.encoder_frames, inputs.label_lengths)
-        return live_nodes(inputs, rules.arcs, self.settings.gradient_tolerance)
+            return all_nodes(inputs.encoder_frames, inputs.label_lengths), None
+        return live_nodes(inputs, self.settings_for(inputs, rules))

@@ -35,12 +35,21 @@ class PackedLoss(TransducerLoss):
         joint = joint_on(joiner, settings, device)
         return f"{joint} joiner, lattice by {backend_on(self.rules.backend, device)}"
 
+    def settings_for(self, inputs: LossInputs, rules: ArcRules) -> PackedSettings:
+        """How the loss of this batch is computed."""
+        return replace(self.settings, rules=rules, consistency=inputs.consistency)
+
     def packed_loss(
-        self, inputs: LossInputs, nodes: Nodes, rules: ArcRules, watched_B: Tensor | None = None
+        self,
+        inputs: LossInputs,
+        nodes: Nodes,
+        rules: ArcRules,
+        watched_B: Tensor | None = None,
+        known_CN: Tensor | None = None,
     ) -> LossOutput:
         """−log P over the paths inside `nodes`, "transducer", and where there are views their "consistency".
 
-        watched_B: what is to be finite, too.
+        watched_B: what is to be finite, too. known_CN: log-probabilities of choices, NaN where they are not known.
         """
         if not isinstance(inputs.joiner, nn.Module):
             raise InputError(
@@ -48,9 +57,9 @@ class PackedLoss(TransducerLoss):
             )
         if inputs.consistency:
             check_nodes_of_views(nodes, self.options.name)
-        settings = replace(self.settings, rules=rules, consistency=inputs.consistency)
+        settings = self.settings_for(inputs, rules)
         per_utterance, diverging, kept, finite = packed_loss(
-            inputs.joiner, nodes, inputs.encoder_out, inputs.predictor_out, inputs.labels, settings, watched_B
+            inputs.joiner, nodes, inputs.encoder_out, inputs.predictor_out, inputs.labels, settings, watched_B, known_CN
         )
         parts = {"transducer": per_utterance.detach()}
         if inputs.consistency:

@@ -90,12 +90,14 @@ class PrunedLoss(PackedLoss):
     def simple_loss(self, inputs: LossInputs) -> tuple[Tensor, Tensor]:
         """The simple joiner's loss (B,), and γ of every node of the grid (B,T,U+1)."""
         nodes = all_nodes(inputs.encoder_frames, inputs.label_lengths).to(inputs.encoder_out.device)
-        where = nodes.coordinates()
-        blank_BTU, label_BTU = self.simple(inputs)
-        weights_AN = torch.stack((blank_BTU[where], label_BTU[where]))
+        utterance, frame, position = nodes.coordinates()
+        arcs = self.simple(inputs)
+        frames, positions = arcs[0].shape[1:]
+        place_N = (utterance * frames + frame) * positions + position
+        weights_AN = torch.stack([weights_BTU.flatten().index_select(0, place_N) for weights_BTU in arcs])
         per_utterance, occupation_N = lattice_loss(nodes, weights_AN, self.simple_rules)
-        occupation_BTU = torch.zeros_like(blank_BTU).index_put(where, occupation_N.to(blank_BTU.dtype))
-        return per_utterance, occupation_BTU.detach()
+        occupation = torch.zeros_like(arcs[0]).flatten().scatter(0, place_N, occupation_N.to(arcs[0].dtype))
+        return per_utterance, occupation.view_as(arcs[0]).detach()
 
     def choose_nodes(self, inputs: LossInputs, occupation_BTU: Tensor) -> tuple[Nodes, Tensor]:
         """The nodes of the pruned loss, and whose intervals had to be widened (B,)."""

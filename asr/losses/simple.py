@@ -50,7 +50,7 @@ def smoothed_arcs(
 ) -> tuple[Tensor, Tensor]:
     """The interpolated log-probabilities of `SimpleJoiner.forward`."""
     targets_BU = nn.functional.pad(inputs.labels.clamp(0, am_BTV.shape[2] - 1), (0, 1))
-    joint = normalised(am_BTV, lm_BUV, targets_BU)
+    joint = Normalised.apply(am_BTV, lm_BUV, targets_BU)  # type: ignore[no-untyped-call]
     blank, label = ((1 - lm_scale - am_scale) * arcs for arcs in joint)
     lm_log_probs = lm_BUV.log_softmax(2)
     if lm_scale:
@@ -58,21 +58,44 @@ def smoothed_arcs(
         label = label + lm_scale * lm_log_probs.gather(2, targets_BU[..., None])[:, None, :, 0]
     if am_scale:
         unigram = unigram_log_probs(lm_log_probs, inputs.label_lengths)
-        alone = normalised(am_BTV, unigram.expand(len(am_BTV), 1, -1).expand_as(lm_BUV), targets_BU)
+        average_BUV = unigram.expand(len(am_BTV), 1, -1).expand_as(lm_BUV)
+        alone = Normalised.apply(am_BTV, average_BUV, targets_BU)  # type: ignore[no-untyped-call]
         blank, label = blank + am_scale * alone[0], label + am_scale * alone[1]
     return blank, label
 
 
-def normalised(am_BTV: Tensor, lm_BUV: Tensor, targets_BU: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-probabilities of blank and of the targets (B,T,U+1) under softmax(am + lm)."""
-    am_max, lm_max = am_BTV.amax(2, keepdim=True).detach(), lm_BUV.amax(2, keepdim=True).detach()
-    product = (am_BTV - am_max).exp() @ (lm_BUV - lm_max).exp().transpose(1, 2)
-    tiny = torch.finfo(product.dtype).tiny
-    normaliser = (product + tiny).log() + am_max + lm_max.transpose(1, 2)
-    am_label = am_BTV.gather(2, targets_BU[:, None].expand(-1, am_BTV.shape[1], -1))
-    lm_label = lm_BUV.gather(2, targets_BU[..., None]).transpose(1, 2)
-    blank = am_BTV[:, :, :1] + lm_BUV[:, :, 0][:, None]
-    return blank - normaliser, am_label + lm_label - normaliser
+class Normalised(torch.autograd.Function):
+    """Log-probabilities of blank and of the targets (B,T,U+1) under softmax(am + lm).
+
+    By hand, of what takes (B,T,V) there is no more than exp(am − max) until the backward, and there the gradient.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: torch.autograd.function.FunctionCtx, am_BTV: Tensor, lm_BUV: Tensor, targets_BU: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        am_max, lm_max = am_BTV.amax(2, keepdim=True), lm_BUV.amax(2, keepdim=True)
+        am_exp, lm_exp = (am_BTV - am_max).exp_(), (lm_BUV - lm_max).exp_()
+        product = am_exp @ lm_exp.transpose(1, 2)
+        product += torch.finfo(product.dtype).tiny
+        ctx.save_for_backward(am_exp, lm_exp, product, targets_BU)
+        normaliser = product.log() + am_max + lm_max.transpose(1, 2)
+        am_label = am_BTV.gather(2, targets_BU[:, None].expand(-1, am_BTV.shape[1], -1))
+        lm_label = lm_BUV.gather(2, targets_BU[..., None]).transpose(1, 2)
+        blank = am_BTV[:, :, :1] + lm_BUV[:, :, 0][:, None]
+        return blank - normaliser, am_label + lm_label - normaliser
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        am_exp, lm_exp, product, targets_BU = ctx.saved_tensors  # type: ignore[attr-defined]
+        by_blank, by_label = grads
+        by_product = -(by_blank + by_label) / product
+        am_grad, lm_grad = (by_product @ lm_exp).mul_(am_exp), (by_product.transpose(1, 2) @ am_exp).mul_(lm_exp)
+        am_grad[:, :, 0] += by_blank.sum(2)
+        lm_grad[:, :, 0] += by_blank.sum(1)
+        am_grad.scatter_add_(2, targets_BU[:, None].expand(-1, am_grad.shape[1], -1), by_label)
+        lm_grad.scatter_add_(2, targets_BU[..., None], by_label.sum(1)[..., None])
+        return am_grad, lm_grad, None
 
 
 def unigram_log_probs(lm_log_probs_BUV: Tensor, label_lengths_B: Tensor) -> Tensor:

@@ -232,7 +232,9 @@ def what_is_trained(run: RunDirectory, config: TrainConfig, trainer: Trainer) ->
     """The run, its model and loss, what computes it, where it stands and on what, in one line."""
     model, device, ranks = trainer.task.model, trainer.device, trainer.ranks
     views = f" of {config.views} views of each utterance" * (config.views > 1)
-    how = trainer.task.objective.transducer.backends(model.joiner, device)
+    half = config.train.precision == "bfloat16"
+    with torch.autocast(device.type, torch.bfloat16, enabled=half):
+        how = trainer.task.objective.transducer.backends(model.joiner, device)
     where = f"{ranks.size} × {device.type}" if ranks.size > 1 else str(device)
     return (
         f"{run.path}: {counted(model)} parameters, loss {config.loss.name}{views} ({how}), "

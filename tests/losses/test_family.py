@@ -372,7 +372,8 @@ def test_what_computes_a_loss_is_said():
     joiner, sizes = Joiner(4, 5), {"vocab_size": 5, "encoder_dim": 4, "predictor_dim": 4}
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
     assert "torch" in make("full", **sizes).backends(joiner, cpu)
-    assert make("pruned", **sizes).backends(joiner, cpu) == "chunked joiner, lattice by numba"
+    assert make("pruned", **sizes).backends(joiner, cpu) == "numba joiner, lattice by numba"
+    assert make("pruned", joint="chunked", **sizes).backends(joiner, cpu) == "chunked joiner, lattice by numba"
     assert make("pruned", **sizes).backends(joiner, gpu) == "fused joiner, lattice by triton"
     assert make("ar", backend="reference", joint="chunked", **sizes).backends(joiner, gpu) == (
         "chunked joiner, lattice by reference"

@@ -34,7 +34,12 @@ WAYS = {  # joint and chunk_nodes
     "fused, all at once": ("fused", 0),
     "fused, 7 at a time": ("fused", 7),
     "fused, 1 at a time": ("fused", 1),
+    "numba, 7 at a time": ("numba", 7),
+    "numba": ("numba", None),
 }
+WAYS = {name: way for name, way in WAYS.items() if way[0] != "numba" or KERNEL_DEVICE == "cpu"}
+PRECISIONS = [(way, dtype) for way in WAYS for dtype in EPSILON if WAYS[way][0] != "numba" or dtype == torch.float32]
+KERNELS = [name for name in ("fused, 7 at a time", "numba, 7 at a time") if name in WAYS]
 
 
 @pytest.fixture(autouse=True)
@@ -127,8 +132,7 @@ def relative_error(found, exact):
     [(24, 13, 4096, 1.0), (70, 150, 64, 0.5)],
     ids=["every node", "half of the nodes, rows in several tiles"],
 )
-@pytest.mark.parametrize("dtype", EPSILON, ids=str)
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("way", "dtype"), PRECISIONS)
 def test_every_way_is_as_exact_as_plain_pytorch(way, dtype, width, vocab_size, tile, share, monkeypatch):
     monkeypatch.setattr("asr.ops.joint.gpu.TILE", tile)
     batch = Batch(width, vocab_size, dtype, share)
@@ -140,14 +144,26 @@ def test_every_way_is_as_exact_as_plain_pytorch(way, dtype, width, vocab_size, t
 
 
 @pytest.mark.parametrize("frozen", ["weight", "bias"])
-@pytest.mark.parametrize("way", ["chunked, 7 at a time", "fused, 7 at a time"])
+@pytest.mark.parametrize("way", ["chunked, 7 at a time", *KERNELS])
 def test_a_frozen_parameter_gets_no_gradient(way, frozen):
-    batch = Batch(24, 13, torch.float64)
+    dtype = torch.float32 if WAYS[way][0] == "numba" else torch.float64
+    batch = Batch(24, 13, dtype)
     getattr(batch.joiner.output, frozen).requires_grad_(False)
     found, exact = batch.evaluated(*WAYS[way]), batch.materialised(torch.float64)
     assert len(found) == 5
     for value, wanted in zip(found, exact, strict=True):
-        assert relative_error(value, wanted) <= EPSILON[torch.float64]
+        assert relative_error(value, wanted) <= 4 * EPSILON[dtype]
+
+
+@pytest.mark.parametrize("way", KERNELS)
+def test_rows_that_cancel_are_added_up_before_anything_is_rounded(way):
+    batch = Batch(24, 13, torch.float32)
+    with torch.no_grad():
+        batch.encoder_out += 64
+        batch.predictor_out -= 64
+    found, exact = batch.evaluated(*WAYS[way]), batch.materialised(torch.float64)
+    for value, wanted in zip(found, exact, strict=True):
+        assert relative_error(value, wanted) <= 1e-6
 
 
 @pytest.mark.parametrize("dtype", EPSILON, ids=str)
@@ -192,49 +208,71 @@ def test_a_machine_on_which_no_kernel_can_be_started_is_told_what_it_lacks(kerne
         packed_loss(batch.joiner, batch.nodes, *rows, settings)
 
 
-def test_no_node_at_all():
+@pytest.mark.parametrize("way", KERNELS)
+def test_no_node_at_all(way):
     batch = Batch(24, 13, torch.float32)
     batch.index = batch.index.take(torch.zeros(0, dtype=torch.long, device=KERNEL_DEVICE))
     batch.by_blank = batch.by_label = batch.by_blank[:0]
-    blank, label, *gradients = batch.evaluated("fused", None)
+    blank, label, *gradients = batch.evaluated(*WAYS[way])
     assert blank.shape == label.shape == (0,)
     assert len(gradients) == 4
     assert not any(gradient.any() for gradient in gradients)
 
 
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # Triton's interpreter
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_what_is_not_finite_is_not_hidden(bad):
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("nan")])
+@pytest.mark.parametrize("way", KERNELS)
+def test_what_is_not_finite_is_not_hidden(way, bad):
     batch = Batch(24, 13, torch.float32)
     with torch.no_grad():
         batch.joiner.output.bias[5] = bad
-    blank, label, *_ = batch.evaluated("fused", 7)
+    blank, label, *_ = batch.evaluated(*WAYS[way])
     assert blank.isnan().all()
     assert label.isnan().all()
 
 
-def test_rows_of_another_width_are_refused():
+@pytest.mark.parametrize("way", KERNELS)
+def test_what_is_not_finite_stays_where_it_is(way):
+    batch = Batch(24, 13, torch.float32)
+    with torch.no_grad():
+        batch.encoder_out[0, 0] = torch.nan
+    blank, label, *_ = batch.evaluated(*WAYS[way])
+    assert torch.equal(blank.isnan(), batch.index.encoder_row_N == 0)
+    assert torch.equal(label.isnan(), batch.index.encoder_row_N == 0)
+
+
+@pytest.mark.parametrize("way", KERNELS)
+def test_rows_of_another_width_are_refused(way):
     batch = Batch(24, 13, torch.float32)
     batch.joiner = Joiner(25, 13).to(KERNEL_DEVICE)
     with pytest.raises(ValueError, match="rows of 24 and 24, but the joiner takes 25"):
-        batch.evaluated("fused", None)
+        batch.evaluated(*WAYS[way])
+
+
+def test_a_label_that_is_no_output_is_refused():
+    batch = Batch(24, 13, torch.float32)
+    batch.index.target_N[0] = 13
+    with pytest.raises(ValueError, match="a label beyond the 13 outputs"):
+        batch.evaluated("numba", None)
 
 
 @pytest.mark.parametrize("tolerance", [0.0, 0.3])
-def test_a_fused_loss_is_the_chunked_one(tolerance):
-    batch = Batch(24, 13, torch.float64)
+@pytest.mark.parametrize("way", KERNELS)
+def test_a_loss_by_kernels_is_the_chunked_one(way, tolerance):
+    kernels, dtype = WAYS[way][0], torch.float32 if WAYS[way][0] == "numba" else torch.float64
+    batch = Batch(24, 13, dtype)
     leaves = [batch.encoder_out, batch.predictor_out, *batch.joiner.parameters()]
-    weights = torch.tensor([1.0, 3.0, -0.5], device=KERNEL_DEVICE, dtype=torch.float64)
+    weights = torch.tensor([1.0, 3.0, -0.5], device=KERNEL_DEVICE, dtype=dtype)
 
     def run(joint):
         settings = PackedSettings(7, tolerance, ArcRules(standard_arcs("modified"), 0.2, 0.1), joint=joint)
         loss, _, kept, _ = packed_loss(batch.joiner, batch.nodes, *leaves[:2], batch.labels, settings)
         return [kept, loss, *torch.autograd.grad((loss * weights).sum(), leaves)]
 
-    found, wanted = run("fused"), run("chunked")
+    found, wanted = run(kernels), run("chunked")
     assert found[0] < (0.5 if tolerance else 1.0) * len(batch.nodes)
     for value, expected in zip(found, wanted, strict=True):
-        torch.testing.assert_close(value, expected, rtol=0, atol=1e-12)
+        torch.testing.assert_close(value, expected, rtol=0, atol=1e-12 if dtype == torch.float64 else 1e-5)
 
 
 # Which way is chosen
@@ -289,13 +327,22 @@ def test_any_other_joiner_is_not(what):
 
 
 @pytest.mark.parametrize(("device", "joint", "expected"), [
-    ("cpu", "auto", "ChunkedJoint"), ("cuda", "auto", "FusedJoint"),
-    ("cpu", "fused", "FusedJoint"), ("cuda", "chunked", "ChunkedJoint"),
+    ("cpu", "auto", "CompiledJoint"), ("cuda", "auto", "FusedJoint"),
+    ("cpu", "fused", "FusedJoint"), ("cuda", "chunked", "ChunkedJoint"), ("cpu", "chunked", "ChunkedJoint"),
 ])  # fmt: skip
-def test_auto_is_the_kernels_on_a_gpu(device, joint, expected, monkeypatch):
+def test_auto_is_the_kernels_of_the_device(device, joint, expected, monkeypatch):
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     settings = PackedSettings(1, 0.0, ArcRules(), joint=joint)
     assert type(choose_joint(Joiner(4, 6), settings, [], torch.device(device))).__name__ == expected
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_what_is_not_computed_in_float32_is_not_for_numba(dtype):
+    joiner, cpu = Joiner(4, 6).to(torch.promote_types(dtype, torch.float32)), torch.device("cpu")
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        assert isinstance(choose_joint(joiner, PackedSettings(1, 0.0, ArcRules()), [], cpu), ChunkedJoint)
+        with pytest.raises(InputError, match="loss.joint=numba: the kernels compute in float32, on a CPU"):
+            choose_joint(joiner, PackedSettings(1, 0.0, ArcRules(), joint="numba"), [], cpu)
 
 
 def test_kernels_that_cannot_run_are_refused(monkeypatch):

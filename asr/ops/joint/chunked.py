@@ -45,14 +45,21 @@ FEWEST_CHUNK_NODES = 128  # or a product of matrices is no longer fast
 class PackedIndex:
     """Where each node's inputs are.
 
-    utterance_N: b. encoder_row_N: row of encoder_out.flatten(0, 1). predictor_row_N: row of
-    predictor_out.flatten(0, 1). target_N: the label that the node's label arc emits; 0 where it has none.
+    node_N: its number among all nodes. utterance_N: b. encoder_row_N: row of encoder_out.flatten(0, 1).
+    predictor_row_N: row of predictor_out.flatten(0, 1). target_N: the label that the node's label arc emits; 0 where it
+    has none.
     """
 
+    node_N: Tensor
     utterance_N: Tensor
     encoder_row_N: Tensor
     predictor_row_N: Tensor
     target_N: Tensor
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is of all nodes: to be asked on a CPU."""
+        return not len(self.node_N) or int(self.node_N[-1]) == len(self.node_N) - 1
 
     def take(self, keep: Tensor) -> PackedIndex:
         """The index of the nodes `keep` alone."""
@@ -67,7 +74,8 @@ def index_nodes(nodes: Nodes, frames: int, labels_BU: Tensor) -> PackedIndex:
     targets = nn.functional.pad(labels_BU, (0, 1))
     has_label = position < nodes.label_lengths_B[utterance]
     target = targets[utterance, position].where(has_label, 0)
-    return PackedIndex(utterance, utterance * frames + frame, utterance * positions + position, target)
+    rows = utterance * frames + frame, utterance * positions + position
+    return PackedIndex(torch.arange(len(target), device=target.device), utterance, *rows, target)
 
 
 @dataclass(frozen=True)
@@ -159,38 +167,60 @@ class ChunkedJoint:
 
 
 def choose_joint(joiner: Joiner, settings: PackedSettings, parameters: Sequence[Tensor], device: torch.device) -> Joint:
-    """What evaluates `joiner` on `device`: "fused", "chunked", or, with settings.joint "auto", fused on a GPU where
-    the joiner (`linear_after_tanh`) and the arcs are the standard ones, and else chunked.
+    """What evaluates `joiner` on `device`, see `joint_on`.
 
-    Raises InputError where "fused" is not possible.
+    Raises InputError where what is asked for is not possible.
     """
-    if joint_on(joiner, settings, device) == "chunked":
+    name = joint_on(joiner, settings, device)
+    if name == "chunked":
         return ChunkedJoint(joiner, settings, parameters, device)
-    linear = linear_after_tanh(joiner)
-    if not settings.rules.arcs.one_softmax:
-        raise InputError(
-            f"loss.joint=fused: the kernels know the standard arcs, and not {settings.rules.arcs.name}; use joint=auto"
-        )
-    if settings.consistency:
-        raise InputError(
-            f"loss.joint=fused: the kernels know no loss.consistency={settings.consistency:g}; use joint=auto"
-        )
-    if linear is None:
-        raise InputError(
-            f"loss.joint=fused: {type(joiner).__name__} is not known to be tanh(encoder + predictor) and then one "
-            "linear map (asr.ops.joint.reference.linear_after_tanh); use joint=auto"
-        )
+    linear = standard_linear(joiner, settings, name)
+    if name == "numba":
+        if not in_float32(linear, device):
+            raise InputError("loss.joint=numba: the kernels compute in float32, on a CPU; use joint=auto")
+        compiled: Joint = import_module("asr.ops.joint.cpu").CompiledJoint(linear, settings, parameters)
+        return compiled
     check_triton("joint=fused", device, instead="joint=chunked")
     fused: Joint = import_module("asr.ops.joint.gpu").FusedJoint(linear, settings.chunk_nodes, parameters)
     return fused
 
 
 def joint_on(joiner: Joiner, settings: PackedSettings, device: torch.device) -> str:
-    """The name of what evaluates a joiner, or what "auto" stands for on a device."""
+    """The name of what evaluates a joiner, or what "auto" stands for on a device: kernels where joiner
+    (`linear_after_tanh`) and arcs are the standard ones, fused on a GPU and numba on a CPU in float32; else chunked.
+    """
     if settings.joint != "auto":
         return settings.joint
-    standard = settings.arcs.one_softmax and linear_after_tanh(joiner) is not None
-    return "fused" if device.type == "cuda" and standard else "chunked"
+    linear = linear_after_tanh(joiner)
+    if linear is None or not settings.arcs.one_softmax:
+        return "chunked"
+    if device.type == "cuda":
+        return "fused"
+    return "numba" if in_float32(linear, device) else "chunked"
+
+
+def in_float32(linear: nn.Linear, device: torch.device) -> bool:
+    """Whether a linear map is on a CPU, and computed in float32 here and now."""
+    return device.type == "cpu" and linear.weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+
+
+def standard_linear(joiner: Joiner, settings: PackedSettings, name: str) -> nn.Linear:
+    """The linear map of a joiner that the kernels `name` can evaluate. Raises InputError where they cannot."""
+    if not settings.rules.arcs.one_softmax:
+        raise InputError(
+            f"loss.joint={name}: the kernels know the standard arcs, and not {settings.rules.arcs.name}; use joint=auto"
+        )
+    if settings.consistency:
+        raise InputError(
+            f"loss.joint={name}: the kernels know no loss.consistency={settings.consistency:g}; use joint=auto"
+        )
+    linear = linear_after_tanh(joiner)
+    if linear is None:
+        raise InputError(
+            f"loss.joint={name}: {type(joiner).__name__} is not known to be tanh(encoder + predictor) and then one "
+            "linear map (asr.ops.joint.reference.linear_after_tanh); use joint=auto"
+        )
+    return linear
 
 
 class StreamedLoss(torch.autograd.Function):
@@ -206,11 +236,12 @@ class StreamedLoss(torch.autograd.Function):
         encoder_rows: Tensor,
         predictor_rows: Tensor,
         watched_B: Tensor | None,
+        known_CN: Tensor | None,
         *parameters: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         joint = choose_joint(joiner, settings, parameters, encoder_rows.device)
         arcs = settings.arcs
-        log_probs_CN = joint.log_probs(index, encoder_rows, predictor_rows)
+        log_probs_CN = completed(known_CN, joint, index, encoder_rows, predictor_rows)
         log_p, by_AN = occupations(nodes, arcs.weights(log_probs_CN), settings.rules)
         by_CN = arcs.by_choice(by_AN)
         loss, diverging = -log_p, torch.zeros_like(log_p)
@@ -238,7 +269,7 @@ class StreamedLoss(torch.autograd.Function):
         encoder_rows, predictor_rows, by_CN = ctx.saved_tensors  # type: ignore[attr-defined]
         scale_N = grad_outputs[0][index.utterance_N]
         grads = joint.gradients(index, encoder_rows, predictor_rows, scale_N * by_CN)
-        return None, None, None, None, *grads[:2], None, *grads[2:]
+        return None, None, None, None, *grads[:2], None, None, *grads[2:]
 
 
 def packed_loss(
@@ -249,6 +280,7 @@ def packed_loss(
     labels: Tensor,
     settings: PackedSettings,
     watched_B: Tensor | None = None,
+    known_CN: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """−log P(y|x) over the paths inside `nodes`, (B,), nats, differentiable once; the divergence from the other view,
     (B,), of which it has `settings.consistency` times as much in it; of how many nodes the gradient is evaluated; and
@@ -256,14 +288,15 @@ def packed_loss(
 
     encoder_out: (B,T,D); predictor_out: (B,U+1,D); labels: (B,U). joiner: (rows (N,D), rows (N,D)) →
     logits (N,K), a module, so that its parameters are known and get gradients, and without randomness, since
-    it is evaluated twice. The loss is exact, and its gradient but for `settings.gradient_tolerance`.
+    it is evaluated twice. The loss is exact, and its gradient but for `settings.gradient_tolerance`. known_CN:
+    log-probability of each choice at nodes where it is known already, NaN at others.
     """
     nodes = nodes.to(encoder_out.device)
     index = index_nodes(nodes, encoder_out.shape[1], labels)
     parameters = [p for p in joiner.parameters() if p.requires_grad]
     rows = encoder_out.flatten(0, 1), predictor_out.flatten(0, 1)
     out: tuple[Tensor, Tensor, Tensor, Tensor] = StreamedLoss.apply(  # type: ignore[no-untyped-call]
-        joiner, nodes, index, settings, *rows, watched_B, *parameters
+        joiner, nodes, index, settings, *rows, watched_B, known_CN, *parameters
     )
     return out
 
@@ -304,6 +337,18 @@ def evaluate(
             log_probs_CN = log_probs.new_empty(len(log_probs), size)
         log_probs_CN[:, part] = log_probs
     return log_probs_CN
+
+
+def completed(
+    known_CN: Tensor | None, joint: Joint, index: PackedIndex, encoder_rows: Tensor, predictor_rows: Tensor
+) -> Tensor:
+    """Log-probability of each choice (C,N) at every node, evaluated where it is not known."""
+    if known_CN is None:
+        return joint.log_probs(index, encoder_rows, predictor_rows)
+    unknown = known_CN.isnan().any(0).nonzero()[:, 0]
+    if len(unknown):
+        known_CN[:, unknown] = joint.log_probs(index.take(unknown), encoder_rows, predictor_rows)
+    return known_CN
 
 
 def sum_by_utterance(values_N: Tensor, nodes: Nodes) -> Tensor:

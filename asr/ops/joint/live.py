@@ -20,10 +20,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from asr.arcs.base import BLANK, LABEL, ArcSet
+from asr.arcs.base import BLANK, LABEL
 from asr.arcs.consistency import other_view
 from asr.nodes.base import Nodes, complete_nodes
-from asr.ops.joint.chunked import SAFETY, SAFETY_OF_VIEWS
+from asr.ops.joint.chunked import SAFETY, SAFETY_OF_VIEWS, PackedIndex, PackedSettings, choose_joint
 from asr.ops.joint.reference import LossInputs
 
 BLOCK_FRAMES = 4  # that are evaluated at a time
@@ -33,19 +33,22 @@ LEAST = -1e4  # stands for log 0 where differences are taken
 
 
 @torch.no_grad()
-def live_nodes(inputs: LossInputs, arcs: ArcSet, tolerance: float) -> Nodes:
-    """Nodes outside of which too little of P(y|x) lies to change a gradient by the share `tolerance`.
+def live_nodes(inputs: LossInputs, settings: PackedSettings) -> tuple[Nodes, Tensor | None]:
+    """Nodes outside of which too little of P(y|x) lies to change a gradient by the share `gradient_tolerance`; and the
+    log-probability of each choice (C,N) that was found on the way, NaN where it was not, None where none was.
 
     The loss changes by far less. All nodes of an utterance for which that is not certain. Two views of an utterance
-    have all nodes that either needs; what is left out then weighs up to 1 + `inputs.consistency` times as much.
+    have all nodes that either needs; what is left out then weighs up to 1 + `consistency` times as much.
     """
-    if inputs.consistency:
-        tolerance /= SAFETY_OF_VIEWS * (1 + inputs.consistency)
-    search = Search(inputs, arcs, tolerance)
+    tolerance = settings.gradient_tolerance
+    if settings.consistency:
+        tolerance /= SAFETY_OF_VIEWS * (1 + settings.consistency)
+    search = Search(inputs, settings, tolerance)
     for begin in range(0, int(inputs.encoder_frames.max()), BLOCK_FRAMES):
         if not search.advance(begin):
             break
-    return search.nodes()
+    nodes = search.nodes()
+    return nodes, search.found_on(nodes) if search.certain_B.any() else None
 
 
 class Search:
@@ -54,17 +57,20 @@ class Search:
     low_B: position of the window's first entry. alpha_BRW: α of the window's positions, for the frame to be read next
     and for those after it that an arc can lead to; what lies in frames read already leads on to these.
     lost_B: log of the mass that has left the window. arrived_B: log P, once the last frame has been read.
+    found_CBTU: log-probability of each choice at the nodes of all windows.
     """
 
-    def __init__(self, inputs: LossInputs, arcs: ArcSet, tolerance: float) -> None:
-        self.joiner, self.arcs, self.tolerance = inputs.joiner, arcs, tolerance / SAFETY
-        self.has_views = inputs.consistency > 0
+    found_CBTU: Tensor
+
+    def __init__(self, inputs: LossInputs, settings: PackedSettings, tolerance: float) -> None:
+        self.joint = choose_joint(inputs.joiner, settings, (), inputs.encoder_out.device)
+        self.arcs, self.tolerance, self.has_views = settings.arcs, tolerance / SAFETY, settings.consistency > 0
         self.encoder_out, self.frames_B = inputs.encoder_out, inputs.encoder_frames
         self.predictor_out, self.labels_B = inputs.predictor_out, inputs.label_lengths
         self.targets_BU = torch.nn.functional.pad(inputs.labels, (0, 1))
         batch, frames, _ = self.encoder_out.shape
         self.low_B = torch.zeros_like(self.labels_B)
-        reach = max(frames for frames, _ in arcs.moves)
+        reach = max(frames for frames, _ in self.arcs.moves)
         self.alpha_BRW = torch.full((batch, reach, 1), -math.inf, dtype=torch.float64, device=self.encoder_out.device)
         self.alpha_BRW[:, 0] = 0.0
         self.lost_B, self.arrived_B = torch.full_like(self.alpha_BRW[:, 0, 0].expand(2, batch), -math.inf)
@@ -98,23 +104,56 @@ class Search:
     def weights(self, active: Tensor, begin: int, frames: int, position_AW: Tensor) -> list[Tensor]:
         """Log-weight of each arc (A,F,W), float64; −inf where there is no such arc."""
         labels_A1 = self.labels_B[active, None]
-        inside_AW = position_AW.minimum(labels_A1)
-        encoder_rows = self.encoder_out[active, begin : begin + frames][:, :, None]
-        predictor_rows = self.predictor_out[active[:, None], inside_AW][:, None]
-        encoder_rows, predictor_rows = torch.broadcast_tensors(  # type: ignore[no-untyped-call]
-            encoder_rows, predictor_rows
-        )
-        target_AFW = self.targets_BU[active[:, None], inside_AW][:, None].expand(encoder_rows.shape[:3])
-        target_AFW = target_AFW.where((position_AW < labels_A1)[:, None], 0)
-        logits = self.joiner(encoder_rows.flatten(0, 2), predictor_rows.flatten(0, 2))
-        made = self.arcs.weights(self.arcs.log_probs(logits, target_AFW.flatten())).double()
+        log_probs_CAFW = self.log_probs(active, begin, frames, position_AW)
         weights = [
-            values.view_as(target_AFW).masked_fill((position_AW + labels > labels_A1)[:, None], -math.inf)
-            for values, (_, labels) in zip(made, self.arcs.moves)
+            values.masked_fill((position_AW + labels > labels_A1)[:, None], -math.inf)
+            for values, (_, labels) in zip(self.arcs.weights(log_probs_CAFW).double(), self.arcs.moves)
         ]
         if self.arcs.topology == "constrained":
             weights[LABEL] = weights[LABEL] + torch.nn.functional.pad(weights[BLANK][:, :, 1:], (0, 1))
         return weights
+
+    def log_probs(self, active: Tensor, begin: int, frames: int, position_AW: Tensor) -> Tensor:
+        """Log-probability of each choice (C,A,F,W)."""
+        labels_A1 = self.labels_B[active, None]
+        inside_AW = position_AW.minimum(labels_A1)
+        rows = self.encoder_out[active, begin : begin + frames], self.predictor_out[active[:, None], inside_AW]
+        target_AW = self.targets_BU[active[:, None], inside_AW].where(position_AW < labels_A1, 0)
+        of_frame = torch.arange(rows[0].shape[:2].numel(), device=active.device).view(len(active), -1, 1)
+        of_position = torch.arange(target_AW.numel(), device=active.device).view(len(active), 1, -1)
+        where = torch.broadcast_tensors(active[:, None, None], of_frame, of_position, target_AW[:, None])  # type: ignore[no-untyped-call]
+        index = PackedIndex(
+            torch.arange(where[0].numel(), device=active.device), *(values.flatten() for values in where)
+        )
+        found_CN = self.joint.log_probs(index, *(values.flatten(0, 1) for values in rows))
+        found_CAFW = found_CN.view(-1, *where[0].shape)
+        self.keep(found_CAFW, active, begin, position_AW)
+        return found_CAFW
+
+    def keep(self, found_CAFW: Tensor, active: Tensor, begin: int, position_AW: Tensor) -> None:
+        """Keep what was found for the loss itself."""
+        if begin == 0:
+            shape = len(found_CAFW), *self.first_BT.shape, self.targets_BU.shape[1]
+            self.found_CBTU = found_CAFW.new_full(shape, math.nan)
+        inside_AFW = (position_AW <= self.labels_B[active, None])[:, None].expand(found_CAFW.shape[1:])
+        a, f, w = inside_AFW.nonzero(as_tuple=True)
+        self.found_CBTU[:, active[a], begin + f, position_AW[a, w]] = found_CAFW[:, a, f, w]
+
+    def found_on(self, nodes: Nodes) -> Tensor:
+        """What was found on some nodes (C,N)."""
+        utterance, frame, position = nodes.coordinates()
+        return self.found_CBTU[:, utterance, frame, position]
+
+    @property
+    def certain_B(self) -> Tensor:
+        """Of which utterances the bound holds.
+
+        A gradient has an L1 norm of about twice the loss, or more; a path that is left out changes the occupation of
+        T + U arcs, and that of as many others in turn, each in all heads.
+        """
+        changed_B = 2 * len(self.arcs.heads) * (self.frames_B + self.labels_B)
+        share_B = self.tolerance * (-self.arrived_B).clamp(max=1.0) / changed_B
+        return (self.lost_B <= self.arrived_B + share_B.log()) & self.arrived_B.isfinite()
 
     def arrive(self, active: Tensor, read: int, alpha_ARW: Tensor, position_AW: Tensor) -> None:
         """Note log P of utterances whose last frame has been read, and search them no more."""
@@ -144,14 +183,8 @@ class Search:
         self.low_B[active] = position_AW.gather(1, lowest_A1)[:, 0]
 
     def nodes(self) -> Nodes:
-        """The windows of the utterances for which the bound holds, and all nodes of the others.
-
-        A gradient has an L1 norm of about twice the loss, or more; a path that is left out changes the occupation of
-        T + U arcs, and that of as many others in turn, each in all heads.
-        """
-        changed_B = 2 * len(self.arcs.heads) * (self.frames_B + self.labels_B)
-        share_B = self.tolerance * (-self.arrived_B).clamp(max=1.0) / changed_B
-        certain_B1 = (self.lost_B <= self.arrived_B + share_B.log())[:, None] & self.arrived_B.isfinite()[:, None]
+        """The windows of the utterances for which the bound holds, and all nodes of the others."""
+        certain_B1 = self.certain_B[:, None]
         # No path comes down again: what is above a later window is lost, and has been counted as such.
         last_BT = self.last_BT.flip(1).cummin(1).values.flip(1)
         first_BT, last_BT = self.first_BT.where(certain_B1, 0), last_BT.where(certain_B1, self.labels_B[:, None])
