@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from asr.models.packing import pack, unpack
 from asr.nodes.base import valid_frames
 from asr.ops.joint.reference import LossInputs
 
@@ -31,12 +32,15 @@ class SimpleJoiner(nn.Module):
     def forward(self, inputs: LossInputs) -> tuple[Tensor, Tensor]:
         """Log-probability of blank (B,T,U+1) and of the next label (B,T,U+1; at U: of anything), at least float32."""
         with torch.autocast(inputs.encoder_out.device.type, enabled=False):
-            dtype = self.am.weight.dtype
-            # Padding may hold anything, even NaN, which would reach the weights' gradient as 0·NaN.
-            encoder_out = zero_padding(inputs.encoder_out, inputs.encoder_frames)
-            predictor_out = zero_padding(inputs.predictor_out, inputs.label_lengths + 1)
-            am_BTV, lm_BUV = self.am(encoder_out.to(dtype)), self.lm(predictor_out.to(dtype))
+            am_BTV = projected(self.am, inputs.encoder_out, inputs.encoder_frames)
+            lm_BUV = projected(self.lm, inputs.predictor_out, inputs.label_lengths + 1)
             return smoothed_arcs(am_BTV, lm_BUV, inputs, self.lm_scale, self.am_scale)
+
+
+def projected(linear: nn.Linear, rows_BTD: Tensor, lengths_B: Tensor) -> Tensor:
+    """The map of rows (B,T,V), and zeros for padding: that may hold anything, even NaN, and often is half of the batch."""
+    sizes = lengths_B.tolist()
+    return unpack(linear(pack(rows_BTD, sizes).to(linear.weight.dtype)), sizes, rows_BTD.shape[1])
 
 
 def zero_padding(rows_BTD: Tensor, lengths_B: Tensor) -> Tensor:
