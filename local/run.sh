@@ -23,6 +23,7 @@ hydra=()
 switches=
 settings=
 data=data # where manifests are, and what is made of them
+fbank=    # where features are, if not in $data/fbank
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 recipe=$(cd "$(dirname "$0")" && pwd)
@@ -155,22 +156,22 @@ align_words() {
     asr attach "words=$data/aligned/$split.ctm" "cuts=$data/cuts_$split.jsonl.gz" "output=$data/aligned/cuts_$split.jsonl.gz"
 }
 
-# splice_words DIR COUNT [OPTION…]: DIR/cuts_spliced.jsonl.gz, COUNT new utterances from the words of DIR/cuts_train.jsonl.gz,
-# unless it is newer.
+# splice_words DIR NAME COUNT [OPTION…]: DIR/cuts_NAME.jsonl.gz, COUNT new utterances from the words of
+# DIR/cuts_train.jsonl.gz, unless it is newer.
 splice_words() {
-    local dir=$1 count=$2
-    shift 2
-    [ "$dir/cuts_spliced.jsonl.gz" -nt "$dir/cuts_train.jsonl.gz" ] ||
-        asr splice "cuts=$dir/cuts_train.jsonl.gz" "output=$dir/cuts_spliced.jsonl.gz" "audio=$data/audio/spliced" \
+    local dir=$1 output=$1/cuts_$2.jsonl.gz count=$3
+    shift 3
+    [ "$output" -nt "$dir/cuts_train.jsonl.gz" ] ||
+        asr splice "cuts=$dir/cuts_train.jsonl.gz" "output=$output" "audio=$data/audio/spliced" \
             "count=$count" "$@"
 }
 
-# make_features SPLIT DIR [OPTION…]: $data/fbank/cuts_SPLIT.jsonl.gz of DIR/cuts_SPLIT.jsonl.gz, unless it is newer.
+# make_features SPLIT DIR [OPTION…]: $fbank/cuts_SPLIT.jsonl.gz of DIR/cuts_SPLIT.jsonl.gz, unless it is newer.
 make_features() {
-    local split=$1 cuts=$2/cuts_$1.jsonl.gz
+    local split=$1 cuts=$2/cuts_$1.jsonl.gz to=${fbank:-$data/fbank}
     shift 2
-    [ "$data/fbank/cuts_$split.jsonl.gz" -nt "$cuts" ] ||
-        asr features "cuts=$cuts" "output=$data/fbank/cuts_$split.jsonl.gz" "storage=$data/fbank/$split" "$@"
+    [ "$to/cuts_$split.jsonl.gz" -nt "$cuts" ] ||
+        asr features "cuts=$cuts" "output=$to/cuts_$split.jsonl.gz" "storage=$to/$split" "$@"
 }
 
 # make_shar SPLIT DIR [OPTION…]: DIR/shar_SPLIT, DIR/cuts_SPLIT.jsonl.gz with its audio or features in tar files, unless it

@@ -75,8 +75,9 @@ class PrunedLoss(PackedLoss):
         simple, occupation_BTU = self.simple_loss(inputs)
         if inputs.consistency:  # both views have the same nodes
             occupation_BTU = (occupation_BTU + other_view(occupation_BTU, 0)) / 2
+        unaligned_B = None
         if done is not None and done < self.aligned_batches:
-            occupation_BTU = self.aligned_occupation(inputs, occupation_BTU)
+            occupation_BTU, unaligned_B = self.aligned_occupation(inputs, occupation_BTU)
         nodes, widened_B = self.choose_nodes(inputs, occupation_BTU)
         out = self.packed_loss(inputs, nodes, rules, simple.detach())
         simple_scale, pruned_scale = self.scales_after(done)
@@ -85,6 +86,7 @@ class PrunedLoss(PackedLoss):
             per_utterance=simple_scale * simple + pruned_scale * out.per_utterance,
             parts={**out.parts, "simple": simple.detach()},
             widened=int(widened_B.sum()),
+            unaligned=0 if unaligned_B is None else int(unaligned_B.sum()),
         )
 
     def simple_loss(self, inputs: LossInputs) -> tuple[Tensor, Tensor]:
@@ -106,16 +108,16 @@ class PrunedLoss(PackedLoss):
             return fixed_width_nodes(*lengths, occupation_BTU, self.prune_range, topology)
         return massive_nodes(*lengths, occupation_BTU, self.prune_mass, topology)
 
-    def aligned_occupation(self, inputs: LossInputs, occupation_BTU: Tensor) -> Tensor:
-        """The occupation, or where an alignment is known one that is around it."""
+    def aligned_occupation(self, inputs: LossInputs, occupation_BTU: Tensor) -> tuple[Tensor, Tensor]:
+        """The occupation, or where an alignment is known one that is around it; and where it is not (B,)."""
         if inputs.alignment is None:
             raise InputError(f"loss.aligned_batches={self.aligned_batches} needs `alignment`, (B,U); -1 where unknown")
-        near_BTU = occupation_near(inputs.encoder_frames, inputs.label_lengths, inputs.alignment)
-        unaligned_B11 = unaligned(inputs.alignment, inputs.label_lengths)[:, None, None]
-        near_BTU, unaligned_B11 = (
-            values.to(occupation_BTU.device, non_blocking=True) for values in (near_BTU, unaligned_B11)
+        near_BTU = occupation_near(inputs.label_lengths, inputs.alignment, *occupation_BTU.shape[1:])
+        unaligned_B = unaligned(inputs.alignment, inputs.label_lengths)
+        near_BTU, known_B11 = (
+            values.to(occupation_BTU.device, non_blocking=True) for values in (near_BTU, ~unaligned_B[:, None, None])
         )
-        return occupation_BTU.where(unaligned_B11, near_BTU.to(occupation_BTU.dtype))
+        return near_BTU.to(occupation_BTU.dtype).where(known_B11, occupation_BTU), unaligned_B
 
     def scales_after(self, batches: int | None) -> tuple[float, float]:
         """Weights of the simple and of the pruned loss after so many training batches; None: outside of training."""

@@ -38,7 +38,7 @@ class SimpleJoiner(nn.Module):
 
 
 def projected(linear: nn.Linear, rows_BTD: Tensor, lengths_B: Tensor) -> Tensor:
-    """The map of rows (B,T,V), and zeros for padding: that may hold anything, even NaN, and often is half of the batch."""
+    """The map of rows (B,T,V), zeros for padding, which may hold anything, even NaN, and often is half of the batch."""
     sizes = lengths_B.tolist()
     return unpack(linear(pack(rows_BTD, sizes).to(linear.weight.dtype)), sizes, rows_BTD.shape[1])
 

@@ -45,21 +45,21 @@ def aligned_nodes(
 
     alignment_BU: (B,U), as in `band_nodes`. Returns what `fixed_width_nodes` returns.
     """
-    near_BTU = occupation_near(frames_B, label_lengths_B, alignment_BU)
+    near_BTU = occupation_near(label_lengths_B, alignment_BU, int(frames_B.max()), alignment_BU.shape[1] + 1)
     width_B = (label_lengths_B + 1).where(unaligned(alignment_BU, label_lengths_B), width)
     return fixed_width_nodes(frames_B, label_lengths_B, near_BTU, width_B, topology)
 
 
-def occupation_near(frames_B: Tensor, label_lengths_B: Tensor, alignment_BU: Tensor) -> Tensor:
-    """(B,T,U+1), 1 at the position that an alignment is at, and a share e⁻¹ of it for each position away from that.
+def occupation_near(label_lengths_B: Tensor, alignment_BU: Tensor, frames: int, positions: int) -> Tensor:
+    """(B,T,U+1), 1 at the position that an alignment is at, and a factor of e⁻¹ for each position away from that.
 
-    So a window of a given width has most of it if that position is its middle.
+    So a window of a given width has most of it if that position is its middle. frames, positions: T and U + 1.
     """
     used_BU = valid_frames(label_lengths_B, alignment_BU.shape[1])
-    frame_BT = torch.arange(int(frames_B.max()), device=frames_B.device).repeat(len(frames_B), 1)
-    emitted_BU = alignment_BU.cummax(1).values.where(used_BU, int(frames_B.max()))
+    frame_BT = torch.arange(frames, device=alignment_BU.device).repeat(len(alignment_BU), 1)
+    emitted_BU = alignment_BU.cummax(1).values.where(used_BU, frames)
     position_BT = torch.searchsorted(emitted_BU.contiguous(), frame_BT, right=True)
-    position_U = torch.arange(alignment_BU.shape[1] + 1, device=frames_B.device)
+    position_U = torch.arange(positions, device=alignment_BU.device)
     return (-(position_U - position_BT[..., None]).abs().double()).exp()
 
 

@@ -253,6 +253,7 @@ def unfinished(config: TrainConfig) -> Iterator[str]:
     lasts = {"optim.warmup_steps": (config.optim.warmup_steps, steps, "steps")}
     if isinstance(config.loss, PrunedLossOptions):
         lasts["loss.warmup_batches"] = config.loss.warmup_batches, batches, "batches"
+        lasts["loss.aligned_batches"] = config.loss.aligned_batches, batches, "batches"
     if config.train.frame_weight:
         lasts["train.frame_batches"] = config.train.frame_batches, batches, "batches"
     for name, (value, there, what) in lasts.items():

@@ -24,7 +24,7 @@ if stage_is 1 "times of the words, new strings of them, tokenizer and features";
     for split in train dev test; do
         align_words $split
     done
-    splice_words data/aligned 1200
+    splice_words data/aligned spliced 1200
     asr tokenizer "cuts=[data/cuts_train.jsonl.gz]" output=data/char kind=char
     make_features train data/aligned "speed_factors=[0.9,1.1]"
     make_features spliced data/aligned "speed_factors=[0.9,1.1]"

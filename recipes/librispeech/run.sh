@@ -2,7 +2,8 @@
 # LibriSpeech: English audio books, from mini LibriSpeech on a laptop to 960 hours on several GPUs.
 #
 # --mini: 3 minutes and 2 GB on 2 CPU cores for one short epoch (-- model=tiny train.steps=45), an evening for
-# the config as it is. 100h is for one GPU, 960h for eight: neither has been run yet. See README.md.
+# the config as it is, which wants --align --features --splice 6000 --nproc 2. 100h is for one GPU, 960h for eight: neither has
+# been run yet. See README.md.
 #
 #   --set SET        what to train on: mini (5 hours), 100h (train-clean-100), 960h (default: 100h)
 #   --mini           the same as --set mini
@@ -21,8 +22,8 @@
 #                                        data/SET/cuts_{train,dev,test-clean,test-other}.jsonl.gz
 #   stage 1  tokenizer                   data/SET/bpe_N
 #            with --align                data/SET/aligned/cuts_*.jsonl.gz
-#            with --splice               data/SET/aligned/cuts_spliced.jsonl.gz
-#            with --features             data/SET/fbank/cuts_{train,spliced,dev}.jsonl.gz
+#            with --splice               data/SET/aligned/cuts_spliced-N.jsonl.gz
+#            with --features             data/SET/fbank/cuts_{train,spliced-N,dev}.jsonl.gz; fbank-LIST/ of other speeds
 #            with --shar                 shar_train beside the training manifest
 #   stage 2  train                       exp/NAME
 #   stage 3  decode and score, average of the last checkpoints, with each search there is
@@ -30,12 +31,13 @@
 
 set -euo pipefail
 source "$(dirname "$0")/../../local/run.sh"
-set=100h vocab_size=500 splice=0 speeds=0.9,1.1 musan= rooms=0 jobs=2 scheduler=
+set=100h vocab_size=500 splice=0 speeds= musan= rooms=0 jobs=2 scheduler=
 switches="mini align features shar" settings="set vocab-size splice speeds musan rooms jobs scheduler"
 parse_options "$@"
 [ -z "$musan" ] || [ "$musan" = download ] || resolve musan
 [ -z "$features" ] || [ "$musan$rooms" = 0 ] || fail "--features cannot go with --musan and --rooms, which need the audio"
 [ "$splice" = 0 ] || [ -n "$align" ] || fail "--splice $splice needs the times of words: give --align, too"
+[ -z "$speeds" ] || [ -n "$features" ] || fail "--speeds $speeds is what --features are computed at: give that, too"
 [ "$splice" = 0 ] || [ -z "$shar" ] || fail "--splice cannot go with --shar"
 cd "$recipe"
 
@@ -45,9 +47,10 @@ splits="train dev test-clean test-other" evaluated="test-clean test-other"
 [ "$set" != mini ] || splits="train dev" evaluated=dev # mini LibriSpeech has no test part
 data=data/$set
 cuts=$data${align:+/aligned}
+fbank=$data/fbank${speeds:+-$speeds}
 trained=$cuts parts=train
-[ "$splice" = 0 ] || parts="train spliced"
-[ -z "$features" ] || trained=$data/fbank
+[ "$splice" = 0 ] || parts="train spliced-$splice"
+[ -z "$features" ] || trained=$fbank
 
 if stage_is 0 "manifests"; then
     for split in $splits; do
@@ -62,9 +65,9 @@ if stage_is 1 "tokenizer${align:+, times of the words}${features:+, features}${s
     for split in ${align:+$splits}; do
         align_words "$split" "${workers[@]}"
     done
-    [ "$splice" = 0 ] || splice_words "$cuts" "$splice" shortest=8 longest=30 together=4
+    [ "$splice" = 0 ] || splice_words "$cuts" "spliced-$splice" "$splice" shortest=8 longest=30 together=4
     for split in ${features:+$parts}; do
-        make_features "$split" "$cuts" "speed_factors=[$speeds]" "${workers[@]}"
+        make_features "$split" "$cuts" "speed_factors=[${speeds:-0.9,1.1}]" "${workers[@]}"
     done
     [ -z "$features" ] || make_features dev "$cuts" "${workers[@]}"
     [ -z "$shar" ] || make_shar train "$trained" "${workers[@]}"
@@ -72,7 +75,7 @@ fi
 
 if stage_is 2 "train"; then
     source=$trained/cuts_train.jsonl.gz
-    [ "$splice" = 0 ] || source=$source,$trained/cuts_spliced.jsonl.gz
+    [ "$splice" = 0 ] || source=$source,$trained/cuts_spliced-$splice.jsonl.gz
     [ -z "$shar" ] || source=$trained/shar_train
     asr train --config-dir conf --config-name "$set" run="exp/$name" "data.tokenizer=$data/bpe_$vocab_size" \
         "data.train_cuts=[$source]" "data.valid_cuts=[$trained/cuts_dev.jsonl.gz]" \

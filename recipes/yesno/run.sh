@@ -21,7 +21,7 @@ fi
 
 if stage_is 1 "new strings of the words, tokenizer and features"; then
     asr tokenizer "cuts=[data/cuts_train.jsonl.gz]" output=data/bpe kind=bpe vocab_size=13
-    splice_words data 2400 edge_seconds=2
+    splice_words data spliced 2400 edge_seconds=2
     make_features train data "speed_factors=[0.9,1.1]"
     make_features spliced data "speed_factors=[0.9,1.1]"
     make_features test data

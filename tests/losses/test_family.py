@@ -219,11 +219,15 @@ def test_the_first_batches_are_restricted_to_the_alignment_and_a_restart_knows_w
     batch["encoder_frames"], batch["label_lengths"] = torch.tensor([5, 5, 5, 3]), torch.tensor([2, 2, 2, 0])
     batch["alignment"][:3] = torch.tensor([[3, 4, 0, 0], [0, 1, 0, 0], [-1, -1, 0, 0]])
     by_alignment = make_loss("pruned", bounds="alignment", **options)(joiner, **batch).parts["transducer"]
+    batch["encoder_out"] = torch.nn.functional.pad(batch["encoder_out"], (0, 0, 0, 2))  # frames of nobody
+    batch["alignment"] = torch.nn.functional.pad(batch["alignment"], (0, 3))
     by_itself = make_loss("pruned", **options)(joiner, **batch).parts["transducer"]
     assert not torch.isclose(by_alignment, by_itself)[:2].any()
     loss = make_loss("pruned", aligned_batches=3, **options)
     for restricted in (True, True, True, False, False):
-        found = loss(joiner, **batch).parts["transducer"]
+        out = loss(joiner, **batch)
+        found = out.parts["transducer"]
+        assert out.unaligned == restricted
         torch.testing.assert_close(found[2:], by_itself[2:])
         torch.testing.assert_close(found[:2], (by_alignment if restricted else by_itself)[:2])
         torch.testing.assert_close(loss.eval()(joiner, **batch).parts["transducer"], by_itself)  # and is not counted

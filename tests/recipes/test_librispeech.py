@@ -193,15 +193,14 @@ def test_new_strings_of_words_at_all_speeds_where_asked(stages):
     done, asked = stages(*words, "--features", "--splice", "6000", "--speeds", "0.8,1.2")
     assert done.returncode == 0, done.stderr
     assert commands(asked)[5:] == ["asr splice", *["asr features"] * 3, "asr train"]
-    assert "output=data/mini/aligned/cuts_spliced.jsonl.gz" in asked[5]
+    assert "output=data/mini/aligned/cuts_spliced-6000.jsonl.gz" in asked[5]
     assert "count=6000" in asked[5]
     assert ["speed_factors=[0.8,1.2]" in line for line in asked[6:9]] == [True, True, False]
-    both = "data.train_cuts=[data/mini/{0}/cuts_train.jsonl.gz,data/mini/{0}/cuts_spliced.jsonl.gz]"
-    assert both.format("fbank") in asked[9]
+    both = "data.train_cuts=[data/mini/{0}/cuts_train.jsonl.gz,data/mini/{0}/cuts_spliced-{1}.jsonl.gz]"
+    assert both.format("fbank-0.8,1.2", 6000) in asked[9]
+    assert "data.valid_cuts=[data/mini/fbank-0.8,1.2/cuts_dev.jsonl.gz]" in asked[9]
     _, asked = stages(*words, "--splice", "9")
-    assert (
-        "data.train_cuts=[data/mini/aligned/cuts_train.jsonl.gz,data/mini/aligned/cuts_spliced.jsonl.gz]" in asked[-1]
-    )
+    assert both.format("aligned", 9) in asked[-1]
 
 
 def test_training_from_tar_files_where_asked(stages):
@@ -255,6 +254,7 @@ def test_what_is_decoded_is_scored_again(stages, tmp_path):
         (["mini"], "unknown option mini"),
         (["--features", "--rooms", "0.3"], "--features cannot go with --musan and --rooms"),
         (["--splice", "9"], "--splice 9 needs the times of words: give --align, too"),
+        (["--speeds", "0.8,1.2"], "--speeds 0.8,1.2 is what --features are computed at: give that, too"),
         (["--align", "--shar", "--splice", "9"], "--splice cannot go with --shar"),
         (["--musan", "/nowhere"], "--musan /nowhere: no such directory"),
         (["--set"], "--set needs a value"),

@@ -315,6 +315,10 @@ def test_a_warm_up_that_outlasts_the_training_is_said(first):
         (["loss=pruned", "optim.warmup_steps=9", "loss.warmup_batches=20"], ["loss.warmup_batches"]),
         (["loss=pruned", "optim.warmup_steps=9", "loss.warmup_batches=19"], []),
         (["loss=pruned", "optim.warmup_steps=0", "loss.warmup_batches=0"], []),
+        (
+            ["loss=pruned", "optim.warmup_steps=0", "loss.warmup_batches=0", "loss.aligned_batches=20"],
+            ["loss.aligned_batches"],
+        ),
     ],
 )
 def test_what_a_training_does_not_bring_to_an_end(words, names):
