@@ -8,9 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from asr.models.packing import pack, unpack
 from asr.nodes.base import valid_frames
 from asr.ops.joint.reference import LossInputs
+from asr.ops.packing import pack, unpack
 
 
 class SimpleJoiner(nn.Module):

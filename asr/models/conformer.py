@@ -16,8 +16,8 @@ from asr.models.depthwise import over_time
 from asr.models.dropout import Dropout
 from asr.models.mask import attention_mask, unless_all, valid_frames
 from asr.models.normalize import make_normalize
-from asr.models.packing import is_worth_it, pack, unpack
 from asr.models.subsampling import ConvSubsampling
+from asr.ops.packing import is_worth_it, pack, unpack
 
 
 class FeedForward(nn.Sequential):

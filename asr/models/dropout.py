@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from asr.models.packing import pack
+from asr.ops.packing import pack
 
 LEVELS = 256  # one random byte per element: the probability is rounded to a multiple of 1/256
 

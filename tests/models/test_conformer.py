@@ -6,10 +6,11 @@ import pytest
 import torch
 from small_model import small_options
 
-from asr.models import conformer, packing
+from asr.models import conformer
 from asr.models.conformer import Conformer
 from asr.models.ready import make_ready
 from asr.models.subsampling import ConvSubsampling, frame_timing
+from asr.ops import packing
 
 LENGTHS = [50, 7, 8, 23, 38, 11]
 
