@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import threading
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +17,7 @@ from asr.errors import InputError
 NO_MEMORY = re.compile(
     r"can't allocate memory|not enough memory|out of memory|could not create a (primitive|memory)", re.I
 )
+SYNCHRONIZES = "synchronizing CUDA operation"  # in torch's warning of a wait
 
 
 def choose_device(name: str) -> torch.device:
@@ -62,19 +64,34 @@ def reproducible(device: torch.device) -> Iterator[None]:
             options.fill_uninitialized_memory = fills
 
 
+def wait_for(device: torch.device) -> None:
+    """Wait for what this thread launched there: for its stream, since all of them may not be waited for while another
+    thread captures a graph.
+    """
+    if device.type == "cuda":
+        torch.cuda.current_stream(device).synchronize()
+
+
 @contextlib.contextmanager
 def waits_are_counted() -> Iterator[list[str]]:
-    """A line for every time that the host waits for a GPU in the block, as torch finds them, once it is over."""
+    """A line for every time that this thread waits for a GPU in the block, as torch finds them."""
     waits: list[str] = []
-    mode = torch.cuda.get_sync_debug_mode()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    mode, thread, show = torch.cuda.get_sync_debug_mode(), threading.get_ident(), warnings.showwarning
+
+    def heard(message: Warning | str, *where: Any) -> None:
+        if SYNCHRONIZES not in str(message):
+            show(message, *where)
+        elif threading.get_ident() == thread:  # torch warns of those of all threads
+            waits.append(str(message))
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("always", f".*{SYNCHRONIZES}")
+        warnings.showwarning = heard  # type: ignore[assignment]
         torch.cuda.set_sync_debug_mode("warn")
         try:
             yield waits
         finally:
             torch.cuda.set_sync_debug_mode(mode)
-            waits += [str(one.message) for one in caught if "synchronizing CUDA operation" in str(one.message)]
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -1,11 +1,12 @@
 """Where to compute, and what is changed for it in the process."""
 
+import threading
 import warnings
 
 import pytest
 import torch
 
-from asr.device import reproducible
+from asr.device import reproducible, wait_for, waits_are_counted
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -21,3 +22,41 @@ def test_what_training_changes_in_the_process_is_given_back(fails):
     assert state() == before
     with reproducible(torch.device("cpu")):
         assert state() == before
+
+
+def test_waits_of_other_threads_are_not_counted_and_other_warnings_are_shown(monkeypatch):
+    modes = ["default"]
+    monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: modes[-1])
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
+
+    def wait():
+        warnings.warn("called a synchronizing CUDA operation", UserWarning, stacklevel=1)
+
+    before = [*warnings.filters], warnings.showwarning
+    with warnings.catch_warnings(record=True) as shown, waits_are_counted() as waits:
+        for _ in range(2):
+            wait()
+        thread = threading.Thread(target=wait)
+        thread.start()
+        thread.join()
+        warnings.warn("something else", UserWarning, stacklevel=1)
+    assert len(waits) == 2
+    assert [str(one.message) for one in shown] == ["something else"]
+    assert modes == ["default", "warn", "default"]
+    assert ([*warnings.filters], warnings.showwarning) == before
+
+
+def test_a_thread_waits_for_its_own_stream(monkeypatch):
+    waited = []
+
+    class Stream:
+        def synchronize(self):
+            waited.append(self)
+
+    mine = Stream()
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: mine)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda *_: pytest.fail("other threads may be capturing"))
+    wait_for(torch.device("cpu"))
+    assert not waited
+    wait_for(torch.device("cuda", 0))
+    assert waited == [mine]

@@ -23,7 +23,7 @@ from asr.data.scripts import joined
 from asr.decode.make import make_search
 from asr.decode.search import Hypothesis, recognised, require_score
 from asr.decode.stream import chunk_frames, encode_in_chunks
-from asr.device import enough_memory
+from asr.device import enough_memory, wait_for
 from asr.errors import InputError
 from asr.runs.trained import Trained
 from asr.score.wer import Utterance
@@ -165,8 +165,7 @@ class Decoder:
         session = self.search.begin(len(batch))
         since = time.perf_counter()
         for encoded in self.encode(batch):
-            if self.device.type == "cuda":
-                torch.cuda.synchronize(self.device)  # or the search would be charged for the encoder
+            wait_for(self.device)  # or the search would be charged for the encoder
             encoder += time.perf_counter() - since
             session.read(*encoded)
             self.clock.frames += int(encoded[1].sum())

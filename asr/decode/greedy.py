@@ -146,17 +146,25 @@ class GreedySearch:
             score_B=nothing_B.to(at_least_float32(self.by_place_CVD)),
         )
 
+    def steps_for(self, frames: int) -> int:
+        """How many to take before a look at a part of so many frames: as many as may be needed, `STEPS` at most. Each
+        leaves a frame or emits another of its labels.
+        """
+        in_place = any(frames == 0 for frames, _ in self.arcs.moves)
+        most = frames * self.max_symbols_per_frame if in_place else frames
+        return min(1 << (most - 1).bit_length(), STEPS)  # powers of two, so that graphs are few
+
     def go(self, state: State, part: Part, steps: int) -> tuple[State, Labels]:
-        """`walk`, of all `STEPS` by a CUDA graph where there are any."""
-        if self.graphs is None or steps < STEPS:
+        """`walk`, by a CUDA graph where there are any."""
+        if self.graphs is None:
             return self.walk(state, part, steps)
-        found = self.graphs(self.walk_flat, *part, *state)
+        found = self.graphs(self.walk_flat, steps, *part, *state)
         return State(*found[: len(state)]), Labels(*found[len(state) :])
 
-    def walk_flat(self, *given: Tensor) -> list[Tensor]:
+    def walk_flat(self, steps: int, *given: Tensor) -> list[Tensor]:
         """`walk` as a function of tensors."""
         parts = len(Part._fields)
-        state, labels = self.walk(State(*given[parts:]), Part(*given[:parts]), STEPS)
+        state, labels = self.walk(State(*given[parts:]), Part(*given[:parts]), steps)
         return [*state, *labels]
 
     def walk(self, state: State, part: Part, steps: int) -> tuple[State, Labels]:
@@ -249,8 +257,8 @@ class GreedySearch:
 class GreedySession:
     """A greedy search of B utterances under way.
 
-    read_B: how many of their frames were read. steps: how many to take before the next look. labels: those of which
-    nothing was made yet; found: hypotheses of those before, without scores.
+    read_B: how many of their frames were read. steps: how many to take at most before the next look. labels: those of
+    which nothing was made yet; found: hypotheses of those before, without scores.
     """
 
     def __init__(self, search: GreedySearch, batch: int) -> None:
@@ -264,9 +272,9 @@ class GreedySession:
         """See `Session`."""
         part = Part.of(encoder_out_BTJ, self.read_B, frames_B)
         self.read_B = part.end_B
-        left = len(part.rows_NJ) > 0
+        left, most = len(part.rows_NJ) > 0, self.search.steps_for(encoder_out_BTJ.shape[1])
         while left:
-            self.state, labels = self.search.go(self.state, part, self.steps)
+            self.state, labels = self.search.go(self.state, part, min(self.steps, most))
             self.labels.append(labels)
             left = self.look(part)
 

@@ -19,4 +19,4 @@ class Graphed(InSteps):
 
     def __init__(self, *args, **options):
         super().__init__(*args, **options)
-        self.graphs = None if self.scorer.scorers else Graphs(recorded)
+        self.graphs = None if self.scorer.scorers else Graphs(recorded, after=0)

@@ -95,19 +95,45 @@ def test_there_is_a_graph_for_each_power_of_two_and_what_it_gives_does_not_depen
             session.read(encoded[:, 4:], (frames - 4).clamp(min=0))
         assert sessions[0].best() == sessions[1].best()
         assert sessions[0].joined() == sessions[1].joined()
-    assert sorted(size[1] for size in search.graphs.captured) == [1, 1, 4, 4, 8, 8]
+    assert sorted(size[2] for size in search.graphs.captured) == [1, 1, 4, 4, 8, 8]
 
 
 def test_what_cannot_be_a_graph_goes_step_by_step_and_the_log_says_so_once(caplog):
-    def capture(function, given):
+    def capture(function, given, pool):
+        asked.append(given)
         raise RuntimeError("it waits for the GPU 3 times")
 
+    asked = []
     (model, arcs), (encoded, frames) = model_of("tdt"), random_encoded(1)
     search = InSteps(model, 2, arcs)
-    search.graphs = Graphs(capture)
+    search.graphs = Graphs(capture, after=0)
     with caplog.at_level(logging.WARNING, "asr"):
         found = [search_all(search, encoded, frames) for _ in range(2)]
     assert found == 2 * [search_all(GreedySearch(model, 2, arcs), encoded, frames)]
     assert [record.getMessage() for record in caplog.records] == [
         "greedy search without a CUDA graph, more slowly: it waits for the GPU 3 times"
     ]
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "limit", "frames", "steps"),
+    [
+        ("standard", 2, 3, 8),
+        ("standard", 1, 3, 4),
+        ("standard modified", 5, 4, 4),
+        ("tdt modified", 5, 1, 1),
+        ("hat", 9, 90, 16),
+    ],
+)
+def test_short_parts_take_no_more_steps_than_they_may_need(kind, limit, frames, steps, monkeypatch):
+    (model, arcs), (encoded, _) = model_of(kind), random_encoded(0, 3, frames)
+    lengths = torch.full((3,), frames)
+    taken = []
+    monkeypatch.setattr(InSteps, "step", lambda *given: taken.append(1) or GreedySearch.step(*given))
+    found = search_all(InSteps(model, limit, arcs), encoded, lengths)
+    assert [best.tokens for (best,) in found] == [
+        best.tokens for (best,) in search_all(GreedySearch(model, limit, arcs), encoded, lengths)
+    ]
+    assert len(taken) % steps == 0
+    assert len(taken) == steps or frames > greedy.STEPS
