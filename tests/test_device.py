@@ -33,13 +33,15 @@ def test_waits_of_other_threads_are_not_counted_and_other_warnings_are_shown(mon
         warnings.warn("called a synchronizing CUDA operation", UserWarning, stacklevel=1)
 
     before = [*warnings.filters], warnings.showwarning
-    with warnings.catch_warnings(record=True) as shown, waits_are_counted() as waits:
-        for _ in range(2):
-            wait()
-        thread = threading.Thread(target=wait)
-        thread.start()
-        thread.join()
-        warnings.warn("something else", UserWarning, stacklevel=1)
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        with waits_are_counted() as waits:
+            for _ in range(2):
+                wait()
+            thread = threading.Thread(target=wait)
+            thread.start()
+            thread.join()
+            warnings.warn("something else", UserWarning, stacklevel=1)
     assert len(waits) == 2
     assert [str(one.message) for one in shown] == ["something else"]
     assert modes == ["default", "warn", "default"]
