@@ -58,7 +58,7 @@ def test_documents_name_extras_that_pip_can_find():
             "recipes/**/*.py",
             "scripts/*.*",
             "scripts/torture/*.py",
-            "local/*",
+            "local/*.*",
         )
         for path in REPOSITORY.glob(pattern)
     ]
