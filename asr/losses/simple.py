@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from asr.nodes.base import valid_frames
 from asr.ops.joint.reference import LossInputs
@@ -90,6 +91,7 @@ class Normalised(torch.autograd.Function):
         return blank - normaliser, am_label + lm_label - normaliser
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
         am_exp, lm_exp, product, targets_BU = ctx.saved_tensors  # type: ignore[attr-defined]
         by_blank, by_label = grads

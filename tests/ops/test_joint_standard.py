@@ -256,6 +256,48 @@ def test_a_label_that_is_no_output_is_refused():
         batch.evaluated("numba", None)
 
 
+@pytest.mark.parametrize("way", ["chunked, 7 at a time", *KERNELS])
+def test_a_joiner_of_other_outputs_than_the_arcs_is_refused(way):
+    batch, (joint, chunk_nodes) = Batch(24, 13, torch.float32), WAYS[way]
+    settings = PackedSettings(chunk_nodes, 0.0, ArcRules(standard_arcs("regular", 12)), joint=joint)
+    with pytest.raises(InputError, match="the joiner has 13 outputs a node, and these arcs 12"):
+        packed_loss(batch.joiner, batch.nodes, batch.encoder_out, batch.predictor_out, batch.labels, settings)
+
+
+@pytest.mark.skipif(KERNEL_DEVICE != "cpu", reason="kernels of a CPU")
+@torch.no_grad()
+def test_a_nearly_certain_blank_has_a_loss_beside_a_high_logit():
+    batch = Batch(24, 500, torch.float32)
+    batch.joiner.output.weight.mul_(0.01)
+    batch.joiner.output.bias.zero_()[0] = 20.0
+    with torch.enable_grad():
+        exact = batch.materialised(torch.float64)[0]
+    assert -2e-6 < exact.min() < exact.max() < -5e-7
+    assert relative_error(batch.evaluated("numba", None)[0], exact) < 0.15  # 1 + 1e-6 has one digit in float32
+
+
+@pytest.mark.skipif(KERNEL_DEVICE != "cpu", reason="kernels of a CPU")
+def test_what_is_known_of_some_nodes_changes_nothing():
+    batch = Batch(24, 13, torch.float32)
+    leaves = [batch.encoder_out, batch.predictor_out, *batch.joiner.parameters()]
+    settings = PackedSettings(None, 0.0, ArcRules(), joint="numba")
+
+    def run(known_CN):
+        given = batch.joiner, batch.nodes, *leaves[:2], batch.labels, settings
+        loss = packed_loss(*given, known_CN=known_CN)[0]
+        return [loss, *torch.autograd.grad(loss.sum(), leaves)]
+
+    with torch.no_grad():
+        rows = batch.encoder_out.flatten(0, 1), batch.predictor_out.flatten(0, 1)
+        known_CN = choose_joint(batch.joiner, settings, [], rows[0].device).log_probs(batch.index, *rows)
+    expected = run(None)
+    for unknown in (slice(5), slice(5, None), slice(3, 9)):
+        part_CN = known_CN.clone()
+        part_CN[:, unknown] = torch.nan
+        for value, wanted in zip(run(part_CN), expected, strict=True):
+            torch.testing.assert_close(value, wanted, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("tolerance", [0.0, 0.3])
 @pytest.mark.parametrize("way", KERNELS)
 def test_a_loss_by_kernels_is_the_chunked_one(way, tolerance):
@@ -308,6 +350,7 @@ NOT_STANDARD = {
     "one more parameter": changed(add_parameter),
     "no bias": changed(drop_bias),
     "a weight that is computed": changed(lambda joiner: nn.utils.parametrizations.weight_norm(joiner.output)),
+    "a forward in the place of its own": changed(lambda joiner: setattr(joiner.output, "forward", torch.tanh)),
     "a hook": changed(lambda joiner: joiner.output.register_forward_hook(lambda *given: None)),
 }
 

@@ -205,7 +205,9 @@ def in_float32(linear: nn.Linear, device: torch.device) -> bool:
 
 
 def standard_linear(joiner: Joiner, settings: PackedSettings, name: str) -> nn.Linear:
-    """The linear map of a joiner that the kernels `name` can evaluate. Raises InputError where they cannot."""
+    """The linear map of a joiner that the kernels `name` can evaluate. Raises InputError where they cannot, or it has
+    not as many outputs as the arcs.
+    """
     if not settings.rules.arcs.one_softmax:
         raise InputError(
             f"loss.joint={name}: the kernels know the standard arcs, and not {settings.rules.arcs.name}; use joint=auto"
@@ -220,6 +222,7 @@ def standard_linear(joiner: Joiner, settings: PackedSettings, name: str) -> nn.L
             f"loss.joint={name}: {type(joiner).__name__} is not known to be tanh(encoder + predictor) and then one "
             "linear map (asr.ops.joint.reference.linear_after_tanh); use joint=auto"
         )
+    settings.rules.arcs.check_outputs(linear.bias)
     return linear
 
 
@@ -293,7 +296,7 @@ def packed_loss(
     """
     nodes = nodes.to(encoder_out.device)
     index = index_nodes(nodes, encoder_out.shape[1], labels)
-    parameters = [p for p in joiner.parameters() if p.requires_grad]
+    parameters = [p for p in joiner.parameters() if p.requires_grad and torch.is_grad_enabled()]
     rows = encoder_out.flatten(0, 1), predictor_out.flatten(0, 1)
     out: tuple[Tensor, Tensor, Tensor, Tensor] = StreamedLoss.apply(  # type: ignore[no-untyped-call]
         joiner, nodes, index, settings, *rows, watched_B, known_CN, *parameters

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -30,6 +30,8 @@ KEPT_LOGITS = 10 * 2**20  # 40 MB: about as much as the rest of a loss takes
 MODERATE = np.float32(40)  # e^80 is far from where float32 ends
 LOWEST_LOGIT = -1e30  # of what is no output
 DENORMAL = np.float32(1e-30)  # what a product would make a denormal number of, which slows a CPU down many times
+
+FLOATS: Any = {"dtype": torch.float32, "device": "cpu"}  # whatever torch's defaults are
 
 _ZERO, _ONE, _TWO = np.float32(0), np.float32(1), np.float32(2)
 _SHIFT = np.float32(1.5 * 2**23)  # rounds what it is added to to an integer, which is then in the lowest bits
@@ -75,7 +77,10 @@ def _hidden(
     predictor_row: Array,
     hidden: Array,
 ) -> None:
-    """tanh(e + p) = 1 − 2/(1 + exp(2e)·exp(2p)) of each node, from the exponentials where these are moderate."""
+    """tanh(e + p) = 1 − 2/(1 + exp(2e)·exp(2p)) of each node, from the exponentials where these are moderate.
+
+    To 2e-7, which is no small share of a hidden value that is smaller than 1e-4, and so of W's gradient by it.
+    """
     for n in numba.prange(len(hidden)):
         frame, position = encoder_row[n], predictor_row[n]
         if encoder_moderate[frame] and predictor_moderate[position]:
@@ -121,9 +126,9 @@ def _arcs(logits: Array, outputs: int, bias: Array, target: Array, blank: Array,
         blank[n], label[n] = row[0] + bias[0], row[k] + bias[k]
         highest = _highest(row, bias)
         total[n] = _exponentiate(row, bias, highest)
-        normaliser = highest + np.float32(math.log(total[n]))
-        blank[n] -= normaliser
-        label[n] -= normaliser
+        log_total = np.float32(math.log(total[n]))  # taken off alone: beside a high logit it would lose its last digits
+        blank[n] = (blank[n] - highest) - log_total
+        label[n] = (label[n] - highest) - log_total
 
 
 @compiled(parallel=True)
@@ -184,7 +189,7 @@ class CompiledJoint:
         size, width = len(index.node_N), len(work.bias)
         keeps = self.keeps and any(self.trained) and index.is_whole and size * width <= KEPT_LOGITS
         self.kept = Exponentials.empty(size, width) if keeps else None
-        log_probs_CN = torch.empty(2, size)
+        log_probs_CN = torch.empty(2, size, **FLOATS)
         with threads_of_torch():
             for part in work.parts:
                 room = work.room_for(part) if self.kept is None else self.kept.of(part)
@@ -197,7 +202,9 @@ class CompiledJoint:
         """The gradients of encoder rows, predictor rows, and those parameters of W and b that are trained."""
         work = Workspace(self.linear, self.chunk_nodes, index, encoder_rows, predictor_rows)
         kept, self.kept = self.kept, None
-        row_grads = [torch.zeros(rows.shape) for rows in (encoder_rows, predictor_rows)]
+        if kept is not None and len(index.node_N) and int(index.node_N[-1]) >= len(kept.total_N):
+            kept = None  # they are of some of the nodes alone
+        row_grads = [torch.zeros(rows.shape, **FLOATS) for rows in (encoder_rows, predictor_rows)]
         map_grads = [torch.zeros_like(values) for values in (self.linear.weight, self.linear.bias)]
         hidden_grad = torch.empty_like(work.hidden)
         with threads_of_torch():
@@ -224,7 +231,7 @@ class Exponentials(NamedTuple):
     def empty(cls, nodes: int, width: int) -> Exponentials:
         """Room for them."""
         values_NV = np.empty((nodes, width), np.float32)  # in huge pages, which torch's are not
-        return cls(torch.from_numpy(values_NV), torch.empty(nodes))
+        return cls(torch.from_numpy(values_NV), torch.empty(nodes, **FLOATS))
 
     def of(self, part: slice) -> Exponentials:
         """Those of some nodes."""
@@ -256,7 +263,7 @@ class Workspace:
         self.bias = nn.functional.pad(linear.bias.detach(), (0, padding), value=LOWEST_LOGIT).numpy()
         self.parts = list(slices(len(self.target_N), chunk_nodes))
         most = max((part.stop - part.start for part in self.parts), default=0)
-        self.hidden, self.room = torch.empty(most, width), Exponentials.empty(most, outputs + padding)
+        self.hidden, self.room = torch.empty(most, width, **FLOATS), Exponentials.empty(most, outputs + padding)
         self.place_N = np.arange(most)
 
     def rows_of(self, part: slice) -> tuple[Array, Array]:

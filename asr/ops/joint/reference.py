@@ -39,7 +39,8 @@ def linear_after_tanh(joiner: Joiner) -> nn.Linear | None:
 
     A joiner says that it is the standard one by a method `linear_after_tanh() -> nn.Linear` in the class that has its
     `forward`: a subclass with a `forward` of its own does not inherit the promise. It is not taken at its word where
-    more goes on than the map: other parameters, a map that is not plainly `nn.Linear` with a bias, or hooks.
+    more goes on than the map: other parameters, a map that is not plainly `nn.Linear` with a bias, hooks, or a
+    `forward` in the place of a module's own.
     """
     owner = next((kind for kind in type(joiner).__mro__ if "forward" in vars(kind)), object)
     if not isinstance(joiner, nn.Module) or "linear_after_tanh" not in vars(owner):
@@ -47,7 +48,8 @@ def linear_after_tanh(joiner: Joiner) -> nn.Linear | None:
     linear: nn.Linear = vars(owner)["linear_after_tanh"](joiner)
     plain = type(linear) is nn.Linear and list(map(id, joiner.parameters())) == [id(linear.weight), id(linear.bias)]
     hooked = any(getattr(module, hooks) for module in joiner.modules() for hooks in HOOKS)
-    return linear if plain and not hooked else None
+    replaced = any("forward" in vars(module) for module in joiner.modules())
+    return linear if plain and not hooked and not replaced else None
 
 
 def grid_logits(joiner: Joiner, encoder_out_BTD: Tensor, predictor_out_BUD: Tensor) -> Tensor:
