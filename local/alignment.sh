@@ -1,10 +1,16 @@
-# What restricting and regularising the loss does to errors and to emission delay: the choices of the studies of digits and an4.
-# Sourced after study.sh.
+# A study of what restricting and regularising the loss does to errors and to emission delay, of recipes with small vocabularies.
+# Sourced.
 
-# learn_alignments: a training for each of them.
-learn_alignments() {
+source "$(dirname "$0")/../../local/run.sh"
+source "$root/local/study.sh"
+parse_options "$@"
+cd "$recipe" || exit
+
+# study_alignment: a training for each choice; once the variables of study.sh are set.
+study_alignment() {
     local exact="loss=optimized loss.gradient_tolerance=1e-3" causal="model.causal=true model.chunk_frames=[1] model.normalize=global"
     local near="loss=ar loss.left_frames=10 loss.right_frames=3" roomy="loss=ar loss.left_frames=25 loss.right_frames=3"
+    begin
     learn full loss=full
     # shellcheck disable=SC2086 # words
     {
@@ -30,4 +36,5 @@ learn_alignments() {
         learn causal-regular-optimized $exact $causal loss.topology=regular
         learn causal-regular-ar-10-3 $near $causal loss.topology=regular
     }
+    tell --against optimized --picture "$exp/picture.png"
 }

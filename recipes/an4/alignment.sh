@@ -6,15 +6,9 @@
 #   bash alignment.sh [--only NAMES] [--list] [--quick] [-- KEY=VALUE …]
 
 set -euo pipefail
-source "$(dirname "$0")/../../local/run.sh"
-source "$root/local/study.sh"
-source "$root/local/alignment.sh"
-parse_options "$@"
-cd "$recipe"
+source "$(dirname "$0")/../../local/alignment.sh"
 
 common=(--config-dir conf --config-name an4)
 trained=data/fbank/cuts_train.jsonl.gz,data/fbank/cuts_spliced.jsonl.gz validated=data/fbank/cuts_dev.jsonl.gz
 evaluated=data/aligned/cuts_test.jsonl.gz
-begin
-learn_alignments
-tell --against optimized --picture "$exp/picture.png"
+study_alignment

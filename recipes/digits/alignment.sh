@@ -6,14 +6,8 @@
 #   bash alignment.sh [--only NAMES] [--list] [--quick] [-- KEY=VALUE …]
 
 set -euo pipefail
-source "$(dirname "$0")/../../local/run.sh"
-source "$root/local/study.sh"
-source "$root/local/alignment.sh"
-parse_options "$@"
-cd "$recipe"
+source "$(dirname "$0")/../../local/alignment.sh"
 
 common=(--config-dir conf --config-name digits)
 trained=data/fbank/cuts_train.jsonl.gz validated=data/fbank/cuts_dev.jsonl.gz evaluated=data/cuts_test.jsonl.gz
-begin
-learn_alignments
-tell --against optimized --picture "$exp/picture.png"
+study_alignment

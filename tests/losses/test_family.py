@@ -201,6 +201,16 @@ def test_the_simple_joiner_is_trained(joiner, batch):
         assert (change[0] - change[1]) / 2e-6 == pytest.approx(float(gradient.view(-1)[entry]), rel=1e-6)
 
 
+@pytest.mark.parametrize("name", PACKED)
+def test_a_gradient_of_the_gradient_is_refused(joiner, batch, name):
+    """It would be zero in silence, where the weights of utterances are what is looked for."""
+    weights = torch.ones(4, dtype=torch.float64, requires_grad=True)
+    loss = make_loss(name, **WIDE[name])(joiner, **batch).per_utterance @ weights
+    (gradient,) = torch.autograd.grad(loss, batch["encoder_out"], create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.square().sum().backward()
+
+
 def test_scales_warm_up_and_are_remembered(joiner, batch):
     loss = make_loss("pruned", simple_scale=0.5, pruned_scale=1.0, warmup_batches=4)
     seen = [loss.scales_after(loss.batch_count.next()) for _ in range(6)]

@@ -25,6 +25,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from asr.arcs.base import ArcSet
 from asr.arcs.consistency import choices_made, divergence, other_view
@@ -57,8 +58,8 @@ class PackedIndex:
     target_N: Tensor
 
     @property
-    def is_whole(self) -> bool:
-        """Whether it is of all nodes: to be asked on a CPU."""
+    def is_unbroken(self) -> bool:
+        """Whether it is of all nodes from the first to some last one: to be asked on a CPU."""
         return not len(self.node_N) or int(self.node_N[-1]) == len(self.node_N) - 1
 
     def take(self, keep: Tensor) -> PackedIndex:
@@ -267,6 +268,7 @@ class StreamedLoss(torch.autograd.Function):
         return loss.to(log_probs_CN.dtype), diverging, kept, finite_B
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: torch.autograd.function.FunctionCtx, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         joint, index = ctx.joint, ctx.index  # type: ignore[attr-defined]
         encoder_rows, predictor_rows, by_CN = ctx.saved_tensors  # type: ignore[attr-defined]

@@ -187,7 +187,7 @@ class CompiledJoint:
         """Log-probability of blank and of the label (2,N) at every node."""
         work = Workspace(self.linear, self.chunk_nodes, index, encoder_rows, predictor_rows)
         size, width = len(index.node_N), len(work.bias)
-        keeps = self.keeps and any(self.trained) and index.is_whole and size * width <= KEPT_LOGITS
+        keeps = self.keeps and any(self.trained) and index.is_unbroken and size * width <= KEPT_LOGITS
         self.kept = Exponentials.empty(size, width) if keeps else None
         log_probs_CN = torch.empty(2, size, **FLOATS)
         with threads_of_torch():

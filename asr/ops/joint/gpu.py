@@ -65,7 +65,9 @@ def _normaliser(
     products, bias, n, size,
     V: tl.constexpr, STRIDE: tl.constexpr, NODES: tl.constexpr, BLOCK: tl.constexpr, SUM: tl.constexpr,
 ):  # fmt: skip
-    """log Σ_k exp(z_k) of nodes n."""
+    """The highest logit of nodes n, and log Σ_k exp(z_k − highest): apart, for beside a high logit the logarithm would
+    lose its last digits.
+    """
     highest = tl.full((NODES,), -float("inf"), SUM)
     total = tl.zeros((NODES,), SUM)
     for begin in tl.static_range(0, V, BLOCK):
@@ -73,7 +75,7 @@ def _normaliser(
         higher = tl.maximum(highest, tl.max(z, 1))
         total = total * tl.exp(highest - higher) + tl.sum(tl.exp(z - higher[:, None]), 1)
         highest = higher
-    return highest + tl.log(total)
+    return highest, tl.log(total)
 
 
 @triton.jit
@@ -84,12 +86,12 @@ def _arcs(
     """log p(blank) and log p(label) of NODES nodes."""
     n = tl.program_id(0).to(tl.int64) * NODES + tl.arange(0, NODES)
     inside = n < size
-    normaliser = _normaliser(products, bias, n, size, V, STRIDE, NODES, BLOCK, SUM)
+    highest, log_total = _normaliser(products, bias, n, size, V, STRIDE, NODES, BLOCK, SUM)
     k = tl.load(target + n, mask=inside, other=0)
     z_blank = tl.load(products + n * STRIDE, mask=inside, other=0.0).to(SUM) + tl.load(bias).to(SUM)
     z_label = tl.load(products + n * STRIDE + k, mask=inside, other=0.0).to(SUM) + tl.load(bias + k).to(SUM)
-    tl.store(blank + n, z_blank - normaliser, mask=inside)
-    tl.store(label + n, z_label - normaliser, mask=inside)
+    tl.store(blank + n, (z_blank - highest) - log_total, mask=inside)
+    tl.store(label + n, (z_label - highest) - log_total, mask=inside)
 
 
 @triton.jit
@@ -100,14 +102,14 @@ def _merged_gradient(
     """∂L/∂z of NODES nodes in the place of their logits; 0 in the columns that pad V."""
     n = tl.program_id(0).to(tl.int64) * NODES + tl.arange(0, NODES)
     inside = n < size
-    normaliser = _normaliser(products, bias, n, size, V, STRIDE, NODES, BLOCK, SUM)
+    highest, log_total = _normaliser(products, bias, n, size, V, STRIDE, NODES, BLOCK, SUM)
     blank = tl.load(by_blank + n, mask=inside, other=0.0).to(SUM)[:, None]
     label = tl.load(by_label + n, mask=inside, other=0.0).to(SUM)[:, None]
     label_at = tl.load(target + n, mask=inside, other=0)[:, None]
     for begin in tl.static_range(0, STRIDE, BLOCK):
         k = begin + tl.arange(0, BLOCK)
         z = _logits(products, bias, n, k, size, V, STRIDE, SUM)
-        grad = tl.exp(z - normaliser[:, None]) * (blank + label)
+        grad = tl.exp((z - highest[:, None]) - log_total[:, None]) * (blank + label)
         grad -= tl.where(k[None, :] == 0, blank, 0.0) + tl.where(k[None, :] == label_at, label, 0.0)
         at = products + n[:, None] * STRIDE + k[None, :]
         tl.store(at, grad.to(products.dtype.element_ty), mask=inside[:, None] & (k < STRIDE)[None, :])

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from asr.arcs.base import ArcSet
 from asr.arcs.rules import ArcRules
@@ -134,6 +135,7 @@ class LatticeLoss(torch.autograd.Function):
         return -log_p.to(weights_AN.dtype), occupation
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (by_AN,) = ctx.saved_tensors  # type: ignore[attr-defined]
         nodes: Nodes = ctx.nodes  # type: ignore[attr-defined]
