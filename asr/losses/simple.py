@@ -82,7 +82,7 @@ class Normalised(torch.autograd.Function):
         am_max, lm_max = am_BTV.amax(2, keepdim=True), lm_BUV.amax(2, keepdim=True)
         am_exp, lm_exp = (am_BTV - am_max).exp_(), (lm_BUV - lm_max).exp_()
         product = am_exp @ lm_exp.transpose(1, 2)
-        product += torch.finfo(product.dtype).tiny
+        product += least(product.dtype)
         ctx.save_for_backward(am_exp, lm_exp, product, targets_BU)
         normaliser = product.log() + am_max + lm_max.transpose(1, 2)
         am_label = am_BTV.gather(2, targets_BU[:, None].expand(-1, am_BTV.shape[1], -1))
@@ -104,8 +104,16 @@ class Normalised(torch.autograd.Function):
         return am_grad, lm_grad, None
 
 
+def least(dtype: torch.dtype) -> float:
+    """What keeps a sum of probabilities from being zero, and is far enough above the smallest number to be divided by.
+
+    Where am and lm have their highest logits at different outputs, far above the others, the sum is next to nothing.
+    """
+    return float(torch.finfo(dtype).tiny ** 0.8)  # 5e-31 in float32
+
+
 def unigram_log_probs(lm_log_probs_BUV: Tensor, label_lengths_B: Tensor) -> Tensor:
     """The mean distribution (V,) over the batch's valid label positions, as log-probabilities."""
     count = int((label_lengths_B + 1).sum())
     mean = zero_padding(lm_log_probs_BUV.exp(), label_lengths_B + 1).sum((0, 1)) / count
-    return (mean + torch.finfo(mean.dtype).tiny).log()
+    return (mean + least(mean.dtype)).log()

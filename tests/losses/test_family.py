@@ -1,6 +1,7 @@
 """The four losses as one family: against path sums and finite differences, against each other, and on bad input."""
 
 import itertools
+import math
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from lattice_paths import paths
 from asr.errors import InputError
 from asr.losses import make
 from asr.losses.base import NotFiniteError
+from asr.losses.simple import Normalised
 from asr.models.joiner import Joiner
 
 VOCAB, DIM = 6, 4
@@ -180,6 +182,22 @@ def test_the_simple_loss_is_the_sum_over_paths_of_interpolated_log_probs(joiner,
         ]
         expected = -torch.stack(scores).logsumexp(0)
         torch.testing.assert_close(out.parts["simple"][b], expected.detach(), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("gap", [30.0, 60.0, 90.0, 200.0])
+def test_simple_logits_whose_peaks_are_far_apart_have_finite_gradients(gap):
+    am, lm = torch.zeros(1, 3, 6), torch.zeros(1, 5, 6)
+    am[..., 2], lm[..., 4] = gap, gap  # exp(am − max) · exp(lm − max) = 2 exp(−gap), of float32 the last at 87
+    leaves = [am.requires_grad_(), lm.requires_grad_()]
+    blank, label = Normalised.apply(am, lm, torch.full((1, 5), 2))
+    (blank + label).sum().backward()
+    assert all(leaf.grad.isfinite().all() and leaf.grad.abs().max() <= 10 for leaf in leaves)
+    exact = (am[:, :, None] + lm[:, None]).detach().double().log_softmax(-1)
+    bound = (
+        max(0.0, gap + math.log(5e-31)) + 1e-3
+    )  # what is added to the normaliser: probabilities are never above theirs
+    assert (blank - exact[..., 0]).abs().max() <= bound
+    assert (label - exact[..., 2]).abs().max() <= bound
 
 
 def test_the_simple_joiner_is_trained(joiner, batch):
