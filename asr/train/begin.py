@@ -2,6 +2,9 @@
 
 The normalisation of the features comes along with the weights, which have learnt to read what it gives: statistics of
 the new speech would shift the input of all of them. `train.init_except=[encoder.normalize]` estimates them anew.
+
+An encoder that is to be causal takes the convolutions of one that was not as far as it can: each tap stays at its
+distance from the frame, and those of frames to come are dropped.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from asr.config import TrainConfig
 from asr.data.tokenizer import Tokenizer
@@ -35,6 +38,9 @@ BY_PIECE = (
     "objective.frames.output.",
     "objective.transducer.simple.am.",
     "objective.transducer.simple.lm.",
+)
+OVER_TIME = (
+    ".convolution.depthwise.weight"  # (D,1,K); the tap of the frame itself is the last where causal, else the middle
 )
 UNSEEN = "causal", "normalize"  # options that change what weights of the same shapes compute
 IRRELEVANT = {*CHANGEABLE, "model.checkpoint_layers"}  # those that weights do not depend on
@@ -92,6 +98,8 @@ def begin_from(initial: Trained, task: Task, config: TrainConfig, tokenizer: Tok
     """
     new = {short(name): value for name, value in task.state_dict().items() if value.is_floating_point()}
     old = initial.model.state_dict()
+    if initial.config.model.causal != config.model.causal:
+        old |= {name: in_place(old[name], config.model.causal) for name in old if name.endswith(OVER_TIME)}
     old |= {f"{OBJECTIVE}{name}": value for name, value in objective_weights(initial).items()}
     rows, excepted = rows_of(initial, config, tokenizer), excepted_of(config, [*new, *old])
     wanted = {name: value for name, value in new.items() if name not in excepted}
@@ -143,6 +151,12 @@ def carry(target: Tensor, source: Tensor, rows: Tensor | None) -> int:
     known = rows >= 0
     target[known] = source[rows[known]].to(target.device)
     return target[known].numel()
+
+
+def in_place(weight_D1K: Tensor, causal: bool) -> Tensor:
+    """The taps of a centred kernel for one that is to be causal, or the other way: those of frames that both see."""
+    moved = weight_D1K.shape[-1] // 2 * (1 if causal else -1)
+    return nn.functional.pad(weight_D1K, (moved, -moved))
 
 
 # What does not fit

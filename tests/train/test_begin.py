@@ -181,6 +181,23 @@ def test_what_fits_and_may_be_a_mistake_is_told(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("causal", [True, False])
+def test_convolutions_keep_the_taps_that_they_still_have(tmp_path, causal):
+    path = save_run(tmp_path / "run", OLD, small_config(causal=not causal))
+    task, _, initial = begun(path, OLD, small_config(causal=causal))
+    kernel = initial.config.model.kernel_size
+    frames = torch.randn(1, initial.config.model.encoder_dim, 2 * kernel)
+    for old, new in zip(initial.model.encoder.layers, task.model.encoder.layers, strict=True):
+        centred, past = (old, new) if causal else (new, old)
+        wanted = centred.convolution.depthwise(frames)
+        found = past.convolution.depthwise(torch.nn.functional.pad(frames, (kernel - 1, 0)))
+        # Causal ones miss nothing where nothing is to come, centred ones at first nothing that is long past.
+        same = slice(-1, None) if causal else slice(kernel // 2 + 1)
+        assert torch.allclose(wanted[..., same], found[..., same], atol=1e-6)
+        assert not torch.allclose(wanted, found, atol=1e-2)
+    assert task.model.encoder.layers[0].convolution.depthwise.padding == ((0,) if causal else (kernel // 2,))
+
+
 # As a training
 
 
