@@ -55,11 +55,13 @@ class Loader:
 
     def in_workers(self) -> Generator[Batch, None, None]:
         """Batches that workers load, in order."""
-        drawn: deque[Draw] = deque()
-        with started(Packed(self.dataset), Noted(self.sampler, drawn), self.workers) as (batches, workers):
-            while (packed := self.next_of(batches, workers, drawn)) is not None:
+        draws = Noted(self.sampler)
+        with started(Packed(self.dataset), draws, self.workers) as (batches, workers):
+            while (packed := self.next_of(batches, workers, draws.drawn)) is not None:
                 yield pickle.loads(packed)
-                drawn.popleft()
+                draws.drawn.popleft()
+        if draws.fault is not None:
+            raise draws.fault
 
     def next_of(self, batches: Iterator[bytes], workers: Sequence[BaseProcess], drawn: deque[Draw]) -> bytes | None:
         """What comes next, None after the last; however long it takes, unless a worker dies or `waiting` has enough."""
@@ -128,15 +130,23 @@ class Packed(Dataset[bytes]):
 
 
 class Noted(Sampler[Draw]):
-    """The draws of a sampler, noted when they are made."""
+    """The draws of a sampler, noted when they are made: those that are not loaded yet, and what ended them.
 
-    def __init__(self, sampler: Iterable[Draw], drawn: deque[Draw]) -> None:
-        self.sampler, self.drawn = sampler, drawn
+    What a sampler raises would leave torch's loader half made, with queues that nobody closes; it comes after the
+    batches before, as where there are no workers.
+    """
+
+    def __init__(self, sampler: Iterable[Draw]) -> None:
+        self.sampler, self.drawn = sampler, deque[Draw]()
+        self.fault: Exception | None = None
 
     def __iter__(self) -> Iterator[Draw]:
-        for draw in self.sampler:
-            self.drawn.append(draw)
-            yield draw
+        try:
+            for draw in self.sampler:
+                self.drawn.append(draw)
+                yield draw
+        except Exception as error:
+            self.fault = error
 
 
 @contextlib.contextmanager
@@ -149,13 +159,16 @@ def started(dataset: Packed, sampler: Noted, workers: int) -> Iterator[tuple[Ite
     processes: list[BaseProcess] = []
     end = functools.partial(_end, processes)
     atexit.register(end)  # before the exit of multiprocessing, which waits for workers without end
+    fault = ""
     try:
         try:
             batches = iter(loader)
-        except OSError as error:
-            raise InputError(f"data.workers={workers}: cannot start them ({error}); use data.workers=0") from error
+        except OSError as error:  # not kept: it holds what there is of the iterator, which is to go at once
+            fault = str(error)
         finally:
             processes += [child for child in multiprocessing.active_children() if child not in before]
+        if fault:
+            raise InputError(f"data.workers={workers}: cannot start them ({fault}); use data.workers=0")
         with giving_back():
             try:
                 yield batches, processes

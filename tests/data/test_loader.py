@@ -1,5 +1,6 @@
 """Workers that load batches: what ends them, and what their reader hears of it."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -156,14 +157,30 @@ def test_what_a_dead_worker_had_begun_to_hand_over_is_not_waited_for(dataset, dr
             list(batches)
 
 
-def test_a_sampler_that_fails_when_the_workers_have_just_begun_leaves_none(dataset):
-    class Fails(OnePass):
-        def __iter__(self):
-            raise InputError("damaged after 0 cuts")
+class Fails(OnePass):
+    """A manifest that is damaged after some draws."""
 
-    with pytest.raises(InputError, match="damaged after 0 cuts"):
-        list(islice(Loader(dataset, Fails(None, DataOptions()), 2, never), 1))
-    assert not workers()
+    def __init__(self, draws, after):
+        super().__init__(draws.cuts, draws.options)
+        self.after = after
+
+    def __iter__(self):
+        yield from islice(super().__iter__(), self.after)
+        raise InputError(f"damaged after {self.after} draws")
+
+
+@pytest.mark.parametrize("after", [0, 1, 3])
+def test_a_sampler_that_fails_does_so_after_its_batches_whatever_the_number_of_workers(dataset, draws, after, capfd):
+    for count in 0, 2:
+        batches = iter(Loader(dataset, Fails(draws, after), count, never))
+        ids = [batch.ids for batch in islice(batches, after)]
+        assert ids == [batch.ids for batch in islice(Loader(dataset, draws), after)]
+        with pytest.raises(InputError, match=f"damaged after {after} draws"):
+            next(batches)
+        assert not workers()
+    gc.collect()  # would close the queues of a loader half made, and then use them
+    time.sleep(0.2)
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def run_reader(tiny_corpus, end):
