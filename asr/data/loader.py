@@ -159,7 +159,7 @@ def started(dataset: Packed, sampler: Noted, workers: int) -> Iterator[tuple[Ite
     processes: list[BaseProcess] = []
     end = functools.partial(_end, processes)
     atexit.register(end)  # before the exit of multiprocessing, which waits for workers without end
-    fault = ""
+    fault = None
     try:
         try:
             batches = iter(loader)
@@ -167,7 +167,7 @@ def started(dataset: Packed, sampler: Noted, workers: int) -> Iterator[tuple[Ite
             fault = str(error)
         finally:
             processes += [child for child in multiprocessing.active_children() if child not in before]
-        if fault:
+        if fault is not None:
             raise InputError(f"data.workers={workers}: cannot start them ({fault}); use data.workers=0")
         with giving_back():
             try:

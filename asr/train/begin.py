@@ -39,9 +39,7 @@ BY_PIECE = (
     "objective.transducer.simple.am.",
     "objective.transducer.simple.lm.",
 )
-OVER_TIME = (
-    ".convolution.depthwise.weight"  # (D,1,K); the tap of the frame itself is the last where causal, else the middle
-)
+OVER_TIME = ".convolution.depthwise.weight"  # (D,1,K): the tap of the frame itself is the last, or the middle one
 UNSEEN = "causal", "normalize"  # options that change what weights of the same shapes compute
 IRRELEVANT = {*CHANGEABLE, "model.checkpoint_layers"}  # those that weights do not depend on
 

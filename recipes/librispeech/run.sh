@@ -11,7 +11,7 @@
 #   --align          find the times of the words (for loss=ar, loss.bounds=alignment and emission delays)
 #   --splice N       train on N new utterances of the words of others, too (with --align)
 #   --features       compute features beforehand, at several speeds, instead of on the fly
-#   --speeds LIST    which, beside that of the recording (default: 0.9,1.1)
+#   --speeds LIST    which, beside that of the recording (default: 0.9,1.1, which is what --splice's have in any case)
 #   --musan DIR      mix noise into half of the training utterances, of a copy of MUSAN ("download": of a download, 11 GB)
 #   --rooms SHARE    put this share of the training utterances into simulated rooms
 #   --shar           train from tar files, read from front to back (Lhotse Shar): for a shared or slow file system
@@ -48,8 +48,7 @@ splits="train dev test-clean test-other" evaluated="test-clean test-other"
 data=data/$set
 cuts=$data${align:+/aligned}
 fbank=$data/fbank${speeds:+-$speeds}
-trained=$cuts parts=train
-[ "$splice" = 0 ] || parts="train spliced-$splice"
+trained=$cuts
 [ -z "$features" ] || trained=$fbank
 
 if stage_is 0 "manifests"; then
@@ -66,10 +65,12 @@ if stage_is 1 "tokenizer${align:+, times of the words}${features:+, features}${s
         align_words "$split" "${workers[@]}"
     done
     [ "$splice" = 0 ] || splice_words "$cuts" "spliced-$splice" "$splice" shortest=8 longest=30 together=4
-    for split in ${features:+$parts}; do
-        make_features "$split" "$cuts" "speed_factors=[${speeds:-0.9,1.1}]" "${workers[@]}"
-    done
-    [ -z "$features" ] || make_features dev "$cuts" "${workers[@]}"
+    if [ -n "$features" ]; then
+        make_features train "$cuts" "speed_factors=[${speeds:-0.9,1.1}]" "${workers[@]}"
+        # Whatever the speeds of the corpus: at as many, what was spliced would be most of what is heard.
+        [ "$splice" = 0 ] || make_features "spliced-$splice" "$cuts" "speed_factors=[0.9,1.1]" "${workers[@]}"
+        make_features dev "$cuts" "${workers[@]}"
+    fi
     [ -z "$shar" ] || make_shar train "$trained" "${workers[@]}"
 fi
 

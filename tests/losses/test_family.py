@@ -193,9 +193,7 @@ def test_simple_logits_whose_peaks_are_far_apart_have_finite_gradients(gap):
     (blank + label).sum().backward()
     assert all(leaf.grad.isfinite().all() and leaf.grad.abs().max() <= 10 for leaf in leaves)
     exact = (am[:, :, None] + lm[:, None]).detach().double().log_softmax(-1)
-    bound = (
-        max(0.0, gap + math.log(5e-31)) + 1e-3
-    )  # what is added to the normaliser: probabilities are never above theirs
+    bound = max(0.0, gap + math.log(5e-31)) + 1e-3  # what comes to the normaliser
     assert (blank - exact[..., 0]).abs().max() <= bound
     assert (label - exact[..., 2]).abs().max() <= bound
 

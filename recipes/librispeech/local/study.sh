@@ -11,7 +11,7 @@ trained=$data/fbank/cuts_train.jsonl.gz validated=$data/fbank/cuts_dev.jsonl.gz 
 common=(--config-dir conf --config-name study "data.speed_factors=[]" data.workers=0 data.max_seconds=50
     model.subsampling=8 optim.warmup_steps=500 train.log_every=50)
 
-# Of studies that go on from a model: its rate half of that of its training, brought down to nothing.
+# Of studies that go on from a model: its rate about half of that of its training, brought down to nothing.
 continued=(model=mini "data.tokenizer=$data/bpe_500" optim=scaled_adam optim.schedule=cosine optim.lr=0.025 optim.warmup_steps=100
     train.ctc_weight=0.3 train.save_every=100 train.average_last=3)
 
@@ -20,7 +20,7 @@ begin_from() {
     local first=$1
     begin
     if [ -n "$quick" ]; then
-        learn first
+        only="*" learn first # whichever of the others are chosen
         first=$exp/first
     elif [ -z "$list" ] && [[ " ${hydra[*]-}" != *" train.init="* ]]; then
         [ -d "$first" ] || fail "$recipe/$first: not there, and all of these go on from it: $2 (or -- train.init=RUN)"
