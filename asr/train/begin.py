@@ -194,7 +194,8 @@ def check(faults: Mapping[str, str], initial: Trained, config: TrainConfig) -> N
     names = [name for name in faults if not name.startswith(OBJECTIVE)]
     if not names:
         return
-    options = " ".join(f"model.{name}={shown(before)}" for name, before, _ in other_options(initial, config))
+    others = (f"model.{name}={shown(before)}" for name, before, _ in other_options(initial, config) if name != "causal")
+    options = " ".join(others)  # all but the one that changes no tensor
     more = f" (and {len(names) - 1} more tensors differ)" if len(names) > 1 else ""
     raise InputError(
         f"train.init={config.train.init}: {names[0]} {faults[names[0]]}{more}: "

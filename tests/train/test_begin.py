@@ -146,6 +146,7 @@ def test_what_the_objective_lacks_is_fresh_and_told(tmp_path):
             {"predictor_dim": 5},
             "with model.predictor_dim=6; give the same, or name what is to be fresh, as in train.ini",
         ),
+        ({"causal": True, "heads": 4}, "it was trained with model.heads=2; give the same"),
         ({"normalize": "none"}, "encoder.normalize.mean of it has no place here .*model.normalize=global; give"),
     ],
 )
