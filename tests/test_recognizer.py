@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from torchaudio.functional import resample
 
 import asr
 from asr.cli.main import main
-from asr.config import BeamOptions, TrainConfig
+from asr.config import BeamOptions, GreedyOptions, TrainConfig
 from asr.data.audio import AudioArray, listen
 from asr.data.tokenizer import load_tokenizer
 from asr.decode.transcript import Reading, in_one
@@ -162,7 +163,7 @@ BAD = {
     "readings of nothing": (
         SAMPLES,
         {"sampling_rate": RATE, "readings": 8},
-        "lm=… or internal_lm_weight=… or phrases=…",
+        "lm=… or internal_lm_weight=… or word_list=… or phrases=…",
     ),
     "weight of nothing": (SAMPLES, {"sampling_rate": RATE, "lm_weight": 0.4}, "has no effect without lm=…: give that"),
     "unknown search": (SAMPLES, {"sampling_rate": RATE, "search": "bean"}, "did you mean beam?"),
@@ -236,6 +237,16 @@ def test_phrases_may_be_said_or_be_in_a_file(model, files, tmp_path):
     assert [one.nbest for one in listed] != [one.nbest for one in model.transcribe(files, beam=3)]
     assert listed == model.transcribe(files, search=BeamOptions(beam=3), phrases=("HIGH\t9", "TOP\t9"))
     assert model.transcribe(files, beam=3, phrases=[], phrase_boost=2.0) == model.transcribe(files, beam=3)
+
+
+@pytest.mark.parametrize("search", [BeamOptions(beam=4), GreedyOptions(readings=4)], ids=["beam", "greedy"])
+def test_words_of_a_list_take_the_place_of_others(model, files, tmp_path, search):
+    (tmp_path / "words.txt").write_text("LOW\nWINTER\n")
+    free = model.transcribe(files, search=search if search.name == "beam" else GreedyOptions())
+    kept = model.transcribe(files, search=replace(search, word_list=str(tmp_path / "words.txt"), oov_penalty=1000.0))
+    said = [{word.text for one in found for word in one.words} for found in (free, kept)]
+    assert set() < said[1] <= {"LOW", "WINTER"}
+    assert said[0] - said[1]
 
 
 def test_the_search_that_was_made_serves_again(model):

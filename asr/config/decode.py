@@ -7,7 +7,7 @@ from typing import Optional
 
 from asr.options import MISSING, option, path_option
 
-SCORERS = "lm or internal_lm_weight or phrases"  # options that add to labels
+SCORERS = "lm or internal_lm_weight or word_list or phrases"  # options that add to labels
 
 
 @dataclass
@@ -39,6 +39,10 @@ class LabelSearchOptions(DecodeOptions):
     internal_lm_weight: float = option(
         0.0, "weight at which the predictor's own log-probabilities of labels are subtracted", low=0
     )
+    word_list: str = path_option("", "text file of words to expect, one a line")
+    oov_penalty: float = option(
+        2.0, "nats taken off the log-probability of each word that is not in it", low=0, only_with="word_list"
+    )
     phrases: str = path_option(
         "", "text file of phrases to expect, one a line, with a boost of their own after a tab if any"
     )
@@ -61,8 +65,8 @@ class GreedyOptions(LabelSearchOptions):
     name: str = option("greedy", "which search", choices=("greedy",))
     readings: int = option(
         4,
-        "readings of an utterance that are followed while they are in doubt, where a language model or phrases are "
-        "given; 1: what is chosen stays chosen",
+        "readings of an utterance that are followed while they are in doubt, where a language model, a list of "
+        "words or phrases are given; 1: what is chosen stays chosen",
         low=1,
         high=1000,
         only_with=SCORERS,

@@ -23,6 +23,7 @@ from asr.decode.k2_backend import K2FastBeamSearch
 from asr.decode.ngram import ngram_scorer
 from asr.decode.scorer import LabelScorer, Tabulated
 from asr.decode.search import Search
+from asr.decode.word_list import read_word_list, word_list_scorer
 from asr.errors import InputError
 from asr.models.predictor import StatelessPredictor
 from asr.models.transducer import Transducer
@@ -66,6 +67,9 @@ def make_scorers(
         scorers.append(ngram_scorer(read_arpa(Path(options.lm)), tokenizer.pieces, options.lm_weight, device))
     if options.internal_lm_weight:
         scorers.append(internal_lm_scorer(model, options.internal_lm_weight))
+    if options.word_list:
+        words = read_word_list(Path(options.word_list), tokenizer)
+        scorers.append(word_list_scorer(words, tokenizer.pieces, options.oov_penalty, device))
     expected = make_phrases(phrases, tokenizer, options.phrase_boost)
     if options.phrases:
         expected += read_phrases(Path(options.phrases), tokenizer, options.phrase_boost)

@@ -38,7 +38,7 @@ def search_settings(config: DecodeConfig | TranscribeConfig, trained: Trained) -
     return {
         "weights": [config.run, trained.checkpoint, trained.digest],
         "decode": options,
-        "files of the search": content_of(options.get("lm", ""), options.get("phrases", "")),
+        "files of the search": content_of(*(options.get(name, "") for name in ("lm", "word_list", "phrases"))),
         "streaming": config.streaming,
         "device": choose_device(config.device).type,
     }
