@@ -1,27 +1,27 @@
 #!/usr/bin/env bash
 # How late a causal encoder emits on mini LibriSpeech, and what makes it earlier at what price in errors.
 #
-# 10 trainings of 20 minutes on one core, 3 hours in all: without a restriction, between bounds of an alignment that end 0 to
+# 10 trainings of 8 minutes on one core, an hour and a half in all: without a restriction, between bounds of an alignment that end 0 to
 # 0.32 s after a piece, with FastEmit, and with a delay penalty. An encoder that sees no future beyond its chunk of 4 frames, 0.32 s;
-# decoded as a stream in such chunks. All begin from a model of mini LibriSpeech that sees the whole utterance (exp/transducer, of
-# `run.sh --mini`; -- train.init=RUN for another): from nothing one of five hours has too many errors for its delays to mean anything.
-# It ends with a table and a picture, exp/delay/{table.md,picture.png}. Delays are against the times of pocketsphinx, and of words that
-# are right. Stages 0 and 1 of `run.sh --mini --align --features` have to be done before.
+# decoded as a stream in such chunks. All begin from exp/small, which sees the whole utterance: from nothing a model of five hours of
+# speech has too many errors for its delays to mean anything. It ends with a table and a picture, exp/delay/{table.md,picture.png}.
+# Delays are against the times of pocketsphinx, and of words that are right. Before, 40 minutes on two cores:
 #
+#   bash run.sh --mini --align --features --vocab-size 200 --splice 3000 --nproc 2 --name small -- model=study train.steps=8000
 #   bash delay.sh [--only NAMES] [--list] [--quick] [-- KEY=VALUE …]
 
 set -euo pipefail
 source "$(dirname "$0")/local/study.sh"
 
 common+=("${continued[@]}" data.spec_augment.time_masks=5 train.steps=2000 train.validate_every=1000)
-begin_from exp/transducer "bash run.sh --mini, as conf/mini.yaml says"
+begin_from exp/small
 common+=(model.causal=true "model.chunk_frames=[4]")
 decoding=(streaming=true decode.chunk_seconds=0.32)
 splice
 if [ -z "$list" ]; then
     # Utterances without times, 40 % of them for a word that the aligner's dictionary lacks, would be free to be late.
     gzip -dc "$trained" | grep '"alignment"' | gzip >"$exp/cuts_timed.jsonl.gz" ||
-        fail "$recipe/$trained: has no times of words: bash run.sh --mini --align --features --stop-stage 1"
+        fail "$recipe/$trained: has no times of words; the head of $0 says what has to be done before"
     trained=$exp/cuts_timed.jsonl.gz,$spliced
 fi
 

@@ -1,5 +1,5 @@
 # What the studies of this recipe share: their options, mini LibriSpeech with features and times of words, and what all of their
-# trainings have. Sourced; stages 0 and 1 of `run.sh --mini --align --features` have to be done before.
+# trainings have. Sourced; stages 0 and 1 of `run.sh --mini --align --features --vocab-size 200` have to be done before.
 
 source "$(dirname "$0")/../../local/run.sh"
 source "$root/local/study.sh"
@@ -8,14 +8,14 @@ cd "$recipe" || exit
 
 data=data/mini
 trained=$data/fbank/cuts_train.jsonl.gz validated=$data/fbank/cuts_dev.jsonl.gz evaluated=$data/aligned/cuts_dev.jsonl.gz
-common=(--config-dir conf --config-name study "data.speed_factors=[]" data.workers=0 data.max_seconds=50
-    model.subsampling=8 optim.warmup_steps=500 train.log_every=50)
+common=(--config-dir conf --config-name study "data.tokenizer=$data/bpe_200" "data.speed_factors=[]" data.workers=0 data.max_seconds=50
+    optim.warmup_steps=500 train.log_every=50)
 
 # Of studies that go on from a model: its rate about half of that of its training, brought down to nothing.
-continued=(model=mini "data.tokenizer=$data/bpe_500" optim=scaled_adam optim.schedule=cosine optim.lr=0.025 optim.warmup_steps=100
+continued=(optim=scaled_adam optim.schedule=cosine optim.lr=0.025 optim.warmup_steps=100
     train.ctc_weight=0.3 train.save_every=100 train.average_last=3)
 
-# begin_from RUN COMMAND: once the variables are set: all trainings begin from RUN, which COMMAND makes; of --quick from exp/STUDY/first.
+# begin_from RUN: once the variables are set: all trainings begin from RUN; of --quick from exp/STUDY/first.
 begin_from() {
     local first=$1
     begin
@@ -23,7 +23,7 @@ begin_from() {
         only="*" learn first # whichever of the others are chosen
         first=$exp/first
     elif [ -z "$list" ] && [[ " ${hydra[*]-}" != *" train.init="* ]]; then
-        [ -d "$first" ] || fail "$recipe/$first: not there, and all of these go on from it: $2 (or -- train.init=RUN)"
+        [ -d "$first" ] || fail "$recipe/$first: not there; the head of $0 says what has to be done before"
     fi
     common+=("train.init=$first")
 }
