@@ -34,11 +34,12 @@ def decode_to(journal: Journal[list[Utterance]], decoder: Decoder, cuts: CutSet)
 
 def search_settings(config: DecodeConfig | TranscribeConfig, trained: Trained) -> dict[str, object]:
     """What hypotheses depend on, but for the audio: the weights, the search and its files, and where it runs."""
-    options = dataclasses.asdict(config.decode)
+    search = config.decode
+    files = [getattr(search, one.name) for one in dataclasses.fields(search) if one.metadata.get("path")]
     return {
         "weights": [config.run, trained.checkpoint, trained.digest],
-        "decode": options,
-        "files of the search": content_of(*(options.get(name, "") for name in ("lm", "word_list", "phrases"))),
+        "decode": dataclasses.asdict(search),
+        "files of the search": content_of(*files),
         "streaming": config.streaming,
         "device": choose_device(config.device).type,
     }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What keeps a model from learning little speech by heart: a training for each means, all from one that has begun to.
 #
-# 6 trainings of 8 to 16 minutes on one core, an hour in all. They go on from exp/first, which has heard mini LibriSpeech 24 times: 2,400
+# 6 trainings of 8 to 16 minutes on one core, an hour in all. They go on from exp/first, which has heard mini LibriSpeech 22 times: 2,400
 # steps more, the rate brought down to nothing. Each has one option more than `plain`, and is held against it. Before:
 #
 #   bash run.sh --mini --align --features --vocab-size 200 --name first -- model=study train.steps=8000 data.spec_augment.time_masks=2
