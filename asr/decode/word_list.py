@@ -17,7 +17,7 @@ from asr.decode.scorer import Tabulated
 from asr.errors import InputError
 from asr.files import read_lines
 
-NAMED = 5  # words at most, in a message
+NAMED, SHOWN = 5, 40  # words, and characters of one, at most, in a message
 
 
 def read_word_list(path: Path, tokenizer: Tokenizer) -> set[str]:
@@ -30,7 +30,7 @@ def read_word_list(path: Path, tokenizer: Tokenizer) -> set[str]:
     known = set("".join(tokenizer.pieces[UNKNOWN_ID + 1 :])) - {WORD_START}
     found = {word for word in words if known.issuperset(word)}
     lost = sorted(words - found)
-    named = ", ".join(map(repr, lost[:NAMED])) + ", …" * (len(lost) > NAMED)
+    named = ", ".join(map(quoted, lost[:NAMED])) + ", …" * (len(lost) > NAMED)
     remedy = "give words as in the transcripts of the training, case included"
     if not found:
         raise InputError(f"{path}: no word that the tokenizer can spell{' among ' * bool(lost)}{named}; {remedy}")
@@ -43,17 +43,20 @@ def read_word_list(path: Path, tokenizer: Tokenizer) -> set[str]:
 def _words(path: Path) -> Iterator[str]:
     """The words of a file, one a line; see `read_word_list`."""
     for number, line in read_lines(path):
-        words = line.split()
+        words, place = line.split(), f"{path}: line {number}: {quoted(line.strip())}"
         if len(words) > 1:
+            raise InputError(f"{place} is more than a word; write one a line, without pronunciations")
+        if without_blanks(line):
             raise InputError(
-                f"{path}: line {number}: {line.strip()!r} is more than a word; write one a line, without pronunciations"
-            )
-        if words and without_blanks(line):
-            raise InputError(
-                f"{path}: line {number}: {words[0]!r} is of a script without blanks between words, of which a list "
-                "says nothing; leave such words out, or give decode.phrases"
+                f"{place} is of a script without blanks between words, of which a list says nothing; leave such words "
+                "out, or give decode.phrases"
             )
         yield from words
+
+
+def quoted(text: str) -> str:
+    """A text as a message shows it: its beginning, where it is long."""
+    return repr(text if len(text) <= SHOWN else text[:SHOWN] + "…")
 
 
 def word_list_scorer(

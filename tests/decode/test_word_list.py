@@ -86,6 +86,8 @@ def test_words_that_cannot_be_spelled_are_left_out_and_counted(tmp_path, tokeniz
         (b"", "no word that the tokenizer can spell; give words as in"),
         (b" \n\n", "no word that the tokenizer can spell; "),
         (b"the\ncat\n", "no word that the tokenizer can spell among 'cat', 'the'; give .*case included"),
+        (b"x" * 99_999, "no word that the tokenizer can spell among 'x{40}…'; give"),
+        (b"NEW " * 99, "line 1: '(NEW ){10}…' is more than a word"),
         (b"NEW\nCAT K AE T\n", "line 2: 'CAT K AE T' is more than a word; write one a line"),
         ("NEW\n你好\n".encode(), "line 2: '你好' is of a script without blanks"),
         (b"\xff\xfe", "not UTF-8"),
