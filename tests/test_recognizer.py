@@ -163,7 +163,7 @@ BAD = {
     "readings of nothing": (
         SAMPLES,
         {"sampling_rate": RATE, "readings": 8},
-        "lm=… or internal_lm_weight=… or word_list=… or phrases=…",
+        "lm=… or internal_lm_weight=… or word_lm=… or word_list=… or phrases=…",
     ),
     "weight of nothing": (SAMPLES, {"sampling_rate": RATE, "lm_weight": 0.4}, "has no effect without lm=…: give that"),
     "unknown search": (SAMPLES, {"sampling_rate": RATE, "search": "bean"}, "did you mean beam?"),

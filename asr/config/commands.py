@@ -343,13 +343,19 @@ class TokenizerConfig:
 
 @dataclass
 class LmConfig:
-    """`asr lm`: train an n-gram language model of tokens, to add to a search."""
+    """`asr lm`: train an n-gram language model of pieces or words, to add to a search."""
 
     cuts: list[str] = path_option([], "Lhotse manifests whose transcripts to train on")
     text: str = path_option("", "text file to train on, too, or instead: a sentence a line, plain or .gz")
     tokenizer: str = path_option(MISSING, "directory made by `asr tokenizer`: the transducer's")
     output: str = path_option(MISSING, "ARPA file to write, .arpa or .arpa.gz")
-    order: int = option(6, "length of the longest n-grams, tokens", low=1, high=100)
+    units: str = option(
+        "pieces",
+        "of what: the tokenizer's pieces, for decode.lm, or words, for decode.word_lm",
+        choices=("pieces", "words"),
+    )
+    order: Optional[int] = option(None, "length of the longest n-grams; null: 6 pieces, 3 words", low=1, high=100)
+    word_list: str = path_option("", "file for the words of the text, too, one a line, for decode.word_list")
     held_out: list[str] = path_option([], "Lhotse manifests to tell the perplexity of")
     case: str = case_option("text, and of the transcripts")
     punctuation: str = punctuation_option()

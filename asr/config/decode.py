@@ -7,7 +7,7 @@ from typing import Optional
 
 from asr.options import MISSING, option, path_option
 
-SCORERS = "lm or internal_lm_weight or word_list or phrases"  # options that add to labels
+SCORERS = "lm or internal_lm_weight or word_lm or word_list or phrases"  # options that add to labels
 
 
 @dataclass
@@ -39,6 +39,8 @@ class LabelSearchOptions(DecodeOptions):
     internal_lm_weight: float = option(
         0.0, "weight at which the predictor's own log-probabilities of labels are subtracted", low=0
     )
+    word_lm: str = path_option("", "word n-gram for shallow fusion, ARPA, made by `asr lm units=words` or another tool")
+    word_lm_weight: float = option(0.3, "weight of its log-probabilities", low=0, only_with="word_lm")
     word_list: str = path_option("", "text file of words to expect, one a line")
     oov_penalty: float = option(
         2.0, "nats taken off the log-probability of each word that is not in it", low=0, only_with="word_list"

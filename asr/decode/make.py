@@ -24,6 +24,7 @@ from asr.decode.ngram import ngram_scorer
 from asr.decode.scorer import LabelScorer, Tabulated
 from asr.decode.search import Search
 from asr.decode.word_list import read_word_list, word_list_scorer
+from asr.decode.word_ngram import read_word_ngrams, word_ngram_scorer
 from asr.errors import InputError
 from asr.models.predictor import StatelessPredictor
 from asr.models.transducer import Transducer
@@ -67,6 +68,9 @@ def make_scorers(
         scorers.append(ngram_scorer(read_arpa(Path(options.lm)), tokenizer.pieces, options.lm_weight, device))
     if options.internal_lm_weight:
         scorers.append(internal_lm_scorer(model, options.internal_lm_weight))
+    if options.word_lm:
+        ngrams = read_word_ngrams(Path(options.word_lm), tokenizer)
+        scorers.append(word_ngram_scorer(ngrams, tokenizer.pieces, options.word_lm_weight, device))
     if options.word_list:
         words = read_word_list(Path(options.word_list), tokenizer)
         scorers.append(word_list_scorer(words, tokenizer.pieces, options.oov_penalty, device))

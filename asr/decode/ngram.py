@@ -189,7 +189,8 @@ def check_tokens(ngrams: NGrams, pieces: Sequence[str]) -> None:
     for token in sorted({*ngrams.tokens} - {*pieces, END, UNKNOWN}):
         raise InputError(
             f"the n-gram model's token {token!r} is not a piece of the tokenizer: this is a model of another token "
-            "set; train one with `asr lm tokenizer=...` of this very tokenizer"
+            "set; train one with `asr lm tokenizer=...` of this very tokenizer, or, if it is of words, give it as "
+            "decode.word_lm"
         )
 
 

@@ -609,7 +609,7 @@ def test_nearest_prefers_the_last_component() -> None:
         (
             "decode",
             "decode.readings=8",
-            "without decode.lm=… or decode.internal_lm_weight=… or decode.word_list=… or decode.phrases=…",
+            "without decode.lm=… or decode.internal_lm_weight=… or decode.word_lm=… or decode.word_list=… or decode.",
             "decode.internal_lm_weight=0.1",
         ),
         ("train", "data.noise.snr_db=[5,10]", "has no effect without data.noise.cuts=…", "data.noise.cuts=[n]"),

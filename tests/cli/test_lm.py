@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from asr.cli.main import main
-from asr.data.tokenizer import load_tokenizer
+from asr.data.tokenizer import load_tokenizer, train_tokenizer
 from asr.decode.arpa import read_arpa
 from asr.decode.ngram import check_tokens, perplexity
+from asr.decode.word_list import read_word_list
 
 
 def lm(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
@@ -43,6 +44,38 @@ def test_trains_on_text(tiny_corpus, tmp_path, capsys, compress):
     sentences = [[tokenizer.pieces[token] for token in tokenizer.encode(line)] for line in ("LOW HIGH", "TOP")]
     expected = perplexity(read_arpa(output), [sentences[0], sentences[1], sentences[0]])
     assert f"{expected:.3f} on the text (3 sentences," in out
+
+
+def test_words_are_counted_as_they_are_written(tiny_corpus, tmp_path, capsys):
+    text, output = tmp_path / "text", tmp_path / "lm.arpa"
+    text.write_text("LOW HIGH\nHIGH  TOP\n")
+    given = [f"text={text}", f"tokenizer={tiny_corpus.tokenizer}", f"output={output}", "units=words"]
+    status, out, _ = lm(capsys, *given, f"held_out=[{tiny_corpus.dev}]")
+    assert status == 0
+    first, training, held_out = out.splitlines()
+    assert first.endswith("6 1-grams, 6 2-grams, 4 3-grams")  # LOW HIGH TOP <unk> <s> </s>
+    assert re.search(r"perplexity per word: .*\(2 sentences, 4 words\)", training)
+    assert re.search(r"held out \(6 sentences, \d+ words, \d+ of them unlisted\)", held_out)
+    ngrams = read_arpa(output)
+    assert {*ngrams.tokens} == {"LOW", "HIGH", "TOP", "<unk>", "</s>"}
+    assert ngrams.log_prob("HIGH", ("<s>", "LOW")) > ngrams.log_prob("TOP", ("<s>", "LOW"))
+    text.write_text("LOW\n你好\n")
+    train_tokenizer(["LOW", "你好"], "char").save(tmp_path / "char")
+    for more in ("units=words", f"word_list={tmp_path / 'words'}"):
+        status, _, err = lm(capsys, given[0], f"tokenizer={tmp_path / 'char'}", given[2], more)
+        assert status == 2
+        assert f"{text}: line 2: is of a script without blanks between words: give units=pieces, and no word" in err
+
+
+def test_the_words_are_listed_for_a_search(tiny_corpus, tmp_path, capsys):
+    text, listed = tmp_path / "text", tmp_path / "words" / "list.txt"
+    text.write_text("low high\nHIGH  TOP\n")
+    given = [f"text={text}", f"tokenizer={tiny_corpus.tokenizer}", f"output={tmp_path / 'lm.arpa'}", "case=upper"]
+    status, out, _ = lm(capsys, *given, f"word_list={listed}")
+    assert status == 0
+    assert f"{listed}: 3 words\n" in out
+    assert listed.read_text() == "HIGH\nLOW\nTOP\n"
+    assert read_word_list(listed, load_tokenizer(tiny_corpus.tokenizer)) == {"LOW", "HIGH", "TOP"}
 
 
 def test_text_is_added_to_cuts(tiny_corpus, tmp_path, capsys):

@@ -18,7 +18,7 @@ FILES = [
 
 
 def test_there_are_options_that_name_files():
-    assert {name for _, name in FILES} == {"lm", "word_list", "phrases"}
+    assert {name for _, name in FILES} == {"lm", "word_lm", "word_list", "phrases"}
 
 
 @pytest.mark.parametrize(("kind", "name"), FILES)
