@@ -146,6 +146,14 @@ make_tokenizer() {
         asr tokenizer "cuts=[$data/cuts_train.jsonl.gz]" "output=$output" "$@"
 }
 
+# make_lm TOKENIZER ORDER: $data/TOKENIZER_ORDERgram.arpa.gz, an n-gram of the pieces of $data/cuts_train.jsonl.gz, and $data/words.txt, its
+# words; unless it is newer.
+make_lm() {
+    local output=$data/$1_$2gram.arpa.gz
+    [ "$output" -nt "$data/cuts_train.jsonl.gz" ] ||
+        asr lm "cuts=[$data/cuts_train.jsonl.gz]" "tokenizer=$data/$1" "order=$2" "word_list=$data/words.txt" "output=$output"
+}
+
 # align_words SPLIT [OPTION…]: $data/aligned/cuts_SPLIT.jsonl.gz, $data/cuts_SPLIT.jsonl.gz with the times of the words
 # as an English HMM model finds them; unless it is newer.
 align_words() {

@@ -10,6 +10,7 @@
 #   --vocab-size N   pieces of the tokenizer (default: 500)
 #   --align          find the times of the words (for loss=ar, loss.bounds=alignment and emission delays)
 #   --splice N       train on N new utterances of the words of others, too (with --align)
+#   --lm             decode with a beam of 8, a 4-gram and the words of the training transcripts, too
 #   --features       compute features beforehand, at several speeds, instead of on the fly
 #   --speeds LIST    which, beside that of the recording (default: 0.9,1.1, which is what --splice's have in any case)
 #   --musan DIR      mix noise into half of the training utterances, of a copy of MUSAN ("download": of a download, 11 GB)
@@ -21,6 +22,7 @@
 #   stage 0  download (or --corpus-dir DIR, the folder that holds train-clean-5/ and so on), manifests
 #                                        data/SET/cuts_{train,dev,test-clean,test-other}.jsonl.gz
 #   stage 1  tokenizer                   data/SET/bpe_N
+#            with --lm                   data/SET/bpe_N_4gram.arpa.gz, data/SET/words.txt
 #            with --align                data/SET/aligned/cuts_*.jsonl.gz
 #            with --splice               data/SET/aligned/cuts_spliced-N.jsonl.gz
 #            with --features             data/SET/fbank/cuts_{train,spliced-N,dev}.jsonl.gz; fbank-LIST/ of other speeds
@@ -32,7 +34,7 @@
 set -euo pipefail
 source "$(dirname "$0")/../../local/run.sh"
 set=100h vocab_size=500 splice=0 speeds= musan= rooms=0 jobs=2 scheduler=
-switches="mini align features shar" settings="set vocab-size splice speeds musan rooms jobs scheduler"
+switches="mini align lm features shar" settings="set vocab-size splice speeds musan rooms jobs scheduler"
 parse_options "$@"
 [ -z "$musan" ] || [ "$musan" = download ] || resolve musan
 [ -z "$features" ] || [ "$musan$rooms" = 0 ] || fail "--features cannot go with --musan and --rooms, which need the audio"
@@ -59,8 +61,9 @@ if stage_is 0 "manifests"; then
 fi
 
 workers=("jobs=$jobs" "scheduler=$scheduler")
-if stage_is 1 "tokenizer${align:+, times of the words}${features:+, features}${shar:+, tar files}"; then
+if stage_is 1 "tokenizer${lm:+, n-gram}${align:+, times of the words}${features:+, features}${shar:+, tar files}"; then
     make_tokenizer "bpe_$vocab_size" kind=bpe vocab_size="$vocab_size"
+    [ -z "$lm" ] || make_lm "bpe_$vocab_size" 4
     for split in ${align:+$splits}; do
         align_words "$split" "${workers[@]}"
     done
@@ -85,10 +88,15 @@ if stage_is 2 "train"; then
 fi
 
 if stage_is 3 "decode and score"; then
-    for search in greedy beam; do
-        [ -f "$root/conf/decode/$search.yaml" ] || continue
-        for split in $evaluated; do
-            decode_once "$cuts/cuts_$split.jsonl.gz" "decode_${split}_$search" "librispeech_${split}_$search" "decode=$search"
+    known=("decode.lm=$data/bpe_${vocab_size}_4gram.arpa.gz" decode.lm_weight=0.1 decode.internal_lm_weight=0.1
+        "decode.word_list=$data/words.txt")
+    for split in $evaluated; do
+        cuts_of_split=$cuts/cuts_$split.jsonl.gz
+        for search in greedy beam; do
+            [ -f "$root/conf/decode/$search.yaml" ] || continue
+            decode_once "$cuts_of_split" "decode_${split}_$search" "librispeech_${split}_$search" "decode=$search"
         done
+        [ -z "$lm" ] || decode_once "$cuts_of_split" "decode_${split}_lm" "librispeech_${split}_lm" \
+            decode=beam decode.beam=8 "${known[@]}"
     done
 fi
