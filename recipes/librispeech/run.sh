@@ -90,13 +90,12 @@ fi
 if stage_is 3 "decode and score"; then
     known=("decode.lm=$data/bpe_${vocab_size}_4gram.arpa.gz" decode.lm_weight=0.1 decode.internal_lm_weight=0.1
         "decode.word_list=$data/words.txt")
-    for split in $evaluated; do
-        cuts_of_split=$cuts/cuts_$split.jsonl.gz
-        for search in greedy beam; do
-            [ -f "$root/conf/decode/$search.yaml" ] || continue
-            decode_once "$cuts_of_split" "decode_${split}_$search" "librispeech_${split}_$search" "decode=$search"
+    for search in greedy beam ${lm:+lm}; do
+        options=("decode=$search")
+        [ "$search" != lm ] || options=(decode=beam decode.beam=8 "${known[@]}")
+        [ "$search" = lm ] || [ -f "$root/conf/decode/$search.yaml" ] || continue
+        for split in $evaluated; do
+            decode_once "$cuts/cuts_$split.jsonl.gz" "decode_${split}_$search" "librispeech_${split}_$search" "${options[@]}"
         done
-        [ -z "$lm" ] || decode_once "$cuts_of_split" "decode_${split}_lm" "librispeech_${split}_lm" \
-            decode=beam decode.beam=8 "${known[@]}"
     done
 fi

@@ -239,6 +239,18 @@ def test_both_test_parts_are_decoded_with_each_search(stages, tmp_path):
     ]
 
 
+def test_an_n_gram_and_the_words_of_the_transcripts_where_asked(stages):
+    _, asked = stages("--mini", "--lm", "--vocab-size", "200")
+    (made,) = [line for line in asked if line.startswith("asr lm ")]
+    assert "cuts=[data/mini/cuts_train.jsonl.gz] tokenizer=data/mini/bpe_200 order=4" in made
+    assert "word_list=data/mini/words.txt output=data/mini/bpe_200_4gram.arpa.gz" in made
+    decoded = [line for line in asked if line.startswith("asr decode ")]
+    assert "decode=beam decode.beam=8 decode.lm=data/mini/bpe_200_4gram.arpa.gz" in decoded[-1]
+    assert "output=exp/transducer/decode_dev_lm" in decoded[-1]
+    assert decoded[-1].endswith("decode.word_list=data/mini/words.txt")
+    assert not any("lm=" in line for line in decoded[:-1])
+
+
 def test_what_is_decoded_is_scored_again(stages, tmp_path):
     run = tmp_path / "recipes/librispeech/exp/transducer"
     (run / "checkpoints").mkdir(parents=True)
