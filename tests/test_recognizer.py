@@ -21,6 +21,8 @@ from asr.cli.main import main
 from asr.config import BeamOptions, GreedyOptions, TrainConfig
 from asr.data.audio import AudioArray, listen
 from asr.data.tokenizer import load_tokenizer
+from asr.decode.arpa import write_arpa
+from asr.decode.ngram import NGrams
 from asr.decode.transcript import Reading, in_one
 from asr.errors import InputError
 from asr.models.transducer import Transducer
@@ -240,10 +242,17 @@ def test_phrases_may_be_said_or_be_in_a_file(model, files, tmp_path):
 
 
 @pytest.mark.parametrize("search", [BeamOptions(beam=4), GreedyOptions(readings=4)], ids=["beam", "greedy"])
-def test_words_of_a_list_take_the_place_of_others(model, files, tmp_path, search):
-    (tmp_path / "words.txt").write_text("LOW\nWINTER\n")
+@pytest.mark.parametrize("kind", ["word_list", "word_lm"])
+def test_words_that_are_expected_take_the_place_of_others(model, files, tmp_path, search, kind):
+    path = tmp_path / "words"
+    if kind == "word_list":
+        path.write_text("LOW\nWINTER\n")
+        given = {"word_list": str(path), "oov_penalty": 1000.0}
+    else:
+        write_arpa(path, NGrams(1, {(): {"<s>": -99, "</s>": -1, "<unk>": -200, "LOW": 0, "WINTER": 0}}))
+        given = {"word_lm": str(path), "word_lm_weight": 5.0}
     free = model.transcribe(files, search=search if search.name == "beam" else GreedyOptions())
-    kept = model.transcribe(files, search=replace(search, word_list=str(tmp_path / "words.txt"), oov_penalty=1000.0))
+    kept = model.transcribe(files, search=replace(search, **given))
     said = [{word.text for one in found for word in one.words} for found in (free, kept)]
     assert set() < said[1] <= {"LOW", "WINTER"}
     assert said[0] - said[1]

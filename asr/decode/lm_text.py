@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from asr.data.scripts import without_blanks
 from asr.data.sources.text import Spelling
@@ -34,7 +35,7 @@ def in_pieces(texts: Texts, tokenizer: Tokenizer) -> list[list[str]]:
     return [[pieces[token] for token in tokenizer.encode(text)] for _, text in texts]
 
 
-def in_words(texts: Texts, _: Tokenizer | None = None) -> list[list[str]]:
+def in_words(texts: Texts) -> list[list[str]]:
     """Sentences as words. Raises InputError for a script that does not write blanks between them."""
     sentences = []
     for place, text in texts:
@@ -46,14 +47,9 @@ def in_words(texts: Texts, _: Tokenizer | None = None) -> list[list[str]]:
     return sentences
 
 
-def all_pieces(_: Sentences, tokenizer: Tokenizer) -> list[str]:
-    """What a model of pieces predicts."""
-    return tokenizer.pieces[1:]
-
-
-def all_words(sentences: Sentences, _: Tokenizer) -> list[str]:
-    """What a model of words predicts."""
-    return [*sorted({word for sentence in sentences for word in sentence}), UNKNOWN]
+def words_of(sentences: Sentences) -> list[str]:
+    """The words of sentences, each once, sorted."""
+    return sorted({word for sentence in sentences for word in sentence})
 
 
 def with_unknown(sentences: Sentences, vocabulary: Sequence[str]) -> tuple[list[list[str]], int]:
@@ -65,15 +61,19 @@ def with_unknown(sentences: Sentences, vocabulary: Sequence[str]) -> tuple[list[
 
 @dataclass(frozen=True)
 class Units:
-    """What a model is of: its name in the singular, the default order, sentences in them, and what is predicted."""
+    """What a model is of: its name in the singular, the default order, sentences in it, and all that is predicted."""
 
     name: str
     order: int
-    divided: Callable[[Texts, Tokenizer], list[list[str]]]
-    vocabulary: Callable[[Sentences, Tokenizer], list[str]]
+    divided: Callable[[Texts], list[list[str]]]
+    vocabulary: Callable[[Sentences], list[str]]
 
 
-UNITS = {"pieces": Units("token", 6, in_pieces, all_pieces), "words": Units("word", 3, in_words, all_words)}
+def make_units(kind: str, tokenizer: Tokenizer) -> Units:
+    """Those of `asr lm units=`: pieces of a tokenizer, or words."""
+    if kind == "words":
+        return Units("word", 3, in_words, lambda sentences: [*words_of(sentences), UNKNOWN])
+    return Units("token", 6, partial(in_pieces, tokenizer=tokenizer), lambda _: tokenizer.pieces[1:])
 
 
 def check_characters(texts: Texts, known: set[str]) -> None:

@@ -75,7 +75,9 @@ def train_ngrams(sentences: Sequence[Sequence[str]], vocabulary: Sequence[str], 
     if not sentences:
         raise InputError("no text to train a language model on: give at least one sentence")
     if {BEGIN, END} & set(vocabulary):
-        raise InputError(f"the tokenizer has a piece {BEGIN} or {END}, which mark a sentence's ends: train it anew")
+        raise InputError(
+            f"{BEGIN} and {END} mark a sentence's ends: no piece, and no word, of it may be one; take them out"
+        )
     order = min(order, max(map(len, sentences)) + len((BEGIN, END)))
     return _as_backoff(_witten_bell(sentences, [*vocabulary, END], order))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_left
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +22,7 @@ from asr.decode.ngram import BEGIN, END, UNKNOWN, NGrams, Tokens
 from asr.decode.scorer import Tabulated
 from asr.errors import InputError
 
+Array = np.ndarray
 PREFIXES = 1 << 16  # beginnings of words whose rows are kept: of 500 labels 0.3 GB
 LAST_CHARACTER = chr(0x10FFFF)
 NAMED, SHOWN = 5, 40  # words, and characters of one, at most, in a message
@@ -80,14 +81,15 @@ class Spoken(NamedTuple):
 
 @dataclass(frozen=True)
 class _Row:
-    """What labels add (V,) in nats, `unlisted` ones without what an unlisted word costs after the history."""
+    """What labels add (V,), nats, to a word that was so likely; `unlisted` ones without what `<unk>` costs."""
 
-    nats: Tensor
-    unlisted: Tensor
+    nats: Array
+    unlisted: Array
+    ahead: float = 0.0
 
-    def after(self, unknown: float) -> Tensor:
+    def after(self, unknown: float) -> Array:
         """What they add where an unlisted word costs so many nats."""
-        return torch.where(self.unlisted, self.nats + unknown, self.nats)
+        return np.where(self.unlisted, self.nats + unknown, self.nats)
 
 
 class WordNGrams:
@@ -110,12 +112,13 @@ class WordNGrams:
         self.nats = np.array([unigrams[word] for word in words])
         self.start = Spoken(ngrams.start, "")
         self.pieces = list(pieces)
-        self.begins = torch.tensor([piece.startswith(WORD_START) for piece in pieces])
+        self.begins = np.array([piece.startswith(WORD_START) for piece in pieces])
         self.inside: dict[str, list[int]] = {}  # pieces within a word, by their first character
         for id_, piece in enumerate(pieces):
             if not piece.startswith(WORD_START):
                 self.inside.setdefault(piece[:1], []).append(id_)
-        self.first = _row([self._ahead(piece.removeprefix(WORD_START)) for piece in pieces])
+        first = {id_: piece.removeprefix(WORD_START) for id_, piece in enumerate(pieces) if self.begins[id_]}
+        self.first = self._row({id_: self._ahead(text) for id_, text in first.items()})
         self.row_of = lru_cache(PREFIXES)(self._row_of)
 
     def follow(self, state: Spoken, label: int) -> Spoken:
@@ -126,38 +129,36 @@ class WordNGrams:
         if state.text is None:
             return state
         text = state.text + piece
-        if self._ahead(text) is None:
+        if text and not self._has(text):
             return Spoken(self._after(state.history, UNKNOWN), None)
         return Spoken(state.history, text)
 
     def weights(self, states: Sequence[Spoken]) -> tuple[Tensor, Tensor]:
         """What each label adds (n,V), and the end (n,)."""
         rows, ends = zip(*(self._weights(state) for state in states))
-        return torch.stack(rows), torch.tensor(ends, dtype=torch.float64)
+        return torch.from_numpy(np.stack(rows)), torch.tensor(ends, dtype=torch.float64)
 
-    def _weights(self, state: Spoken) -> tuple[Tensor, float]:
+    def _weights(self, state: Spoken) -> tuple[Array, float]:
         """What each label adds (V,), and the end."""
-        history = self._ended(state)
-        ended = self._end(state)
+        history, row = self._ended(state), self.row_of(state.text)
+        ended = self._likelihood(state) - row.ahead
+        within = row.after(self._unknown(state.history))
         begun = ended + self.first.after(self._unknown(history))
-        within = self.row_of(state.text).after(self._unknown(state.history))
-        return torch.where(self.begins, begun, within), ended + self.ngrams.log_prob(END, history)
+        return np.where(self.begins, begun, within), ended + self.ngrams.log_prob(END, history)
 
-    def _end(self, state: Spoken) -> float:
-        """What the end of a word adds to what it was given so far."""
+    def _likelihood(self, state: Spoken) -> float:
+        """Nats of the word if it ends; 0 of none, and of one that is `<unk>` already."""
         if not state.text:
             return 0.0
-        ahead = self._ahead(state.text)
-        assert ahead is not None  # or the state's text were None
-        if state.text not in self.listed:
-            return self._unknown(state.history) - ahead
-        return self.ngrams.log_prob(state.text, state.history) - ahead
+        return self.ngrams.log_prob(self._listed(state.text), state.history)
 
     def _ended(self, state: Spoken) -> Tokens:
         """The history once the word has ended."""
-        if not state.text:  # none, or one that is in the history already
-            return state.history
-        return self._after(state.history, state.text if state.text in self.listed else UNKNOWN)
+        return self._after(state.history, self._listed(state.text)) if state.text else state.history
+
+    def _listed(self, word: str) -> str:
+        """What the model has for a word."""
+        return word if word in self.listed else UNKNOWN
 
     def _after(self, history: Tokens, word: str) -> Tokens:
         return self.ngrams.history((*history, word))
@@ -166,29 +167,34 @@ class WordNGrams:
         """Nats of an unlisted word."""
         return self.ngrams.log_prob(UNKNOWN, history)
 
+    def _has(self, text: str, low: int = 0) -> bool:
+        """Whether a word begins with `text`, or is it; none of the first `low` does."""
+        place = bisect_left(self.words, text, low)
+        return place < len(self.words) and self.words[place].startswith(text)
+
     def _ahead(self, text: str, low: int = 0) -> float | None:
-        """Nats of the likeliest word that begins with `text`, None where none does; none of the first `low` may."""
+        """Nats of the likeliest such word, None where there is none; 0 where nothing has been said."""
         if not text:
             return 0.0
         first = bisect_left(self.words, text, low)
-        last = bisect_left(self.words, text + LAST_CHARACTER, first)
-        return float(self.nats[first:last].max()) if first < last else None
+        if first == len(self.words) or not self.words[first].startswith(text):
+            return None
+        return float(self.nats[first : bisect_left(self.words, text + LAST_CHARACTER, first)].max())
 
     def _row_of(self, text: str | None) -> _Row:
         """What pieces add that go on with a word; nothing to one that is `<unk>` already."""
         if text is None:
-            return _row([0.0] * len(self.pieces))
-        before, low = self._ahead(text), bisect_left(self.words, text)
+            return _Row(np.zeros(len(self.pieces)), np.zeros(len(self.pieces), dtype=bool))
+        low, before = bisect_left(self.words, text), self._ahead(text)
         assert before is not None  # or it were no state's
-        ahead: list[float | None] = [None] * len(self.pieces)
-        for character, ids in self.inside.items():
-            if self._ahead(text + character, low) is not None:
-                for id_ in ids:
-                    ahead[id_] = self._ahead(text + self.pieces[id_], low)
-        return _row(ahead, before)
+        possible = [ids for character, ids in self.inside.items() if self._has(text + character, low)]
+        return self._row({id_: self._ahead(text + self.pieces[id_], low) for ids in possible for id_ in ids}, before)
 
-
-def _row(ahead: Sequence[float | None], before: float = 0.0) -> _Row:
-    """What pieces add after which a word is so likely, or none of the model's, and was `before`."""
-    nats = torch.tensor([value or 0.0 for value in ahead], dtype=torch.float64) - before
-    return _Row(nats, torch.tensor([value is None for value in ahead]))
+    def _row(self, ahead: Mapping[int, float | None], before: float = 0.0) -> _Row:
+        """What pieces add after which a word is so likely, or, as those that lack, none of the model's."""
+        nats, unlisted = np.full(len(self.pieces), -before), np.ones(len(self.pieces), dtype=bool)
+        for id_, value in ahead.items():
+            if value is not None:
+                nats[id_] += value
+                unlisted[id_] = False
+        return _Row(nats, unlisted, before)

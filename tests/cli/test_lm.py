@@ -78,6 +78,14 @@ def test_the_words_are_listed_for_a_search(tiny_corpus, tmp_path, capsys):
     assert read_word_list(listed, load_tokenizer(tiny_corpus.tokenizer)) == {"LOW", "HIGH", "TOP"}
 
 
+def test_the_words_do_not_take_the_place_of_the_model(tiny_corpus, tmp_path, capsys):
+    given = [f"cuts=[{tiny_corpus.train}]", f"tokenizer={tiny_corpus.tokenizer}", f"output={tmp_path / 'lm.arpa'}"]
+    status, _, err = lm(capsys, *given, f"word_list={tmp_path / 'lm.arpa'}")
+    assert status == 2
+    assert "is the output; name another file" in err
+    assert not (tmp_path / "lm.arpa").exists()
+
+
 def test_text_is_added_to_cuts(tiny_corpus, tmp_path, capsys):
     (tmp_path / "text").write_text("TOP\n")
     words = [f"cuts=[{tiny_corpus.train}]", f"text={tmp_path / 'text'}", f"tokenizer={tiny_corpus.tokenizer}"]

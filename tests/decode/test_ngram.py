@@ -151,7 +151,7 @@ def test_unknown_may_lack_and_is_then_as_good_as_impossible():
 
 @pytest.mark.parametrize(
     ("sentences", "pieces", "expected"),
-    [([], PIECES, "at least one sentence"), ([["A"]], [*PIECES, "</s>"], "a piece <s> or </s>")],
+    [([], PIECES, "at least one sentence"), ([["A"]], [*PIECES, "</s>"], "<s> and </s> mark a sentence.s ends")],
 )
 def test_training_refusals(sentences, pieces, expected):
     with pytest.raises(InputError, match=expected):
