@@ -57,14 +57,29 @@ def end(group: int) -> None:
         os.killpg(group, signal.SIGKILL)
 
 
-def guard(group: int, parent: int) -> None:
-    """Have the group end when the process `parent`, which has started this one, is gone."""
+def guard(told: int, parent: int) -> None:
+    """Have a group end when the process `parent`, which has started this one, is gone. told: a pipe that names it."""
     os.setsid()  # signals to the parent's group are not for this process
     for number in PASSED_ON:
         signal.signal(number, signal.SIG_IGN)
-    while os.getppid() == parent:
+    group = os.read(told, 20)  # nothing where no command was started
+    while group and os.getppid() == parent:
         time.sleep(POLL_SECONDS)
-    end(group)
+    if group:
+        end(int(group))
+
+
+def start_guard() -> tuple[int, int]:
+    """Fork a guard; returns its process, and a pipe on which its group is to be told to it."""
+    parent = os.getpid()
+    told, tell = os.pipe()
+    beside = os.fork()
+    if beside == 0:
+        os.close(tell)
+        guard(told, parent)
+        os._exit(0)
+    os.close(told)
+    return beside, tell
 
 
 # The terminal
@@ -86,11 +101,16 @@ def bring_to_front(group: int) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTTOU])
 
 
-def lead(in_front: bool) -> None:
-    """Be a process group of one's own."""
+def lead(in_front: bool, tell: int, blocked: set[int]) -> None:
+    """Be a process group of one's own, which the guard knows before it runs anything.
+
+    blocked: the signals that do not reach it then.
+    """
     os.setpgrp()
+    os.write(tell, str(os.getpgrp()).encode())
     if in_front:
         bring_to_front(os.getpgrp())
+    signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 def give_back(group: int) -> None:
@@ -126,12 +146,11 @@ def wait(group: int) -> int:
 def main(command: list[str]) -> int:
     """Run it; returns its exit status."""
     in_front = front() == os.getpgrp()
-    child = subprocess.Popen(command, preexec_fn=lambda: lead(in_front))
-    group, me, received = child.pid, os.getpid(), list[int]()
-    beside = os.fork()
-    if beside == 0:
-        guard(group, me)
-        os._exit(0)
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)  # until there is somebody to pass them on to
+    beside, tell = start_guard()  # first: this process may be killed at any time
+    child = subprocess.Popen(command, preexec_fn=lambda: lead(in_front, tell, blocked))
+    os.close(tell)
+    group, received = child.pid, list[int]()
 
     def pass_on(number: int, frame: object) -> None:
         received.append(number)
@@ -142,6 +161,7 @@ def main(command: list[str]) -> int:
         if signal.getsignal(number) != signal.SIG_IGN:  # as `nohup` leaves SIGHUP, and `&` in a script SIGINT
             signal.signal(number, pass_on)
     signal.signal(signal.SIGTSTP, lambda *_: os.killpg(group, signal.SIGTSTP))
+    signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     status = wait(group)
     give_back(group)
     end(group)
