@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +14,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from asr.errors import InputError, not_installed
+from asr.orphans import when_orphaned
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -62,14 +64,19 @@ def start_workers(jobs: int, scheduler: str = "") -> contextlib.AbstractContextM
 def local_workers(jobs: int) -> Iterator[Workers]:
     """`jobs` processes, which are spawned: forking after torch has started threads can hang.
 
-    Raises InputError where the system lets them share nothing.
+    They end with this one, however it ends. Raises InputError where the system lets them share nothing.
     """
     try:
-        executor = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"))
+        executor = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _start_worker, (os.getpid(),))
     except OSError as error:  # in /dev/shm, which may be full, or beyond a limit on the size of files
         raise InputError(f"jobs={jobs}: processes cannot share memory ({error}); make room, or allow it") from error
     with executor:
         yield Workers(executor, jobs)
+
+
+def _start_worker(parent: int) -> None:
+    # It waits for work without end, and would not hear that nobody is left to give it any.
+    when_orphaned(lambda: os._exit(1), parent)
 
 
 @contextlib.contextmanager

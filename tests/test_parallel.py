@@ -2,10 +2,14 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from conftest import REPOSITORY
+from left import left
 
 from asr.errors import InputError
 from asr.parallel import AHEAD, Workers, chunked, start_workers
@@ -68,3 +72,21 @@ def test_a_worker_that_dies_is_an_error_of_one_line():
 def test_chunks():
     assert list(chunked(range(5), 2)) == [[0, 1], [2, 3], [4]]
     assert list(chunked([], 2)) == []
+
+
+KILLED = """
+import multiprocessing, os, signal, time
+from asr.parallel import start_workers
+with start_workers(2) as workers:
+    list(workers.map(time.sleep, [0.1] * 4))
+    print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_workers_end_with_the_process_that_has_work_for_them_however_it_ends():
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    killed = subprocess.run([sys.executable, "-c", KILLED], env=environment, stdout=subprocess.PIPE, timeout=120)
+    pids = [int(word) for word in killed.stdout.split()]
+    assert (killed.returncode, len(pids)) == (-signal.SIGKILL, 2)
+    assert left(pids) == []

@@ -152,9 +152,8 @@ class Noted(Sampler[Draw]):
 @contextlib.contextmanager
 def started(dataset: Packed, sampler: Noted, workers: int) -> Iterator[tuple[Iterator[bytes], Sequence[BaseProcess]]]:
     """What the workers load, and the workers, for as long as the block runs; at the latest until Python exits."""
-    loader = DataLoader(
-        dataset, None, sampler=sampler, num_workers=workers, timeout=POLL_SECONDS, worker_init_fn=_start_worker
-    )
+    begin = functools.partial(_start_worker, os.getpid())
+    loader = DataLoader(dataset, None, sampler=sampler, num_workers=workers, timeout=POLL_SECONDS, worker_init_fn=begin)
     before = multiprocessing.active_children()
     processes: list[BaseProcess] = []
     end = functools.partial(_end, processes)
@@ -187,8 +186,8 @@ def _end(processes: Sequence[BaseProcess]) -> None:
         process.join()
 
 
-def _start_worker(worker: int) -> None:
-    parent = os.getppid()
+def _start_worker(parent: int, worker: int) -> None:
+    """Be a worker of the process `parent`, which is told and not asked for: it may be gone by now."""
 
     def pass_on(number: int, frame: object) -> None:
         if os.getppid() == parent:
@@ -201,7 +200,7 @@ def _start_worker(worker: int) -> None:
     torch.set_num_threads(1)
     # torch has a worker notice it, too, but then wait until its last batch is read, which nobody does any more. It
     # keeps the connections open that it was forked with, and other training processes do not hear of the death.
-    when_orphaned(lambda: os._exit(1))
+    when_orphaned(lambda: os._exit(1), parent)
 
 
 def _death(worker: BaseProcess, draw: Draw) -> str:

@@ -15,6 +15,7 @@ from itertools import islice
 
 import pytest
 import torch
+from left import left
 
 from asr.config import DataOptions
 from asr.data.dataset import SpeechDataset
@@ -183,11 +184,12 @@ def test_a_sampler_that_fails_does_so_after_its_batches_whatever_the_number_of_w
     assert "Traceback" not in capfd.readouterr().err
 
 
-def run_reader(tiny_corpus, end):
+def run_reader(tiny_corpus, end, begin="next(batches)"):
     """What a process left that read a batch of two workers, which have more to hand over than a pipe holds, and did not
-    close them: its exit status, what it said, and which of its workers live."""
+    close them: its exit status, what it said, and which of its workers live. begin: how it has them start."""
     script = f"""
-        import multiprocessing, os, signal, sys, time
+        import multiprocessing, os, signal, sys, threading, time
+        from asr.data import loader
         from asr.config import DataOptions
         from asr.data.dataset import SpeechDataset
         from asr.data.loader import Loader
@@ -197,7 +199,7 @@ def run_reader(tiny_corpus, end):
         dataset = SpeechDataset(80, frame_timing(4))
         draws = OnePass(open_cuts([{str(tiny_corpus.train)!r}]), DataOptions(max_seconds=3.0))
         batches = iter(Loader(dataset, draws, 2))
-        next(batches)
+        {begin}
         time.sleep(0.5)
         print(*(child.pid for child in multiprocessing.active_children()), flush=True)
         {end}
@@ -207,18 +209,7 @@ def run_reader(tiny_corpus, end):
     )
     pids = [int(word) for word in done.stdout.split()]
     assert len(pids) == 2, done.stderr
-    deadline = time.monotonic() + 60
-    while any(map(lives, pids)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return done.returncode, done.stderr, [pid for pid in pids if lives(pid)]
-
-
-def lives(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+    return done.returncode, done.stderr, left(pids)
 
 
 @pytest.mark.parametrize(
@@ -230,6 +221,13 @@ def lives(pid):
     ],
 )
 def test_python_exits_though_nobody_closed_the_batches_and_takes_the_workers_along(tiny_corpus, end, status):
-    found, said, left = run_reader(tiny_corpus, end)
-    assert (found, left) == (status, [])
+    found, said, others = run_reader(tiny_corpus, end)
+    assert (found, others) == (status, [])
     assert ("ValueError: uncaught" in said) == ("raise" in end)
+
+
+def test_workers_that_were_still_starting_when_their_reader_was_killed_end(tiny_corpus):
+    slowly = "start = loader._start_worker; loader._start_worker = lambda *whose: (time.sleep(1.0), start(*whose))"
+    begin = f"{slowly}; threading.Thread(target=next, args=[batches], daemon=True).start()"
+    status, _, others = run_reader(tiny_corpus, "os.kill(os.getpid(), signal.SIGKILL)", begin)
+    assert (status, others) == (-signal.SIGKILL, [])
