@@ -16,7 +16,8 @@ skip() { echo "skipped: $*" >&2; exit 77; }
 command -v ip >/dev/null || skip "no command ip (iproute2)"
 left=asr-$$-0 right=asr-$$-1
 ip netns add "$left" 2>/dev/null || skip "this user may not make network namespaces (ip netns add)"
-trap 'ip netns del "$left"; ip netns del "$right" 2>/dev/null || true' EXIT
+other=
+trap 'ip netns del "$left"; ip netns del "$right" 2>/dev/null || true; [ -z "$other" ] || kill "$other" 2>/dev/null || true' EXIT
 ip netns add "$right"
 ip link add veth0 netns "$left" type veth peer name veth0 netns "$right" 2>/dev/null || skip "no veth devices here"
 for host in 0 1; do
@@ -36,8 +37,10 @@ on_host() {
 }
 mkdir -p "$dir"
 on_host 1 >"$dir/host1.log" 2>&1 &
+other=$!
 on_host 0 >"$dir/host0.log" 2>&1 || { cat "$dir"/host*.log >&2; exit 1; }
-wait $! || { cat "$dir/host1.log" >&2; exit 1; }
+wait $other || { cat "$dir/host1.log" >&2; exit 1; }
+other=
 torchrun --standalone --nproc-per-node 2 "${train[@]}" "run=$dir/local" >"$dir/local.log" 2>&1 || { cat "$dir/local.log" >&2; exit 1; }
 python - "$dir" <<'PYTHON'
 import json, sys

@@ -1,13 +1,13 @@
 """Two real processes train what one does with twice the batch, and stay together whatever befalls one of them."""
 
 import json
-import multiprocessing
 import os
+import pickle
 import shutil
 import signal
-import socket
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import replace
 from itertools import count, product
@@ -17,6 +17,7 @@ import pytest
 import torch
 from lhotse import CutSet
 from small_model import small_options
+from torch.distributed import TCPStore
 from torch.distributed.tensor import DTensor
 
 from asr.cli.main import main
@@ -36,31 +37,35 @@ VOCABULARY, UTTERANCES = 7, 8
 OPTIM = OptimOptions(lr=1e-3, warmup_steps=5, head_warmup_steps=2, clip_norm=1.0)
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def enter(function, rank, size, port, results, arguments):
+def enter(rank, function, size, port, results, arguments):
     where = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    os.environ.update({name: str(value) for name, value in where.items()})
+    os.environ.update({name: str(value) for name, value in where.items()}, TORCHELASTIC_USE_AGENT_STORE="True")
     torch.set_num_threads(1)
     with joined("cpu") as ranks:
-        results.put((rank, function(ranks, *arguments)))
+        (results / str(rank)).write_bytes(pickle.dumps(function(ranks, *arguments)))
 
 
 def in_processes(size, function, *arguments):
-    """What `function(ranks, *arguments)` returned in each of `size` new processes."""
-    spawn = multiprocessing.get_context("spawn")
-    results, port = spawn.SimpleQueue(), free_port()
-    started = [spawn.Process(target=enter, args=(function, r, size, port, results, arguments)) for r in range(size)]
-    for process in started:
-        process.start()
-    found = dict(results.get() for _ in started)
-    for process in started:
-        process.join()
-    return [found[rank] for rank in range(size)]
+    """What `function(ranks, *arguments)` returned in each of `size` new processes; where one fails, its error.
+
+    They meet as below torchrun, in a store of this process's, whose port the system has chosen: nobody can take it.
+    """
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    with tempfile.TemporaryDirectory() as name:
+        results = Path(name)
+        torch.multiprocessing.spawn(enter, (function, size, store.port, results, arguments), size)
+        return [pickle.loads((results / str(rank)).read_bytes()) for rank in range(size)]
+
+
+def test_one_of_several_processes_that_fails_ends_the_others():
+    with pytest.raises(torch.multiprocessing.ProcessRaisedException, match="only the second"):
+        in_processes(2, fails_in_the_second)
+
+
+def fails_in_the_second(ranks):
+    if ranks.rank == 1:
+        raise ValueError("only the second")
+    time.sleep(3600)
 
 
 def make_batch(number):
@@ -260,7 +265,7 @@ def command(corpus, run, processes, *options):
         "train.device=cpu",
         *options,
     ]
-    several = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-port", str(free_port())]
+    several = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     return [sys.executable, *(several if processes > 1 else []), "-m", "asr.cli.main", "train", *words]
 
 
