@@ -16,10 +16,10 @@ def test_a_slow_block_is_told_of_while_it_runs(monkeypatch):
 
 def test_a_quick_block_is_not_told_of_and_leaves_no_thread(monkeypatch):
     monkeypatch.setattr(progress, "SLOW_SECONDS", 1000.0)
-    before, said = threading.active_count(), []
+    before, said = threading.enumerate(), []
     with told_if_slow("compiling", said.append):
-        (timer,) = (thread for thread in threading.enumerate() if isinstance(thread, threading.Timer))
+        (timer,) = (thread for thread in threading.enumerate() if thread not in before)
     timer.join(60)
     assert not timer.is_alive()
-    assert threading.active_count() == before
+    assert [thread for thread in threading.enumerate() if thread not in before] == []
     assert said == []
