@@ -54,9 +54,8 @@ def test_nobody_is_left(number, to_shell, status, slow):
     with supervised(slow) as supervisor:
         child, shell = map(int, supervisor.stdout.readline().split())
         os.kill(shell if to_shell else supervisor.pid, number)
-        assert {*supervisor.stdout} == {
-            "asked\n"
-        }  # until all have closed it; once more by what is asked of who is left
+        said = [*supervisor.stdout]  # until all have closed it
+        assert {*said} == {"asked\n"}  # twice, where who is left is asked while it ends
         assert supervisor.wait() == status
         assert not lives(child)
         assert not lives(shell)

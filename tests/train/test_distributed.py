@@ -43,7 +43,7 @@ def enter(rank, function, size, port, results, arguments):
     torch.set_num_threads(1)
     with joined("cpu") as ranks:
         (results / str(rank)).write_bytes(pickle.dumps(function(ranks, *arguments)))
-    os._exit(0)  # not by way of torch's own threads, which now and then abort a process that exits
+    os._exit(0)  # torch has aborted such a process as it exited, once in some hundred: its result is written
 
 
 def in_processes(size, function, *arguments):
